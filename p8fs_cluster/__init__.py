@@ -1,0 +1,56 @@
+"""Settings in; ready storage connections, loggers and API settings out. Importing this loads and reads nothing.
+
+    from p8fs_cluster import Container, Provide, container, inject
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from p8fs_cluster.containers.container import Container as Container
+    from p8fs_cluster.containers.injection import Provide as Provide
+    from p8fs_cluster.containers.injection import inject as inject
+    from p8fs_cluster.exceptions import ClusterError as ClusterError
+    from p8fs_cluster.exceptions import ConfigurationError as ConfigurationError
+    from p8fs_cluster.exceptions import InjectionError as InjectionError
+    from p8fs_cluster.exceptions import StorageError as StorageError
+    from p8fs_cluster.exceptions import StorageUnavailable as StorageUnavailable
+    from p8fs_cluster.health.checks import validate_configuration as validate_configuration
+    from p8fs_cluster.providers.storage import Storage as Storage
+
+    container: Container
+    """The process's default container, made at first use."""
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "Container": "p8fs_cluster.containers.container",
+    "Provide": "p8fs_cluster.containers.injection",
+    "inject": "p8fs_cluster.containers.injection",
+    "ClusterError": "p8fs_cluster.exceptions",
+    "ConfigurationError": "p8fs_cluster.exceptions",
+    "InjectionError": "p8fs_cluster.exceptions",
+    "StorageError": "p8fs_cluster.exceptions",
+    "StorageUnavailable": "p8fs_cluster.exceptions",
+    "Storage": "p8fs_cluster.providers.storage",
+    "validate_configuration": "p8fs_cluster.health.checks",
+}
+
+__all__ = [*_PLACES, "__version__", "container"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name == "container":
+        value: Any = import_module("p8fs_cluster.containers.default").default()
+    elif name in _PLACES:
+        value = getattr(import_module(_PLACES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

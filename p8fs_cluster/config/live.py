@@ -1,0 +1,111 @@
+"""The live view of the settings in force, and the loader that it shares with the default container."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from p8fs_cluster.config.settings import P8FSConfig
+
+    _View = P8FSConfig
+else:
+    _View = object
+
+__all__ = ["Base", "LiveConfig"]
+
+T = TypeVar("T")
+
+
+class Base(Generic[T]):
+    """Loads once at the first call, under any number of threads. A load that fails is tried again at the next call.
+
+    >>> base = Base(dict)
+    >>> base() is base()
+    True
+    """
+
+    def __init__(self, load: Callable[[], T]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._loaded: tuple[T, ...] = ()
+
+    def __call__(self) -> T:
+        if not self._loaded:
+            with self._lock:
+                if not self._loaded:
+                    self._loaded = (self._load(),)
+        return self._loaded[0]
+
+    @property
+    def loaded(self) -> tuple[T, ...]:
+        """The loaded value in a tuple, or an empty one before the first load. It never loads."""
+        return self._loaded
+
+    def reload(self) -> T:
+        """Load anew and return it. If that fails, the error is raised and the last good value stays."""
+        with self._lock:
+            fresh = self._load()
+            self._loaded = (fresh,)
+        return fresh
+
+
+class LiveConfig(_View):
+    """Reads like a `P8FSConfig`, and always shows the settings in force. `current` is the frozen snapshot itself.
+
+    Its `__dict__` holds the fields of the snapshot and is swapped as a whole, so that a read costs what an attribute
+    costs and never sees half of a change. It is empty until the first read.
+    """
+
+    __slots__ = ("__dict__", "_base", "_lock")
+
+    current: P8FSConfig
+
+    def __init__(self, load: Callable[[], P8FSConfig]) -> None:
+        object.__setattr__(self, "_base", Base(load))
+        object.__setattr__(self, "_lock", threading.Lock())
+
+    @property
+    def base(self) -> Base[P8FSConfig]:
+        """What is in force when nothing overrides it."""
+        return self._base
+
+    def follow(self, snapshot: P8FSConfig | None) -> None:
+        """Show `snapshot` from now on; None: the base, loaded at the next read."""
+        with self._lock:
+            object.__setattr__(self, "__dict__", {} if snapshot is None else _fields(snapshot))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        snapshot = vars(self).get("current") or self._load()
+        return getattr(snapshot, name)
+
+    def _load(self) -> P8FSConfig:
+        snapshot = self._base()
+        with self._lock:
+            if not vars(self):
+                object.__setattr__(self, "__dict__", _fields(snapshot))
+            current: P8FSConfig = vars(self)["current"]
+        return current
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"settings are frozen: use container.config.override({{{name!r}: …}})")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __dir__(self) -> list[str]:
+        return sorted({"current", *dir(self.current)})
+
+    def __repr__(self) -> str:
+        loaded = vars(self).get("current")
+        return f"<live view of {loaded!r}>" if loaded else "<live view of settings that were not read yet>"
+
+    def __reduce__(self) -> str:
+        return "config"
+
+
+def _fields(snapshot: P8FSConfig) -> dict[str, Any]:
+    computed = ("pg_connection_string", "tidb_connection_string")
+    return {"current": snapshot, **dict(snapshot), **{name: getattr(snapshot, name) for name in computed}}

@@ -1,0 +1,38 @@
+"""The process's default container, made at first use, and the active one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p8fs_cluster.config.live import Base
+from p8fs_cluster.config.settings import config
+from p8fs_cluster.containers import scope
+from p8fs_cluster.containers.container import Container
+
+__all__ = ["active", "default"]
+
+
+class _Default:
+    """Keeps the live view `config` in step with the settings of the default container."""
+
+    def __init__(self) -> None:
+        self.container = Container()
+        self.container.config.share(config.base)
+        self.container.config.subscribe(self._follow)
+
+    def _follow(self) -> None:
+        settings = self.container.config
+        config.follow(settings() if settings.overridden else None)
+
+
+_default = Base(_Default)
+
+
+def default() -> Container:
+    """Return the container that `from p8fs_cluster import container` gives, made once a process."""
+    return _default().container
+
+
+def active() -> Any:
+    """Return the container that `@inject` resolves against: the innermost entered one, else the default."""
+    return scope.innermost() or default()

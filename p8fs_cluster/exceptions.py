@@ -1,0 +1,92 @@
+"""Every error that p8fs_cluster raises by intention. `ClusterError` is the root; catch it to catch all of them.
+
+Messages name the setting (`P8FS_PG_PORT`), where its value came from, the engine and the way out. They never hold the
+value of a secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "CloseError",
+    "ClusterError",
+    "ConfigurationError",
+    "InjectionError",
+    "Problem",
+    "StorageClosed",
+    "StorageError",
+    "StorageUnavailable",
+]
+
+
+class ClusterError(Exception):
+    """The root of all errors of p8fs_cluster."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault in the settings: the variable that holds it, where its value came from, and what was expected.
+
+    >>> str(Problem("P8FS_PG_PORT", "the environment", "must be between 1 and 65535"))
+    'P8FS_PG_PORT (from the environment): must be between 1 and 65535'
+    """
+
+    variable: str
+    source: str | None
+    expected: str
+
+    def __str__(self) -> str:
+        origin = f" (from {self.source})" if self.source else ""
+        return f"{self.variable}{origin}: {self.expected}"
+
+
+class ConfigurationError(ClusterError):
+    """The settings can't be used. `problems` holds each fault; the message lists them all.
+
+    >>> error = ConfigurationError("2 settings can't be used", (Problem("P8FS_PG_PORT", None, "must be a number"),))
+    >>> print(error)
+    2 settings can't be used
+      P8FS_PG_PORT: must be a number
+    """
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message, problems)
+        self.message = message
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.message, *map(str, self.problems)])
+
+
+class StorageError(ClusterError):
+    """A storage engine could not do what was asked; the driver's own error is its `__cause__`."""
+
+
+class StorageUnavailable(StorageError):
+    """No connection could be had in time: the server is down, unreachable, refuses us, or the pool is exhausted."""
+
+
+class StorageClosed(StorageError):
+    """The container that owns this handle was closed."""
+
+
+class InjectionError(ClusterError):
+    """A parameter of an `@inject`ed function can't be resolved."""
+
+
+class CloseError(ClusterError):
+    """Some of what a container opened could not be closed; everything else was. `errors` holds each fault.
+
+    >>> CloseError((("storage", OSError("disk gone")),)).args[0]
+    "1 step of closing the container failed:\\n  storage: OSError('disk gone')"
+    """
+
+    def __init__(self, errors: tuple[tuple[str, BaseException], ...]) -> None:
+        steps = "1 step" if len(errors) == 1 else f"{len(errors)} steps"
+        lines = [f"{steps} of closing the container failed:", *(f"{name}: {error!r}" for name, error in errors)]
+        super().__init__("\n  ".join(lines))
+        self.errors = errors
+
+    def __reduce__(self) -> tuple[type[CloseError], tuple[tuple[tuple[str, BaseException], ...]]]:
+        return type(self), (self.errors,)

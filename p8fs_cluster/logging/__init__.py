@@ -1,0 +1,1 @@
+"""The logging that all modules share: `setup` attaches it, `formats` writes records, `redaction` keeps secrets out."""

@@ -1,0 +1,36 @@
+"""Loggers of the shared set-up, as the container's settings say."""
+
+from __future__ import annotations
+
+import logging
+
+from p8fs_cluster.logging.setup import LoggingSetup
+from p8fs_cluster.providers.settings import SettingsSource
+
+__all__ = ["Loggers"]
+
+
+class Loggers:
+    """Sets logging up at the first logger that is asked for, and again whenever the settings change.
+
+    Logging belongs to the process: with several containers, the one that changed last decides.
+    """
+
+    def __init__(self, settings: SettingsSource) -> None:
+        self._settings = settings
+        self._in_use = False
+        settings.subscribe(self._follow)
+
+    def get(self, name: str | None = None) -> logging.Logger:
+        """Return `logging.getLogger(name)`, with logging set up; without a name, the logger of `service_name`.
+
+        :raises ConfigurationError: the settings of logging can't be used.
+        """
+        if not self._in_use:
+            LoggingSetup.configure_logging(self._settings())
+            self._in_use = True
+        return logging.getLogger(name or self._settings().service_name)
+
+    def _follow(self) -> None:
+        if self._in_use:
+            LoggingSetup.configure_logging(self._settings())

@@ -1,0 +1,99 @@
+"""Embedded RocksDB through rocksdict, in raw mode: keys and values are bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rocksdict import Options, Rdict
+
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.exceptions import StorageError, StorageUnavailable
+
+__all__ = ["RocksDB"]
+
+
+class RocksDB:
+    """One open database directory. Every borrower gets the same `Rdict`, which is safe to share between threads.
+
+    >>> RocksDB(P8FSConfig(rocksdb_path="data/notes")).provider
+    'rocksdb'
+    """
+
+    provider: ClassVar[str] = "rocksdb"
+    sqlalchemy_url: ClassVar[str | None] = None
+    transactional: ClassVar[bool] = False
+
+    def __init__(self, settings: P8FSConfig) -> None:
+        self._settings = settings
+        self._path = settings.rocksdb_path
+
+    @staticmethod
+    def key(settings: P8FSConfig) -> Hashable:
+        return settings.rocksdb_path.resolve()
+
+    def open(self) -> None:
+        """Open the directory, made if it is missing.
+
+        :raises StorageUnavailable: it can't be written, or another process holds it.
+        """
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            self._database = Rdict(str(self._path), options)
+        except OSError as exc:
+            raise StorageUnavailable(self._fault(f"{exc.strerror}: name a directory that can be written")) from exc
+        except Exception as exc:  # rocksdict knows no other class
+            raise StorageUnavailable(self._fault(self._reason(str(exc)))) from exc
+
+    def close(self) -> None:
+        self._database.close()
+
+    def acquire(self) -> Rdict:
+        return self._database
+
+    def release(self, connection: Rdict, exc: BaseException | None) -> None:
+        """Nothing is to be done: what was written is in the log already, and there is no transaction to undo."""
+
+    def execute(self, connection: Rdict, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> list[Any]:
+        raise StorageError(
+            "rocksdb has no SQL: use `with container.storage() as db` and db[key], or set "
+            f"{self._settings.describe('storage_provider')} to postgresql or tidb"
+        )
+
+    def ping(self, connection: Rdict) -> None:
+        try:
+            connection.get(b"")
+        except Exception as exc:
+            raise StorageUnavailable(self._fault(str(exc))) from exc
+
+    def stats(self) -> dict[str, int]:
+        return {"size": 1, "idle": 1, "max_size": 1}
+
+    def _reason(self, text: str) -> str:
+        if "lock hold by current process" in text or self._holder() == os.getpid():
+            return "this process has it open already, in another container: share one container, or close the other"
+        if "LOCK" in text and "lock" in text.lower():
+            holder = self._holder()
+            who = f"process {holder}" if holder else "another process"
+            return f"{who} holds it: RocksDB lets one process at a time in; stop that one, or use another directory"
+        return f"{text}: is it a RocksDB directory, and whole?"
+
+    def _holder(self) -> int | None:
+        """Return the process that holds the lock file, where the system tells it."""
+        try:
+            inode = (self._path / "LOCK").stat().st_ino
+            locks = Path("/proc/locks").read_text().splitlines()
+        except OSError:
+            return None
+        owners = (line.split() for line in locks if f":{inode} " in line and "->" not in line)
+        return next((int(fields[4]) for fields in owners), None)
+
+    def _fault(self, reason: str) -> str:
+        return f"{self!r}: {reason}: {self._settings.describe('rocksdb_path')}"
+
+    def __repr__(self) -> str:
+        return f"<RocksDB {self._path}>"

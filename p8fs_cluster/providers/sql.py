@@ -1,0 +1,58 @@
+"""SQLAlchemy over the storage handle: its engine borrows each connection from the pool that is in force."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from p8fs_cluster.exceptions import StorageError
+from p8fs_cluster.providers.storage import Storage
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+__all__ = ["SqlEngines"]
+
+
+class SqlEngines:
+    """Gives the SQLAlchemy engine for the provider in force. One engine object a provider, valid across swaps."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._engines: dict[str, Engine] = {}
+
+    def current(self) -> Engine:
+        """Return the engine; it opens nothing until it is used.
+
+        :raises StorageError: the store has no SQL.
+        """
+        url = self._storage.sqlalchemy_url
+        if url is None:
+            raise StorageError(
+                f"{self._storage.provider} has no SQL, so there is no SQLAlchemy engine for it: "
+                "set P8FS_STORAGE_PROVIDER to postgresql or tidb, or use container.storage()"
+            )
+        return self._engines.get(url) or self._engines.setdefault(url, self._made(url))
+
+    def _made(self, url: str) -> Engine:
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        return create_engine(url, creator=lambda: self._borrowed(url), poolclass=NullPool, pool_reset_on_return=None)
+
+    def _borrowed(self, url: str) -> Any:
+        if self._storage.sqlalchemy_url != url:
+            raise StorageError(
+                f"this SQLAlchemy engine speaks {url.partition(':')[0]}, but the settings now name "
+                f"{self._storage.provider}: call container.engine() again"
+            )
+        lease = self._storage.connection()
+        connection = lease.__enter__()
+        connection.give_back = lambda: lease.__exit__(RollBack, _ROLL_BACK, None)
+        return connection
+
+
+class RollBack(Exception):  # noqa: N818
+    """Told to the lease when SQLAlchemy gives a connection back: what it had to commit, it has committed."""
+
+
+_ROLL_BACK = RollBack()
