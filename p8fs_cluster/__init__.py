@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from p8fs_cluster.exceptions import InjectionError as InjectionError
     from p8fs_cluster.exceptions import StorageError as StorageError
     from p8fs_cluster.exceptions import StorageUnavailable as StorageUnavailable
-    from p8fs_cluster.health.checks import validate_configuration as validate_configuration
+    from p8fs_cluster.containers.validation import validate_configuration as validate_configuration
     from p8fs_cluster.providers.storage import Storage as Storage
 
     container: Container
@@ -35,7 +35,7 @@ _PLACES = {
     "StorageError": "p8fs_cluster.exceptions",
     "StorageUnavailable": "p8fs_cluster.exceptions",
     "Storage": "p8fs_cluster.providers.storage",
-    "validate_configuration": "p8fs_cluster.health.checks",
+    "validate_configuration": "p8fs_cluster.containers.validation",
 }
 
 __all__ = [*_PLACES, "__version__", "container"]  # noqa: PLE0604

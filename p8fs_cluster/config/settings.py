@@ -50,6 +50,8 @@ def _log_level(value: str) -> str:
 def _log_format(value: str) -> str:
     if value.strip().lower() == "json":
         return "json"
+    if not value:
+        raise ValueError("must be 'json' or a %-style format of logging.Formatter")
     record = logging.LogRecord("p8fs", logging.INFO, __file__, 1, "message", None, None)
     try:
         logging.Formatter(value).format(record)

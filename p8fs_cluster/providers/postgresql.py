@@ -50,7 +50,7 @@ class PostgreSQL:
     """A pool of psycopg connections.
 
     >>> PostgreSQL(P8FSConfig(pg_password="s3cret"))
-    <PostgreSQL postgres@localhost:5438/app>
+    <postgresql at postgres@localhost:5438/app>
     """
 
     provider: ClassVar[str] = "postgresql"
@@ -209,24 +209,29 @@ class PostgreSQL:
         text = _text(exc)
         for words, names, way_out in _FAULTS:
             if words in text:
-                return f"{self!r}: {text}: {way_out}: {self._settings.describe(*names)}"
+                return f"{self._where}: {text}: {way_out}: {self._settings.describe(*names)}"
         return self._no_connection(text)
 
     def _no_connection(self, fault: str) -> str:
         where = self._settings.describe("pg_host", "pg_port")
-        return f"{self!r}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
+        return f"{self._where}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
 
     def _exhausted(self) -> str:
         size = self._settings.describe("pool_max_size")
         return (
-            f"{self!r}: all {self._settings.pool_max_size} connections were borrowed for {self._timeout:g} s: "
+            f"{self._where}: all {self._settings.pool_max_size} connections were borrowed for {self._timeout:g} s: "
             f"give them back sooner, or raise {size}"
         )
 
-    def __repr__(self) -> str:
+    @property
+    def _where(self) -> str:
         settings = self._settings
-        return f"<PostgreSQL {settings.pg_user}@{settings.pg_host}:{settings.pg_port}/{settings.pg_database}>"
+        return f"postgresql at {settings.pg_user}@{settings.pg_host}:{settings.pg_port}/{settings.pg_database}"
+
+    def __repr__(self) -> str:
+        return f"<{self._where}>"
 
 
 def _text(exc: BaseException) -> str:
-    return " ".join(str(exc).split()) or type(exc).__name__
+    """The first line; libpq's others guess at causes, or tell of each address that was tried."""
+    return " ".join(str(exc).partition("\n")[0].split()) or type(exc).__name__

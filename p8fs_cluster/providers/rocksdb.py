@@ -93,7 +93,7 @@ class RocksDB:
         return next((int(fields[4]) for fields in owners), None)
 
     def _fault(self, reason: str) -> str:
-        return f"{self!r}: {reason}: {self._settings.describe('rocksdb_path')}"
+        return f"rocksdb at {self._path}: {reason}: {self._settings.describe('rocksdb_path')}"
 
     def __repr__(self) -> str:
-        return f"<RocksDB {self._path}>"
+        return f"<rocksdb at {self._path}>"

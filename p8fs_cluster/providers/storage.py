@@ -208,6 +208,13 @@ class Storage:
         """`dialect+driver://` of the engine in force, None when it has no SQL."""
         return self._engine_class(self._settings()).sqlalchemy_url
 
+    def open(self) -> None:
+        """Open the engine in force now, rather than at the first borrower.
+
+        :raises StorageUnavailable: it can't be reached, or refuses us.
+        """
+        self.enter_slot().leave()
+
     def connection(self) -> Lease:
         """Return a context manager that borrows one connection, like `with storage` itself.
 

@@ -29,7 +29,7 @@ _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
 """The server's error number → the settings at fault and the way out."""
 
 
-class _Connection(Connection[Any]):
+class _Connection(Connection):
     """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back."""
 
     give_back: Callable[[], None] | None = None
@@ -63,7 +63,7 @@ class TiDB:
     """A pool of PyMySQL connections.
 
     >>> TiDB(P8FSConfig(tidb_password="s3cret"))
-    <TiDB root@localhost:4000/test>
+    <tidb at root@localhost:4000/test>
     """
 
     provider: ClassVar[str] = "tidb"
@@ -180,29 +180,33 @@ class TiDB:
             return ssl.create_default_context(cafile=authorities)
         except OSError as exc:
             where = self._settings.describe("tidb_ssl_ca")
-            raise StorageUnavailable(f"{self!r}: {authorities} holds no usable certificates: {exc}: {where}") from exc
+            raise StorageUnavailable(f"{self._where}: {authorities} holds no usable certificates: {exc}: {where}") from exc
 
     def _unreachable(self, exc: Exception) -> str:
         number = exc.args[0] if exc.args else None
         if number in _FAULTS:
             names, way_out = _FAULTS[number]
-            return f"{self!r}: {_text(exc)}: {way_out}: {self._settings.describe(*names)}"
+            return f"{self._where}: {_text(exc)}: {way_out}: {self._settings.describe(*names)}"
         return self._no_connection(_text(exc))
 
     def _no_connection(self, fault: str) -> str:
         where = self._settings.describe("tidb_host", "tidb_port")
-        return f"{self!r}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
+        return f"{self._where}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
 
     def _exhausted(self) -> str:
         size = self._settings.describe("pool_max_size")
         return (
-            f"{self!r}: all {self._settings.pool_max_size} connections were borrowed for {self._timeout:g} s: "
+            f"{self._where}: all {self._settings.pool_max_size} connections were borrowed for {self._timeout:g} s: "
             f"give them back sooner, or raise {size}"
         )
 
-    def __repr__(self) -> str:
+    @property
+    def _where(self) -> str:
         settings = self._settings
-        return f"<TiDB {settings.tidb_user}@{settings.tidb_host}:{settings.tidb_port}/{settings.tidb_database}>"
+        return f"tidb at {settings.tidb_user}@{settings.tidb_host}:{settings.tidb_port}/{settings.tidb_database}"
+
+    def __repr__(self) -> str:
+        return f"<{self._where}>"
 
 
 @cache

@@ -1,0 +1,1 @@
+"""The command `p8fs-cluster`."""

@@ -1,0 +1,1 @@
+"""Whether what a process stands on works."""

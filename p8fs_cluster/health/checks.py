@@ -1,0 +1,78 @@
+"""One real use of the storage, step by step, with the time of each."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from p8fs_cluster.exceptions import ClusterError, StorageError
+from p8fs_cluster.providers.storage import Storage
+
+__all__ = ["Step", "run", "storage_steps"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was tried, how long it took in seconds, what came of it, and the fault if there was one."""
+
+    name: str
+    seconds: float
+    detail: str = ""
+    fault: ClusterError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it worked."""
+        return self.fault is None
+
+
+def run(name: str, action: Callable[[], str]) -> Step:
+    """Run one step; `action` returns its detail. Our own errors become the step's fault, others are raised.
+
+    >>> run("think", lambda: "done").detail
+    'done'
+    """
+    started = time.monotonic()
+    try:
+        detail = action()
+    except ClusterError as exc:
+        return Step(name, time.monotonic() - started, fault=exc)
+    return Step(name, time.monotonic() - started, detail)
+
+
+def storage_steps(storage: Storage) -> Iterator[Step]:
+    """Open the storage and do one round trip: write, read, delete where there is no SQL, else a query.
+
+    It ends with the first step that fails.
+    """
+    opened = run("open the storage", lambda: _opened(storage))
+    yield opened
+    if opened.ok:
+        yield run("one round trip", lambda: _queried(storage) if storage.sqlalchemy_url else _written(storage))
+
+
+def _opened(storage: Storage) -> str:
+    storage.open()
+    return storage.provider
+
+
+def _queried(storage: Storage) -> str:
+    token = uuid.uuid4().hex
+    rows = storage.execute("SELECT %s", (token,))
+    if rows != [(token,)]:
+        raise StorageError(f"{storage.provider} answered a query with something else than was asked for: {rows!r:.80}")
+    return "query"
+
+
+def _written(storage: Storage) -> str:
+    key, token = f"p8fs_cluster.check.{uuid.uuid4().hex}".encode(), uuid.uuid4().bytes
+    with storage as database:
+        database[key] = token
+    with storage as database:
+        found = database.get(key)
+        database.delete(key)
+    if found != token:
+        raise StorageError(f"{storage.provider} did not give back what was written")
+    return "write, read, delete"

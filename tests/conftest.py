@@ -1,0 +1,55 @@
+"""Fixtures: servers that are started once and only when a test wants them, and a world without anybody's settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p8fs_cluster import Container
+from p8fs_cluster.logging.setup import LoggingSetup
+from tests import servers
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[servers.Server]:
+    with servers.postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tidb_server() -> Iterator[servers.Server]:
+    with servers.tidb() as server:
+        yield server
+
+
+@pytest.fixture(params=["postgresql", "tidb"])
+def sql_server(request: pytest.FixtureRequest) -> servers.Server:
+    """Each of the two SQL servers in turn."""
+    server: servers.Server = request.getfixturevalue(f"{request.param}_server")
+    return server
+
+
+@pytest.fixture
+def sql_container(sql_server: servers.Server) -> Iterator[Container]:
+    with Container(config=sql_server.settings) as container:
+        yield container
+
+
+@pytest.fixture
+def rocksdb_settings(tmp_path: Path) -> dict[str, Any]:
+    return {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "rocksdb"}
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No variable of ours, no `.env`, and logging as it was before."""
+    for name in list(os.environ):
+        if name.upper().startswith("P8FS_") and not name.startswith("P8FS_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    yield
+    LoggingSetup.reset()
