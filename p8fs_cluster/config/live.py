@@ -80,7 +80,7 @@ class LiveConfig(_View):
         if name.startswith("__"):
             raise AttributeError(name)
         snapshot = vars(self).get("current") or self._load()
-        return getattr(snapshot, name)
+        return snapshot if name == "current" else getattr(snapshot, name)
 
     def _load(self) -> P8FSConfig:
         snapshot = self._base()
@@ -93,7 +93,8 @@ class LiveConfig(_View):
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"settings are frozen: use container.config.override({{{name!r}: …}})")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> NoReturn:
+        self.__setattr__(name, None)
 
     def __dir__(self) -> list[str]:
         return sorted({"current", *dir(self.current)})
@@ -102,8 +103,14 @@ class LiveConfig(_View):
         loaded = vars(self).get("current")
         return f"<live view of {loaded!r}>" if loaded else "<live view of settings that were not read yet>"
 
-    def __reduce__(self) -> str:
-        return "config"
+    def __reduce__(self) -> tuple[Callable[[], LiveConfig], tuple[()]]:
+        return _of_this_process, ()
+
+
+def _of_this_process() -> LiveConfig:
+    from p8fs_cluster.config.settings import config
+
+    return config
 
 
 def _fields(snapshot: P8FSConfig) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""The live view of the settings: it follows, is never torn, and can't be written to."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+import pytest
+
+from p8fs_cluster.config.live import Base, LiveConfig
+from p8fs_cluster.config.settings import P8FSConfig, config
+
+
+def test_it_loads_once_at_the_first_read_and_follows() -> None:
+    loads: list[P8FSConfig] = []
+
+    def load() -> P8FSConfig:
+        loads.append(P8FSConfig(pg_host=f"load{len(loads)}"))
+        return loads[-1]
+
+    view = LiveConfig(load)
+    assert not loads
+    assert (view.pg_host, view.pg_port, view.current) == ("load0", 5438, loads[0])
+    view.follow(P8FSConfig(pg_host="other", pg_password="p@ss"))
+    assert view.pg_connection_string == "postgresql://postgres:p%40ss@other:5438/app"
+    assert view.current.pg_host == "other"
+    view.follow(None)
+    assert view.pg_host == "load0"
+    assert len(loads) == 1
+
+
+def test_methods_of_the_model_and_unknown_names() -> None:
+    view = LiveConfig(P8FSConfig)
+    assert view.origin("pg_host") == "the default"
+    assert view.model_dump()["pg_port"] == 5438
+    assert "pg_host" in dir(view)
+    with pytest.raises(AttributeError):
+        view.pg_hots  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_it_can_not_be_written_to_and_shows_no_secret() -> None:
+    view = LiveConfig(lambda: P8FSConfig(pg_password="hunter2"))
+    with pytest.raises(AttributeError, match="frozen"):
+        view.pg_host = "x"
+    with pytest.raises(AttributeError, match="frozen"):
+        del view.pg_host
+    assert view.pg_password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(view)
+
+
+def test_the_view_of_the_process_pickles_as_itself() -> None:
+    assert pickle.loads(pickle.dumps(config)) is config  # noqa: S301
+
+
+def test_reads_are_never_torn() -> None:
+    view = LiveConfig(lambda: P8FSConfig(pg_host="h0", pg_database="h0"))
+    snapshots = [P8FSConfig(pg_host=f"h{n}", pg_database=f"h{n}") for n in range(2)]
+    torn: list[str] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            current = view.current
+            if current.pg_host != current.pg_database or current.pg_host not in view.pg_connection_string + "h0h1":
+                torn.append(current.pg_host)
+            dsn = view.pg_connection_string
+            if dsn not in (snapshots[0].pg_connection_string, snapshots[1].pg_connection_string):
+                torn.append(dsn)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for n in range(2_000):
+        view.follow(snapshots[n % 2])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert torn == []
+
+
+def test_base_loads_once_under_threads_and_keeps_the_last_good() -> None:
+    started = threading.Barrier(32)
+    loads: list[int] = []
+    base = Base(lambda: loads.append(1) or object())
+    seen: list[object] = []
+
+    def read() -> None:
+        started.wait()
+        seen.append(base())
+
+    threads = [threading.Thread(target=read) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
+    assert len(set(map(id, seen))) == 1
+
+    results = iter([1, ValueError("bad"), 2])
+
+    def load() -> int:
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    numbers = Base(load)
+    assert (numbers.loaded, numbers(), numbers.loaded) == ((), 1, (1,))
+    with pytest.raises(ValueError, match="bad"):
+        numbers.reload()
+    assert numbers() == 1
+    assert (numbers.reload(), numbers()) == (2, 2)
