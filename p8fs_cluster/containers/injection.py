@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 
-from dependency_injector import containers, providers, wiring
+from dependency_injector import providers, wiring
 
 from p8fs_cluster.containers.default import active
 from p8fs_cluster.exceptions import InjectionError
@@ -21,6 +23,7 @@ Provide: Any = wiring.Provide
 """dependency-injector's own marker, so that its `wire()` understands it as well."""
 
 _Marker: type = wiring._Marker
+_BEYOND = sys.maxsize
 
 
 class _Injection(NamedTuple):
@@ -33,15 +36,25 @@ class _Injection(NamedTuple):
 class _Plan:
     """What one function needs, found out once; with each container, the providers that give it, looked up once."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], names: dict[str, Any]) -> None:
         self._function = function
         self._injections: tuple[_Injection, ...] | None = None
+        with contextlib.suppress(NameError):  # an annotation may name what the module defines further down
+            self._injections = _injections_of(function, names)
 
-    def injections(self, final: bool = True) -> tuple[_Injection, ...] | None:
-        """Return what is to be injected; None, unless `final`, when annotations name what is not defined yet."""
+    def injections(self) -> tuple[_Injection, ...]:
+        """Return what is to be injected."""
         if self._injections is None:
-            self._injections = _injections_of(self._function, final)
+            try:
+                self._injections = _injections_of(self._function, {})
+            except NameError as exc:
+                raise InjectionError(f"{_name_of(self._function)}: an annotation can't be read: {exc}") from exc
         return self._injections
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is known already that nothing is to be injected."""
+        return self._injections == ()
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Put into `kwargs` what the caller has not given."""
@@ -65,7 +78,7 @@ class _Plan:
     def _bound_to(self, container: Any) -> tuple[tuple[str, int, Any, Callable[[], Any]], ...]:
         return tuple(
             (name, position, marker, self._provider(container, name, marker))
-            for name, position, marker in self.injections() or ()
+            for name, position, marker in self.injections()
         )
 
     def _provider(self, container: Any, name: str, marker: Any) -> Callable[[], Any]:
@@ -73,10 +86,9 @@ class _Plan:
             found = _resolved(candidate, marker)
             if found is not None:
                 return (lambda: found) if isinstance(marker, wiring.Provider) else found
-        function = f"{self._function.__module__}.{self._function.__qualname__}"
         raise InjectionError(
-            f"{function}: parameter {name!r}: {_text(marker)} is not in the active container "
-            f"({_name_of(container)}){_hint(container, marker)}"
+            f"{_name_of(self._function)}: parameter {name!r}: {_text(marker)} is not in the active container "
+            f"({container.parent_name}){_hint(container, marker)}"
         )
 
 
@@ -98,8 +110,8 @@ def inject(function: F) -> F:
     """
     if isinstance(function, (classmethod, staticmethod)):
         return type(function)(inject(function.__func__))  # type: ignore[return-value]
-    plan = _Plan(function)
-    if plan.injections(final=False) == ():
+    plan = _Plan(function, sys._getframe(1).f_locals)
+    if plan.is_empty:
         return function
     wrapper = _wrapper(function, plan)
     return functools.update_wrapper(wrapper, function)  # type: ignore[return-value]
@@ -159,46 +171,35 @@ def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[...,
     return injected
 
 
-def _injections_of(function: Callable[..., Any], final: bool) -> tuple[_Injection, ...] | None:
-    found = []
-    for position, parameter in enumerate(inspect.signature(function).parameters.values()):
-        try:
-            marker = _marker_of(parameter, function)
-        except NameError as exc:
-            if not final:
-                return None
-            raise InjectionError(
-                f"{function.__module__}.{function.__qualname__}: the annotation of {parameter.name!r} can't be read: {exc}"
-            ) from exc
-        if marker is not None:
-            found.append(_Injection(parameter.name, _position(parameter, position, function), marker))
-    return tuple(found)
+def _injections_of(function: Callable[..., Any], names: dict[str, Any]) -> tuple[_Injection, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    marked = [(position, parameter, _marker_of(parameter, function, names)) for position, parameter in enumerate(parameters)]
+    return tuple(
+        _Injection(parameter.name, _position(parameter, position, function), marker)
+        for position, parameter, marker in marked
+        if marker is not None
+    )
 
 
 def _position(parameter: inspect.Parameter, position: int, function: Callable[..., Any]) -> int:
     if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise InjectionError(
-            f"{function.__module__}.{function.__qualname__}: {parameter.name!r} is positional-only and can't be injected"
-        )
-    return position if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else 10_000
+        raise InjectionError(f"{_name_of(function)}: {parameter.name!r} is positional-only and can't be injected")
+    return position if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else _BEYOND
 
 
-def _marker_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any | None:
+def _marker_of(parameter: inspect.Parameter, function: Callable[..., Any], names: dict[str, Any]) -> Any | None:
     annotation = parameter.annotation
     if isinstance(annotation, str) and "Annotated" in annotation:
-        annotation = eval(annotation, getattr(function, "__globals__", {}), _closure_of(function))  # noqa: S307
+        closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
+        annotation = eval(annotation, getattr(function, "__globals__", {}), {**names, **closure})  # noqa: S307
     metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
     for candidate in (*metadata, parameter.default):
         marker = getattr(candidate, "dependency", candidate)  # FastAPI's Depends(Provide[...])
         if isinstance(marker, wiring.Closing):
-            raise InjectionError(f"{function.__qualname__}: Closing[...] is not supported by p8fs_cluster.inject")
+            raise InjectionError(f"{_name_of(function)}: Closing[...] is not supported by p8fs_cluster.inject")
         if isinstance(marker, _Marker):
             return marker
     return None
-
-
-def _closure_of(function: Callable[..., Any]) -> dict[str, Any]:
-    return dict(inspect.getclosurevars(function).nonlocals) if inspect.isfunction(function) else {}
 
 
 def _with_subcontainers(container: Any) -> Iterator[Any]:
@@ -220,9 +221,8 @@ def _text(marker: Any) -> str:
     return f"{type(marker).__name__}[{provided!r}]"
 
 
-def _name_of(container: Any) -> str:
-    parent = getattr(container, "declarative_parent", None)
-    return parent.__name__ if isinstance(parent, type) and issubclass(parent, containers.Container) else repr(container)
+def _name_of(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _hint(container: Any, marker: Any) -> str:

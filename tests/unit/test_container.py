@@ -1,0 +1,498 @@
+"""The container: overriding, following, building once, closing in reverse, and dependency-injector's own ways."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from dependency_injector import containers, providers
+from dependency_injector.wiring import Provide as PlainProvide
+from dependency_injector.wiring import inject as plain_inject
+
+from p8fs_cluster import Container, Storage
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.exceptions import CloseError, ConfigurationError, StorageClosed, StorageError
+from p8fs_cluster.testing import memory_storage
+
+
+def in_threads(count: int, action: Any) -> list[Any]:
+    together, results = threading.Barrier(count), []
+
+    def run() -> None:
+        together.wait()
+        results.append(action())
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == count
+    return results
+
+
+class TestOverride:
+    def test_a_mapping_is_validated_and_recomputed_and_nests(self) -> None:
+        container = Container()
+        api = container.api()
+        with container.config.override({"pg_host": "other", "api_port": 9000}) as outer:
+            assert outer.pg_connection_string == "postgresql://postgres:postgres@other:5438/app"
+            assert (container.api().port, api.port) == (9000, 9000)
+            with container.config.override({"pg_password": "p@ss"}):
+                assert container.config().pg_connection_string == "postgresql://postgres:p%40ss@other:5438/app"
+                assert api.port == 9000
+            assert container.config() is outer
+        assert container.config().pg_host == "localhost"
+        assert (container.api().port, api.port) == (8000, 8000)
+
+    def test_a_whole_model_and_a_provider_of_one(self) -> None:
+        container = Container()
+        with container.config.override(P8FSConfig(pg_host="whole")):
+            assert container.config().pg_host == "whole"
+        with container.config.override(providers.Singleton(P8FSConfig, pg_host="provided")):
+            assert container.config().pg_host == "provided"
+        assert container.config().pg_host == "localhost"
+
+    def test_in_a_plain_call(self) -> None:
+        container = Container()
+        container.config.override({"pg_host": "a"})
+        container.config.override({"pg_port": 1})
+        assert (container.config().pg_host, container.config().pg_port) == ("a", 1)
+        container.config.reset_last_overriding()
+        assert (container.config().pg_host, container.config().pg_port) == ("a", 5438)
+        container.config.override({"pg_port": 2})
+        container.config.reset_override()
+        assert (container.config().pg_host, container.config().pg_port) == ("localhost", 5438)
+
+    @pytest.mark.parametrize(
+        "bad",
+        [{"pg_port": -1}, {"pg_hots": "x"}, {"storage_provider": "oracle"}, 7, None, "pg_host=x", [("pg_host", "x")]],
+    )
+    def test_a_bad_one_changes_nothing(self, bad: object) -> None:
+        container = Container()
+        with container.config.override({"pg_host": "kept"}) as before:
+            with pytest.raises(ConfigurationError):
+                container.config.override(bad)
+            assert container.config() is before
+
+    def test_a_provider_of_something_else_is_a_clear_error(self) -> None:
+        container = Container()
+        container.config.override(providers.Factory(dict, pg_host="x"))
+        with pytest.raises(ConfigurationError, match="not by a dict"):
+            container.config()
+
+    def test_ends_out_of_order(self) -> None:
+        container = Container()
+        first = container.config.override({"pg_host": "first"})
+        second = container.config.override({"pg_port": 2})
+        first.__exit__(None, None, None)
+        assert (container.config().pg_host, container.config().pg_port) == ("first", 2), "it was built on the first"
+        second.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        assert container.config().pg_host == "localhost"
+
+    def test_ended_by_reset_inside_the_block(self) -> None:
+        container = Container()
+        with container.config.override({"pg_host": "x"}):
+            container.config.reset_override()
+            assert container.config().pg_host == "localhost"
+
+    def test_at_construction_and_by_dependency_injectors_ways(self) -> None:
+        assert Container(config={"pg_host": "given"}).config().pg_host == "given"
+        container = Container()
+        with container.override_providers(config={"pg_host": "given"}):
+            assert container.config().pg_host == "given"
+        assert container.config().pg_host == "localhost"
+        with pytest.raises(ConfigurationError, match="P8FS_PG_PORT"):
+            Container(config={"pg_port": 0})
+
+    def test_containers_do_not_share_overrides(self) -> None:
+        one, two = Container(), Container()
+        with one.config.override({"pg_host": "one"}):
+            assert (one.config().pg_host, two.config().pg_host) == ("one", "localhost")
+
+    def test_any_provider(self) -> None:
+        container = Container()
+        fake = object()
+        with container.storage.override(fake), container.api.override(providers.Object(7)):
+            assert container.storage() is fake
+            assert container.api() == 7
+        assert isinstance(container.storage(), Storage)
+
+    def test_the_storage_kept_from_before_follows_and_follows_back(self, rocksdb_settings: dict[str, Any], tmp_path: Any) -> None:
+        with Container(config=rocksdb_settings) as container:
+            storage = container.storage()
+            with storage as database:
+                database[b"where"] = b"outside"
+            with container.config.override({"rocksdb_path": tmp_path / "other"}):
+                assert container.storage() is storage
+                with storage as database:
+                    assert database.get(b"where") is None
+                    database[b"where"] = b"inside"
+                assert storage.stats()["engines"] == 2
+            assert storage.stats()["engines"] == 1
+            with storage as database:
+                assert database[b"where"] == b"outside"
+
+    def test_the_engine_name_follows(self) -> None:
+        container = Container()
+        storage = container.storage()
+        with container.config.override({"storage_provider": "tidb"}):
+            assert (storage.provider, container.engine().dialect.name) == ("tidb", "mysql")
+        assert (storage.provider, container.engine().dialect.name) == ("postgresql", "postgresql")
+        assert container.engine() is container.engine()
+
+    def test_reload_keeps_overrides_on_top_and_the_last_good(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        container = Container()
+        api = container.api()
+        assert api.port == 8000
+        monkeypatch.setenv("P8FS_API_PORT", "8001")
+        assert api.port == 8000
+        assert container.config.reload().api_port == 8001
+        assert api.port == 8001
+        monkeypatch.setenv("P8FS_API_PORT", "none")
+        with pytest.raises(ConfigurationError):
+            container.config.reload()
+        assert api.port == 8001
+
+
+class TestOnce:
+    def test_singletons_are_built_once_under_32_threads(self) -> None:
+        built: list[int] = []
+
+        def slow() -> object:
+            built.append(1)
+            time.sleep(0.01)
+            return object()
+
+        class Mine(Container):
+            slow_one = providers.Singleton(slow)
+            safe_one = providers.ThreadSafeSingleton(slow)
+            nothing = providers.Singleton(lambda: built.append(1))
+
+        container = Mine()
+        for name in ("storage", "api", "slow_one", "safe_one", "nothing"):
+            assert len(set(map(id, in_threads(32, getattr(container, name))))) == 1
+        assert len(built) == 3
+        container.nothing()
+        assert len(built) == 3, "None is a value"
+
+    def test_a_singleton_does_not_wait_for_another(self) -> None:
+        entered, release = threading.Event(), threading.Event()
+
+        def held() -> int:
+            entered.set()
+            assert release.wait(30)
+            return 1
+
+        class Mine(Container):
+            one = providers.Singleton(held)
+            other = providers.Singleton(object)
+
+        container = Mine()
+        thread = threading.Thread(target=container.one)
+        thread.start()
+        assert entered.wait(30)
+        container.other()  # with dependency-injector's class-wide lock this would wait for ever
+        release.set()
+        thread.join()
+
+    def test_a_build_that_fails_is_tried_again(self) -> None:
+        results = iter([ValueError("not yet"), 7])
+
+        def build() -> object:
+            result = next(results)
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        class Mine(Container):
+            number = providers.Singleton(build)
+
+        container = Mine()
+        with pytest.raises(ValueError, match="not yet"):
+            container.number()
+        assert container.number() == container.number() == 7
+        container.number.reset()
+        with pytest.raises(StopIteration):
+            container.number()
+
+    def test_a_resource_opens_once(self) -> None:
+        opened: list[int] = []
+
+        def resource() -> Iterator[object]:
+            opened.append(1)
+            time.sleep(0.01)
+            yield object()
+
+        class Mine(Container):
+            thing = providers.Resource(resource)
+
+        with Mine() as container:
+            assert len(set(map(id, in_threads(16, container.thing)))) == 1
+        assert opened == [1]
+
+    def test_each_container_has_its_own(self) -> None:
+        assert Container().storage() is not Container().storage()
+
+
+class TestClosing:
+    def test_in_reverse_order_of_opening_whatever_the_order_of_declaration(self, rocksdb_settings: dict[str, Any]) -> None:
+        log: list[str] = []
+
+        def resource(name: str, *needs: object) -> Iterator[str]:
+            log.append(f"open {name}")
+            yield name
+            log.append(f"close {name}")
+
+        class Mine(Container):
+            a = providers.Resource(resource, "a")
+            b = providers.Resource(resource, "b", a)
+            through = providers.Singleton(list, b)
+            c = providers.Resource(resource, "c", through)
+            never = providers.Resource(resource, "never")
+            d = providers.Resource(resource, "d")
+
+        for _ in range(2):
+            log.clear()
+            with Mine(config=rocksdb_settings) as container:
+                container.d()
+                container.storage().open()
+                container.c()
+            assert log == ["open d", "open a", "open b", "open c", "close c", "close b", "close a", "close d"]
+
+    def test_the_storage_is_closed_in_its_place(self, rocksdb_settings: dict[str, Any]) -> None:
+        states: list[int] = []
+
+        def watching(storage: Storage) -> Iterator[None]:
+            yield
+            states.append(storage.stats()["engines"])
+
+        class Mine(Container):
+            before = providers.Resource(watching, Container.storage)
+            after = providers.Resource(watching, Container.storage)
+
+        with Mine(config=rocksdb_settings) as container:
+            container.before()
+            container.storage().open()
+            container.after()
+        assert states == [1, 0], "what was opened after the storage ends before it"
+
+    def test_every_step_is_tried_and_the_faults_come_together(self, rocksdb_settings: dict[str, Any]) -> None:
+        closed: list[str] = []
+
+        def resource(name: str) -> Iterator[None]:
+            yield
+            closed.append(name)
+            if name != "fine":
+                raise OSError(f"{name} is gone")
+
+        class Mine(Container):
+            a = providers.Resource(resource, "a")
+            fine = providers.Resource(resource, "fine")
+            b = providers.Resource(resource, "b")
+
+        container = Mine(config=rocksdb_settings)
+        with pytest.raises(CloseError, match="2 steps") as caught, container:
+            container.a(), container.fine(), container.b(), container.storage().open()
+        assert closed == ["b", "fine", "a"]
+        assert [str(error) for _, error in caught.value.errors] == ["b is gone", "a is gone"]
+        assert container.storage().stats()["engines"] == 0
+        container.close()
+
+    def test_closed_refuses_and_entered_again_works(self, rocksdb_settings: dict[str, Any]) -> None:
+        container = Container(config=rocksdb_settings)
+        storage = container.storage()
+        for _ in range(2):
+            with container:
+                assert storage.ping() >= 0
+            with pytest.raises(StorageClosed, match="closed"):
+                storage.ping()
+
+    def test_nested_entering_closes_at_the_outermost_exit(self, rocksdb_settings: dict[str, Any]) -> None:
+        container = Container(config=rocksdb_settings)
+        with container:
+            with container:
+                container.storage().open()
+            assert container.storage().stats()["engines"] == 1
+        assert container.storage().stats()["engines"] == 0
+
+    def test_a_resource_is_opened_anew_after_closing_also_below_a_singleton(self) -> None:
+        class Mine(Container):
+            thing = providers.Resource(lambda: object())
+            holder = providers.Singleton(list, providers.List(thing))
+
+        container = Mine()
+        with container:
+            first = container.holder()[0]
+            assert first is container.thing()
+        with container:
+            assert container.holder()[0] is container.thing() is not first
+
+    def test_asynchronous_resources(self) -> None:
+        log: list[str] = []
+
+        async def resource() -> AsyncIterator[str]:
+            log.append("open")
+            yield "connection"
+            log.append("close")
+
+        class Mine(Container):
+            thing = providers.Resource(resource)
+
+        async def use() -> None:
+            async with Mine() as container:
+                assert await container.thing() == "connection"
+            assert log == ["open", "close"]
+            container = Mine()
+            with pytest.raises(CloseError, match="asynchronous resource"), container:
+                await container.thing()
+
+        asyncio.run(use())
+
+    def test_a_fault_of_the_body_is_the_one_that_is_seen(self) -> None:
+        with pytest.raises(ZeroDivisionError), Container():
+            1 / 0  # noqa: B018
+
+    def test_what_an_override_brought_from_elsewhere_is_left_alone(self, rocksdb_settings: dict[str, Any]) -> None:
+        other = Container(config=rocksdb_settings)
+        with other:
+            other.storage().open()
+            with Container() as container:
+                container.storage.override(other.storage)
+                assert container.storage().ping() >= 0
+            assert other.storage().ping() >= 0
+
+    def test_at_exit_of_the_process(self, tmp_path: Any) -> None:
+        code = """
+from dependency_injector import providers
+from p8fs_cluster import Container
+def resource():
+    yield 1
+    print("closed")
+class Mine(Container):
+    thing = providers.Resource(resource)
+container = Mine(config={"storage_provider": "rocksdb"})
+container.storage().open()
+container.thing()
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("closed\n", "")
+
+
+@plain_inject
+def plainly_wired(storage: Storage = PlainProvide[Container.storage]) -> Storage:
+    return storage
+
+
+class TestDependencyInjector:
+    def test_wire(self) -> None:
+        container = Container()
+        container.wire(modules=[__name__])
+        try:
+            assert plainly_wired() is container.storage()
+            with container.storage.override("fake"):
+                assert plainly_wired() == "fake"  # type: ignore[comparison-overlap]
+        finally:
+            container.unwire()
+
+    def test_a_subclass(self) -> None:
+        class Mine(Container):
+            repository = providers.Singleton(lambda storage, port: (storage, port), Container.storage, Container.config.provided.pg_port)
+            upper = providers.Factory(str.upper, Container.config.provided.pg_host)
+
+        container = Mine(config={"pg_host": "db"})
+        assert container.repository() == (container.storage(), 5438)
+        assert container.upper() == "DB"
+        assert Mine.storage is Container.storage
+
+    def test_inside_another_container(self, rocksdb_settings: dict[str, Any]) -> None:
+        class Application(containers.DeclarativeContainer):
+            settings = providers.Object(rocksdb_settings)
+            cluster = providers.Container(Container)
+            service = providers.Singleton(list, providers.List(cluster.storage))
+
+        class Ours(Container):
+            inner = providers.Container(Container, config=providers.Object(rocksdb_settings))
+
+        application = Application()
+        application.cluster.config.override({"pg_host": "inner"})
+        assert application.cluster.config().pg_host == "inner"
+        assert application.service()[0] is application.cluster.storage()
+        with Ours() as ours:
+            ours.inner.storage().open()
+            assert ours.inner.storage().provider == "rocksdb"
+        assert ours.inner.storage().stats()["engines"] == 0
+
+    def test_check_dependencies_and_traverse(self) -> None:
+        container = Container()
+        container.check_dependencies()
+        assert container.storage in set(container.traverse())
+
+    def test_making_one_opens_reads_and_imports_nothing(self) -> None:
+        code = """
+import sys, os
+os.environ["P8FS_PG_PORT"] = "nonsense"
+from p8fs_cluster import Container
+container = Container()
+container.storage(), container.api()
+print([name for name in ("psycopg", "pymysql", "sqlalchemy", "rocksdict", "typer") if name in sys.modules])
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
+
+
+def test_default_container_and_live_view_follow_each_other() -> None:
+    code = """
+import os
+os.environ["P8FS_PG_HOST"] = "env"
+from p8fs_cluster.config.settings import config
+assert config.pg_host == "env"
+from p8fs_cluster import container, Container
+import p8fs_cluster
+assert p8fs_cluster.container is container and container.config() is config.current
+with container.config.override({"pg_host": "other", "pg_password": "p@ss"}):
+    assert config.pg_connection_string == "postgresql://postgres:p%40ss@other:5438/app"
+    with Container(config={"pg_host": "unrelated"}):
+        assert config.pg_host == "other"
+    with container.config.override({"pg_port": 1}):
+        assert config.pg_port == 1 and config.current.pg_host == "other"
+    assert config.pg_port == 5438
+assert config.pg_host == "env" and container.config() is config.current
+os.environ["P8FS_PG_HOST"] = "changed"
+container.config.reload()
+assert config.pg_host == "changed"
+print("fine")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "fine\n", done.stderr
+
+
+def test_overriding_the_default_before_anything_was_read() -> None:
+    code = """
+from p8fs_cluster import container
+from p8fs_cluster.config.settings import config, P8FSConfig
+with container.config.override(P8FSConfig(pg_host="first")):
+    assert config.pg_host == "first"
+assert config.pg_host == "localhost" and container.config() is config.current
+print("fine")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "fine\n", done.stderr
+
+
+def test_memory_storage_is_swapped_in_one_line() -> None:
+    container = Container()
+    with container.storage.override(memory_storage()):
+        with container.storage() as connection:
+            connection[b"a"] = b"1"
+        with container.storage() as connection:
+            assert connection[b"a"] == b"1"
+        with pytest.raises(StorageError, match="no SQL"):
+            container.storage().execute("SELECT 1")

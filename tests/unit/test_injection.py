@@ -1,0 +1,314 @@
+"""`@inject`: what is given, by whom, and what happens when it can't be."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from logging import Logger
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pytest
+from dependency_injector import containers, providers
+from dependency_injector.wiring import Closing, Provider
+
+from p8fs_cluster import Container, InjectionError, Provide, Storage, inject
+from p8fs_cluster.providers.api import ApiSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@inject
+def as_default(prefix: str, api: ApiSettings = Provide[Container.api]) -> str:
+    return f"{prefix}{api.port}"
+
+
+@inject
+def as_annotation(log: Annotated[Logger, Provide[Container.logger]], number: int = 1) -> tuple[str, int]:
+    return log.name, number
+
+
+@inject
+def several(
+    storage: Storage = Provide[Container.storage],
+    api: ApiSettings = Provide["api"],
+    *,
+    host: str = Provide[Container.config.provided.pg_host],
+    make: Any = Provider[Container.api],
+) -> tuple[Any, ...]:
+    return storage, api, host, make
+
+
+@pytest.fixture
+def container() -> Iterator[Container]:
+    with Container(config={"api_port": 9000, "service_name": "notes"}) as container:
+        yield container
+
+
+def test_default_and_annotation(container: Container) -> None:
+    assert as_default("port ") == "port 9000"
+    assert as_annotation() == ("notes", 1)  # type: ignore[call-arg]
+    assert as_annotation(number=2) == ("notes", 2)  # type: ignore[call-arg]
+
+
+def test_every_kind_of_marker(container: Container) -> None:
+    storage, api, host, make = several()
+    assert storage is container.storage()
+    assert api is container.api()
+    assert host == "localhost"
+    assert make is container.api
+
+
+def test_what_the_caller_gives_wins(container: Container) -> None:
+    assert several("a", "b", host="c", make="d") == ("a", "b", "c", "d")  # type: ignore[arg-type]
+    assert several(None)[0] is None  # type: ignore[arg-type]
+
+
+def test_overrides_are_followed(container: Container) -> None:
+    assert as_default("") == "9000"
+    with container.config.override({"api_port": 1}):
+        assert as_default("") == "1"
+    with container.storage.override("fake"):
+        assert several()[0] == "fake"
+    assert several()[0] is container.storage()
+
+
+def test_the_innermost_container_is_active(container: Container) -> None:
+    with Container(config={"api_port": 1}), Container(config={"api_port": 2}) as inner:
+        assert as_default("") == "2"
+        with container:
+            assert as_default("") == "9000"
+        assert as_default("") == "2"
+        with inner:
+            assert as_default("") == "2"
+    assert as_default("") == "9000"
+
+
+def test_threads_that_were_started_elsewhere_see_the_container_of_the_process(container: Container) -> None:
+    seen: list[str] = []
+    thread = threading.Thread(target=lambda: seen.append(as_default("")))
+    thread.start()
+    thread.join()
+    assert seen == ["9000"]
+
+
+def test_tasks_have_their_own_innermost_container(container: Container) -> None:
+    async def use(port: int, ready: asyncio.Barrier) -> str:
+        with Container(config={"api_port": port}):
+            await ready.wait()
+            found = as_default("")
+            await ready.wait()
+            return found
+
+    async def both() -> list[str]:
+        ready = asyncio.Barrier(2)
+        return await asyncio.gather(use(1, ready), use(2, ready))
+
+    assert asyncio.run(both()) == ["1", "2"]
+    assert as_default("") == "9000"
+
+
+def test_methods(container: Container) -> None:
+    class Service:
+        @inject
+        def method(self, api: ApiSettings = Provide[Container.api]) -> tuple[Any, int]:
+            return self, api.port
+
+        @inject
+        @classmethod
+        def of_class(cls, api: ApiSettings = Provide[Container.api]) -> tuple[Any, int]:
+            return cls, api.port
+
+        @staticmethod
+        @inject
+        def static(api: ApiSettings = Provide[Container.api]) -> int:
+            return api.port
+
+    service = Service()
+    assert service.method() == (service, 9000)
+    assert Service.of_class() == (Service, 9000)
+    assert Service.static() == 9000
+
+
+def test_generators_and_coroutines(container: Container) -> None:
+    @inject
+    def generator(api: ApiSettings = Provide[Container.api]) -> Iterator[int]:
+        sent = yield api.port
+        assert sent == "hello"
+        yield 2
+
+    @inject
+    async def coroutine(api: ApiSettings = Provide[Container.api]) -> int:
+        return api.port
+
+    seen: list[Any] = []
+
+    @inject
+    async def async_generator(api: ApiSettings = Provide[Container.api]) -> AsyncIterator[int]:
+        try:
+            seen.append((yield api.port))
+            yield 2
+        except KeyError as exc:
+            seen.append(exc)
+            yield 3
+        finally:
+            seen.append("end")
+
+    running = generator()
+    assert (next(running), running.send("hello")) == (9000, 2)  # type: ignore[attr-defined]
+    assert inspect.isgeneratorfunction(generator)
+    assert inspect.iscoroutinefunction(coroutine)
+    assert inspect.isasyncgenfunction(async_generator)
+    assert asyncio.run(coroutine()) == 9000
+
+    async def drive() -> None:
+        first = async_generator()
+        assert await anext(first) == 9000
+        assert await first.asend("sent") == 2  # type: ignore[attr-defined]
+        assert [item async for item in first] == []
+        second = async_generator()
+        await anext(second)
+        assert await second.athrow(KeyError("thrown")) == 3  # type: ignore[attr-defined]
+        await second.aclose()  # type: ignore[attr-defined]
+        with pytest.raises(ZeroDivisionError):
+            async with asynccontextmanager(async_generator)():
+                1 / 0  # noqa: B018
+
+    asyncio.run(drive())
+    assert seen[0] == "sent"
+    assert seen.count("end") == 3
+    assert isinstance(seen[2], KeyError)
+
+
+def test_an_asynchronous_provider_is_awaited() -> None:
+    async def connect() -> str:
+        return "connected"
+
+    class Mine(Container):
+        connection = providers.Factory(connect)
+
+    @inject
+    async def use(connection: str = Provide[Mine.connection]) -> str:
+        return connection
+
+    with Mine():
+        assert asyncio.run(use()) == "connected"
+
+
+def test_the_signature_stays() -> None:
+    assert inspect.signature(as_default) == inspect.signature(as_default.__wrapped__)  # type: ignore[attr-defined]
+    assert as_default.__name__ == "as_default"
+
+
+def test_a_function_without_markers_is_returned_as_it_is() -> None:
+    def plain(a: int, b: "list[str]") -> None: ...  # noqa: UP037
+
+    assert inject(plain) is plain
+
+
+@inject
+def before_its_container(api: Annotated[Any, Provide[Later.api]] = None) -> Any:
+    return api
+
+
+class Later(Container):
+    """Defined after the function that names it."""
+
+
+def test_names_that_are_defined_later_or_locally_or_only_for_type_checkers(container: Container) -> None:
+    class Local(Container):
+        pass
+
+    @inject
+    def local(api: Annotated[Any, Provide[Local.api]] = None) -> Any:
+        return api
+
+    @inject
+    def typed(names: Sequence[str] = (), port: Annotated[int, Provide["api.provided.port"]] = 0) -> int:
+        return port
+
+    assert typed() == 9000
+    with Later() as later:
+        assert before_its_container() is later.api()
+    with Local() as mine:
+        assert local() is mine.api()
+
+
+def test_a_subclass_and_a_subcontainer(container: Container) -> None:
+    class Mine(Container):
+        greeting = providers.Factory("hello {}".format, Container.config.provided.service_name)
+
+    class Application(containers.DeclarativeContainer):
+        cluster = providers.Container(Container)
+
+    class Outer(Container):
+        inner = providers.Container(Container)
+
+    @inject
+    def greet(greeting: str = Provide[Mine.greeting]) -> str:
+        return greeting
+
+    @inject
+    def inner_port(api: Any = Provide[Outer.inner.api], named: Any = Provide["inner.api"]) -> Any:
+        assert api is named
+        return api
+
+    with Mine(config={"service_name": "mine"}) as mine:
+        assert greet() == "hello mine"
+        assert several()[0] is mine.storage()
+    with Outer() as outer:
+        assert inner_port() is outer.inner.api()
+        assert several()[0] is outer.storage()
+    assert Application().cluster.api().port == 8000
+
+
+class TestErrors:
+    def test_a_name_that_is_not_there(self, container: Container) -> None:
+        @inject
+        def misspelt(storage: Storage = Provide["storge"]) -> Storage:
+            return storage
+
+        with pytest.raises(InjectionError) as caught:
+            misspelt()
+        message = str(caught.value)
+        assert "misspelt: parameter 'storage': Provide['storge'] is not in the active container (Container)" in message
+        assert "did you mean 'storage'?" in message
+
+    def test_a_container_that_is_not_active(self, container: Container) -> None:
+        class Other(containers.DeclarativeContainer):
+            thing = providers.Object(1)
+
+        @inject
+        def wants_other(thing: int = Provide[Other.thing]) -> int:
+            return thing
+
+        with pytest.raises(InjectionError, match="parameter 'thing'"):
+            wants_other()
+        assert wants_other(2) == 2
+
+    def test_a_marker_never_reaches_the_function(self, container: Container) -> None:
+        marker = inspect.signature(as_default).parameters["api"].default
+        assert as_default("", api=marker) == "9000"
+
+    def test_closing_is_refused(self) -> None:
+        with pytest.raises(InjectionError, match="Closing"):
+
+            @inject
+            def closing(storage: Storage = Closing[Provide[Container.storage]]) -> None: ...
+
+    def test_positional_only_is_refused(self) -> None:
+        with pytest.raises(InjectionError, match="positional-only"):
+
+            @inject
+            def positional(storage: Storage = Provide[Container.storage], /) -> None: ...
+
+    def test_an_annotation_that_never_can_be_read(self, container: Container) -> None:
+        @inject
+        def broken(port: Annotated[int, Provide[Nowhere.api]] = 0) -> int:  # type: ignore[name-defined]  # noqa: F821
+            return port
+
+        with pytest.raises(InjectionError, match=r"broken: an annotation can't be read.*Nowhere"):
+            broken()
