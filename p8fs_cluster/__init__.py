@@ -1,6 +1,6 @@
 """Settings in; ready storage connections, loggers and API settings out. Importing this loads and reads nothing.
 
-    from p8fs_cluster import Container, Provide, container, inject
+from p8fs_cluster import Container, Provide, container, inject
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from p8fs_cluster.containers.container import Container as Container
     from p8fs_cluster.containers.injection import Provide as Provide
     from p8fs_cluster.containers.injection import inject as inject
+    from p8fs_cluster.containers.validation import validate_configuration as validate_configuration
     from p8fs_cluster.exceptions import ClusterError as ClusterError
     from p8fs_cluster.exceptions import ConfigurationError as ConfigurationError
     from p8fs_cluster.exceptions import InjectionError as InjectionError
     from p8fs_cluster.exceptions import StorageError as StorageError
     from p8fs_cluster.exceptions import StorageUnavailable as StorageUnavailable
-    from p8fs_cluster.containers.validation import validate_configuration as validate_configuration
     from p8fs_cluster.providers.storage import Storage as Storage
 
     container: Container

@@ -1,8 +1,9 @@
 """Real servers for tests and benchmarks: those that the environment names, else private ones that end with the process.
 
-`P8FS_TEST_POSTGRES_URL` and `P8FS_TEST_TIDB_URL` name servers to use (a database in which tables may be made). Without
-them, a throwaway server is started on a free port of 127.0.0.1 from the binaries on the machine; where these are missing
-Debian's package is installed if we are root or may use sudo, else the failure says what to install. Never a silent skip.
+`P8FS_TEST_POSTGRES_URL` and `P8FS_TEST_TIDB_URL` name servers to use (a database in which tables may be made).
+Without them, a throwaway server is started on a free port of 127.0.0.1 from the binaries on the machine; where these
+are missing Debian's package is installed if we are root or may use sudo, else the failure says what to install. A
+missing server is never a silent skip.
 """
 
 from __future__ import annotations

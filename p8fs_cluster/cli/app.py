@@ -20,7 +20,9 @@ __all__ = ["app", "main"]
 
 MASK = "**********"
 
-app = typer.Typer(help="Checks and shows what P8FS services stand on.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Checks and shows what P8FS services stand on.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 config_app = typer.Typer(help="Shows the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 

@@ -69,7 +69,8 @@ class LiveConfig(_View):
     @property
     def base(self) -> Base[P8FSConfig]:
         """What is in force when nothing overrides it."""
-        return self._base
+        base: Base[P8FSConfig] = self._base
+        return base
 
     def follow(self, snapshot: P8FSConfig | None) -> None:
         """Show `snapshot` from now on; None: the base, loaded at the next read."""

@@ -20,11 +20,9 @@ _SHOWN = 60
 def configuration_error(
     exc: ValidationError, prefix: str, names: Iterable[str], secret: frozenset[str], origins: Mapping[str, str]
 ) -> ConfigurationError:
-    """Return all faults of `exc` as one error. It must not be raised inside the handler of `exc`, which holds secrets."""
+    """Return all faults of `exc` as one error, not to be raised inside the handler of `exc`, which holds secrets."""
     known = tuple(names)
-    problems = tuple(
-        _problem(details, prefix, known, secret, origins) for details in exc.errors(include_url=False)
-    )
+    problems = tuple(_problem(details, prefix, known, secret, origins) for details in exc.errors(include_url=False))
     count = "1 setting" if len(problems) == 1 else f"{len(problems)} settings"
     return ConfigurationError(f"{count} can't be used:", problems)
 

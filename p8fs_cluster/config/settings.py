@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -117,7 +117,9 @@ class P8FSConfig(BaseSettings):
         "postgresql", description="The engine behind `container.storage()`"
     )
     pool_max_size: Annotated[int, Field(ge=1, le=10_000)] = Field(10, description="Most connections a pool opens")
-    pool_timeout: Seconds = Field(5.0, description="Seconds that a borrower waits for a connection, connecting included")
+    pool_timeout: Seconds = Field(
+        5.0, description="Seconds that a borrower waits for a connection, connecting included"
+    )
     pool_max_lifetime: Seconds = Field(300.0, description="Seconds after which a connection is replaced")
 
     pg_host: Text = Field("localhost", description="PostgreSQL host, or the directory of its socket")
@@ -128,7 +130,9 @@ class P8FSConfig(BaseSettings):
     pg_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
         "prefer", description="libpq's sslmode"
     )
-    pg_sslrootcert: OptionalPath = Field(None, description="Certificates of the authorities to trust, for verify-ca/-full")
+    pg_sslrootcert: OptionalPath = Field(
+        None, description="Certificates of the authorities to trust, for verify-ca/-full"
+    )
 
     tidb_host: Text = Field("localhost", description="TiDB host, or the path of its socket")
     tidb_port: Port = Field(4000, description="TiDB port")
@@ -158,6 +162,11 @@ class P8FSConfig(BaseSettings):
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     secret_names: ClassVar[frozenset[str]]
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            """Take any setting in any form that can be read, as the environment gives it."""
 
     @property
     def pg_connection_string(self) -> str:

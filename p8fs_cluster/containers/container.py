@@ -14,7 +14,7 @@ from typing import Any, Self
 from dependency_injector import containers, providers
 
 from p8fs_cluster.containers import scope
-from p8fs_cluster.containers.building import Resource, Singleton, adopted, owned
+from p8fs_cluster.containers.building import Singleton, adopted, owned
 from p8fs_cluster.exceptions import CloseError
 from p8fs_cluster.providers.api import ApiSettings
 from p8fs_cluster.providers.logger import Loggers

@@ -22,7 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 Provide: Any = wiring.Provide
 """dependency-injector's own marker, so that its `wire()` understands it as well."""
 
-_Marker: type = wiring._Marker
+_MARKER: Any = wiring._Marker
+_PROVIDER: Any = wiring.Provider
+_CLOSING: Any = wiring.Closing
 _BEYOND = sys.maxsize
 
 
@@ -34,7 +36,7 @@ class _Injection(NamedTuple):
 
 
 class _Plan:
-    """What one function needs, found out once; with each container, the providers that give it, looked up once."""
+    """What one function needs, found out once."""
 
     def __init__(self, function: Callable[..., Any], names: dict[str, Any]) -> None:
         self._function = function
@@ -58,14 +60,10 @@ class _Plan:
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Put into `kwargs` what the caller has not given."""
-        container = active()
-        bound = container.injections.get(self)
-        if bound is None:
-            bound = container.injections[self] = self._bound_to(container)
         given = len(args)
-        for name, position, marker, provide in bound:
+        for name, position, marker in self.injections():
             if position >= given and kwargs.get(name, marker) is marker:
-                kwargs[name] = provide()
+                kwargs[name] = self._provider(active(), name, marker)()
 
     async def fill_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Do as `fill` does, and await what an asynchronous provider promises."""
@@ -75,17 +73,18 @@ class _Plan:
             if inspect.isawaitable(kwargs[name]):
                 kwargs[name] = await kwargs[name]
 
-    def _bound_to(self, container: Any) -> tuple[tuple[str, int, Any, Callable[[], Any]], ...]:
-        return tuple(
-            (name, position, marker, self._provider(container, name, marker))
-            for name, position, marker in self.injections()
-        )
-
     def _provider(self, container: Any, name: str, marker: Any) -> Callable[[], Any]:
+        """Look it up once a container."""
+        found: Callable[[], Any] | None = container.injections.get((self, name))
+        if found is None:
+            found = container.injections[self, name] = self._found(container, name, marker)
+        return found
+
+    def _found(self, container: Any, name: str, marker: Any) -> Callable[[], Any]:
         for candidate in _with_subcontainers(container):
-            found = _resolved(candidate, marker)
-            if found is not None:
-                return (lambda: found) if isinstance(marker, wiring.Provider) else found
+            provider = _resolved(candidate, marker)
+            if provider is not None:
+                return functools.partial(_same, provider) if isinstance(marker, _PROVIDER) else provider
         raise InjectionError(
             f"{_name_of(self._function)}: parameter {name!r}: {_text(marker)} is not in the active container "
             f"({container.parent_name}){_hint(container, marker)}"
@@ -109,7 +108,7 @@ def inject(function: F) -> F:
     9000
     """
     if isinstance(function, (classmethod, staticmethod)):
-        return type(function)(inject(function.__func__))  # type: ignore[return-value]
+        return type(function)(inject(function.__func__))
     plan = _Plan(function, sys._getframe(1).f_locals)
     if plan.is_empty:
         return function
@@ -142,7 +141,7 @@ def _coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
 
 
 def _generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
-    def injected(*args: Any, **kwargs: Any) -> Iterator[Any]:
+    def injected(*args: Any, **kwargs: Any) -> Any:
         plan.fill(args, kwargs)
         return (yield from function(*args, **kwargs))
 
@@ -173,7 +172,9 @@ def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[...,
 
 def _injections_of(function: Callable[..., Any], names: dict[str, Any]) -> tuple[_Injection, ...]:
     parameters = inspect.signature(function).parameters.values()
-    marked = [(position, parameter, _marker_of(parameter, function, names)) for position, parameter in enumerate(parameters)]
+    marked = [
+        (position, parameter, _marker_of(parameter, function, names)) for position, parameter in enumerate(parameters)
+    ]
     return tuple(
         _Injection(parameter.name, _position(parameter, position, function), marker)
         for position, parameter, marker in marked
@@ -195,11 +196,15 @@ def _marker_of(parameter: inspect.Parameter, function: Callable[..., Any], names
     metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
     for candidate in (*metadata, parameter.default):
         marker = getattr(candidate, "dependency", candidate)  # FastAPI's Depends(Provide[...])
-        if isinstance(marker, wiring.Closing):
+        if isinstance(marker, _CLOSING):
             raise InjectionError(f"{_name_of(function)}: Closing[...] is not supported by p8fs_cluster.inject")
-        if isinstance(marker, _Marker):
+        if isinstance(marker, _MARKER):
             return marker
     return None
+
+
+def _same(provider: Callable[[], Any]) -> Callable[[], Any]:
+    return provider
 
 
 def _with_subcontainers(container: Any) -> Iterator[Any]:

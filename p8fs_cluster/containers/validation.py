@@ -26,6 +26,8 @@ def validate_configuration(container: Any | None = None) -> None:
     container.config()
     for step in storage_steps(container.storage()):
         if isinstance(step.fault, StorageError):
-            raise ConfigurationError(f"the settings are valid, but the storage does not work: {step.fault}") from step.fault
+            raise ConfigurationError(
+                f"the settings are valid, but the storage does not work: {step.fault}"
+            ) from step.fault
         if step.fault is not None:
             raise step.fault

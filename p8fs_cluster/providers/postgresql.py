@@ -96,7 +96,7 @@ class PostgreSQL:
     def close(self) -> None:
         self._pool.close()
 
-    def acquire(self) -> psycopg.Connection[Any]:
+    def acquire(self) -> _Connection:
         deadline = time.monotonic() + self._timeout
         while True:
             connection = self._from_pool(deadline - time.monotonic())
@@ -105,7 +105,7 @@ class PostgreSQL:
             connection.close()  # the server closed it while it was idle
             self._pool.putconn(connection)
 
-    def release(self, connection: psycopg.Connection[Any], exc: BaseException | None) -> None:
+    def release(self, connection: _Connection, exc: BaseException | None) -> None:
         try:
             if not connection.closed:
                 connection.commit() if exc is None else connection.rollback()
@@ -145,7 +145,7 @@ class PostgreSQL:
             "max_size": pool["pool_max"],
         }
 
-    def _from_pool(self, timeout: float) -> psycopg.Connection[Any]:
+    def _from_pool(self, timeout: float) -> _Connection:
         try:
             return self._pool.getconn(timeout=max(timeout, 0.001))
         except psycopg_pool.PoolTimeout as exc:
@@ -160,7 +160,7 @@ class PostgreSQL:
 
         class Connection(_Connection):
             @classmethod
-            def connect(cls, *args: Any, **kwargs: Any) -> Connection:  # type: ignore[override]
+            def connect(cls, *args: Any, **kwargs: Any) -> Connection:
                 try:
                     connection = super().connect(*args, **kwargs)
                 except psycopg.Error as exc:
@@ -214,7 +214,9 @@ class PostgreSQL:
 
     def _no_connection(self, fault: str) -> str:
         where = self._settings.describe("pg_host", "pg_port")
-        return f"{self._where}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
+        return (
+            f"{self._where}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
+        )
 
     def _exhausted(self) -> str:
         size = self._settings.describe("pool_max_size")

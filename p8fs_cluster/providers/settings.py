@@ -52,7 +52,7 @@ class SettingsProvider(providers.Provider[P8FSConfig]):
         return self()
 
     def in_use(self) -> tuple[P8FSConfig, ...]:
-        """Return the base, if it was read, and every override that is in force or that comes back when inner ones end."""
+        """Return the base, if it was read, and every override in force or to come back when inner ones end."""
         overriding = (provider() for provider in self.overridden)
         return (*self._base.loaded, *(value for value in overriding if isinstance(value, P8FSConfig)))
 
@@ -81,14 +81,14 @@ class SettingsProvider(providers.Provider[P8FSConfig]):
         super().reset_last_overriding()
         self._changed()
 
-    def reset_override(self) -> None:  # type: ignore[override]
+    def reset_override(self) -> None:
         """End all overrides."""
         super().reset_override()
         self._changed()
 
     def end(self, overriding: providers.Provider[Any]) -> None:
         """End one override, wherever in the nesting it is; nothing happens if it has ended before."""
-        with self.overriding_lock:
+        with providers.Provider.overriding_lock:  # type: ignore[attr-defined]
             stack = list(self.overridden)
             if overriding not in stack:
                 return
@@ -122,8 +122,9 @@ class SettingsProvider(providers.Provider[P8FSConfig]):
 def _checked(value: object) -> P8FSConfig:
     if isinstance(value, P8FSConfig):
         return value
+    kind = type(value).__name__
     raise ConfigurationError(
-        f"settings are overridden by a mapping, a P8FSConfig or a provider of a P8FSConfig, not by a {type(value).__name__}"
+        f"settings are overridden by a mapping, a P8FSConfig or a provider of a P8FSConfig, not by a {kind}"
     )
 
 

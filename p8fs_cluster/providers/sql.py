@@ -51,7 +51,7 @@ class SqlEngines:
         return connection
 
 
-class RollBack(Exception):  # noqa: N818
+class RollBack(Exception):
     """Told to the lease when SQLAlchemy gives a connection back: what it had to commit, it has committed."""
 
 

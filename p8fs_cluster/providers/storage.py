@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
+from functools import partial
 from importlib import import_module
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, Protocol
@@ -254,7 +255,7 @@ class Storage:
     def opened(self) -> list[tuple[int, str, Callable[[], None]]]:
         """Return number, name and closer of every engine that is open, for the container that closes them."""
         slots = [slot for slot in self._slots.values() if slot.opened_at]
-        return [(slot.opened_at, f"storage ({slot.engine.provider})", lambda s=slot: self._close(s)) for slot in slots]
+        return [(slot.opened_at, f"storage ({slot.engine.provider})", partial(self._close, slot)) for slot in slots]
 
     def shut(self) -> None:
         """Refuse further borrowers; `reopen` takes it back."""

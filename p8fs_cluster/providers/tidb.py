@@ -34,6 +34,8 @@ class _Connection(Connection):
 
     give_back: Callable[[], None] | None = None
     proxied: PoolProxiedConnection | None = None
+    _sock: Any
+    _read_timeout: float | None
 
     def connect(self, sock: Any = None) -> None:
         """Bound the handshake too: a server that accepts and then hangs would hold PyMySQL for ever."""
@@ -93,7 +95,7 @@ class TiDB:
         """Make the pool and connect once, so that a fault shows at once."""
         parameters = self._parameters()
         self._pool = QueuePool(
-            lambda: _Connection(**parameters),
+            lambda: _Connection(**parameters),  # type: ignore[arg-type]
             pool_size=self._settings.pool_max_size,
             max_overflow=0,
             timeout=self._timeout,
@@ -180,18 +182,21 @@ class TiDB:
             return ssl.create_default_context(cafile=authorities)
         except OSError as exc:
             where = self._settings.describe("tidb_ssl_ca")
-            raise StorageUnavailable(f"{self._where}: {authorities} holds no usable certificates: {exc}: {where}") from exc
+            raise StorageUnavailable(
+                f"{self._where}: {authorities} holds no usable certificates: {exc}: {where}"
+            ) from exc
 
     def _unreachable(self, exc: Exception) -> str:
-        number = exc.args[0] if exc.args else None
-        if number in _FAULTS:
-            names, way_out = _FAULTS[number]
+        names, way_out = _FAULTS.get(exc.args[0] if exc.args else 0, ((), ""))
+        if names:
             return f"{self._where}: {_text(exc)}: {way_out}: {self._settings.describe(*names)}"
         return self._no_connection(_text(exc))
 
     def _no_connection(self, fault: str) -> str:
         where = self._settings.describe("tidb_host", "tidb_port")
-        return f"{self._where}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
+        return (
+            f"{self._where}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
+        )
 
     def _exhausted(self) -> str:
         size = self._settings.describe("pool_max_size")

@@ -308,7 +308,17 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-HEAVY = ("psycopg", "psycopg_pool", "sqlalchemy", "pymysql", "rocksdict", "dependency_injector", "fastapi", "typer", "rich")
+HEAVY = (
+    "psycopg",
+    "psycopg_pool",
+    "sqlalchemy",
+    "pymysql",
+    "rocksdict",
+    "dependency_injector",
+    "fastapi",
+    "typer",
+    "rich",
+)
 
 
 @pytest.mark.parametrize(

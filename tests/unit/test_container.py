@@ -125,7 +125,9 @@ class TestOverride:
             assert container.api() == 7
         assert isinstance(container.storage(), Storage)
 
-    def test_the_storage_kept_from_before_follows_and_follows_back(self, rocksdb_settings: dict[str, Any], tmp_path: Any) -> None:
+    def test_the_storage_kept_from_before_follows_and_follows_back(
+        self, rocksdb_settings: dict[str, Any], tmp_path: Any
+    ) -> None:
         with Container(config=rocksdb_settings) as container:
             storage = container.storage()
             with storage as database:
@@ -243,7 +245,9 @@ class TestOnce:
 
 
 class TestClosing:
-    def test_in_reverse_order_of_opening_whatever_the_order_of_declaration(self, rocksdb_settings: dict[str, Any]) -> None:
+    def test_in_reverse_order_of_opening_whatever_the_order_of_declaration(
+        self, rocksdb_settings: dict[str, Any]
+    ) -> None:
         log: list[str] = []
 
         def resource(name: str, *needs: object) -> Iterator[str]:
@@ -404,7 +408,9 @@ class TestDependencyInjector:
 
     def test_a_subclass(self) -> None:
         class Mine(Container):
-            repository = providers.Singleton(lambda storage, port: (storage, port), Container.storage, Container.config.provided.pg_port)
+            repository = providers.Singleton(
+                lambda storage, port: (storage, port), Container.storage, Container.config.provided.pg_port
+            )
             upper = providers.Factory(str.upper, Container.config.provided.pg_host)
 
         container = Mine(config={"pg_host": "db"})
