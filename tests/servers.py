@@ -76,18 +76,42 @@ class Server:
         """End it at once."""
         self._end(signal.SIGKILL)
 
+    def hang(self) -> None:
+        """Stop all its processes without ending them: they hold their sockets and answer nothing."""
+        assert self.process is not None
+        for pid in self._family(self.process.pid):
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Undo `hang`."""
+        assert self.process is not None
+        for pid in self._family(self.process.pid):
+            os.kill(pid, signal.SIGCONT)
+
+    def _kill_family(self) -> None:
+        assert self.process is not None
+        for pid in list(self._family(self.process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _family(self, pid: int) -> Iterator[int]:
+        """PostgreSQL's backends are sessions of their own, out of a group's reach."""
+        yield pid
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                yield from self._family(int(child))
+
     def _end(self, how: signal.Signals) -> None:
         if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGCONT)
             if how is signal.SIGKILL:
-                os.killpg(self.process.pid, how)
+                self._kill_family()
             else:
                 self.process.send_signal(how)
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+                self._kill_family()
+            self.process.wait()
         self.process = None
 
 
@@ -136,6 +160,7 @@ def tidb() -> Iterator[Server]:
         )
         options = [f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={room}/my.sock",
                    f"--pid-file={room}/my.pid", f"--init-file={room}/init.sql", "--skip-name-resolve",
+                   "--character-set-server=utf8mb4", "--collation-server=utf8mb4_bin",  # as TiDB has it
                    "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"]  # fmt: skip
         settings = {"storage_provider": "tidb", "tidb_host": "127.0.0.1", "tidb_port": port,
                     "tidb_database": "test", "tidb_user": "tester", "tidb_password": "pr1vate"}  # fmt: skip

@@ -22,8 +22,9 @@ _FAULTS = (
     ("no password supplied", ("pg_password",), "set the password"),
     ("role ", ("pg_user",), "check the user, or create it"),
     ("database ", ("pg_database",), "check its name, or create it"),
+    ("does not support SSL", ("pg_sslmode",), "start the server with TLS, or allow plain connections"),
     ("certificate", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
-    ("SSL", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
+    ("SSL connection", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
 )
 """What the server's or libpq's message says → the settings at fault and the way out."""
 

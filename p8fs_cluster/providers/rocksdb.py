@@ -74,10 +74,10 @@ class RocksDB:
         return {"size": 1, "idle": 1, "max_size": 1}
 
     def _reason(self, text: str) -> str:
-        if "lock hold by current process" in text or self._holder() == os.getpid():
+        holder = self._holder()
+        if holder == os.getpid() or (holder is None and "current process" in text):
             return "this process has it open already, in another container: share one container, or close the other"
-        if "LOCK" in text and "lock" in text.lower():
-            holder = self._holder()
+        if "While lock file" in text or "lock hold by" in text:
             who = f"process {holder}" if holder else "another process"
             return f"{who} holds it: RocksDB lets one process at a time in; stop that one, or use another directory"
         return f"{text}: is it a RocksDB directory, and whole?"

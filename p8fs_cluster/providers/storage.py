@@ -69,16 +69,18 @@ ENGINES: Mapping[str, str] = {
 
 
 class _Slot:
-    """An engine with the number of its open leases; retired, it closes when the last one ends."""
+    """An engine with the number of its open leases; retired, it closes when the last one ends, unless it is revived."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.leases = 0
         self.opened_at = 0
         self.pid = os.getpid()
+        self.gone = threading.Event()
         self._lock = threading.Lock()
         self._opening: Future[None] | None = None
         self._retired = False
+        self._closing = False
 
     def open(self) -> None:
         """Open the engine once. Whoever comes while it is being opened waits for that attempt and shares its error."""
@@ -98,13 +100,10 @@ class _Slot:
         except BaseException as exc:
             self._opening = None
             attempt.set_exception(exc)
-        else:
-            with self._lock:
-                self.opened_at = next(OPENED)
-                unwanted = self._retired
-            attempt.set_result(None)
-            if unwanted:
-                self.drained()
+            return
+        self.opened_at = next(OPENED)
+        attempt.set_result(None)
+        self._close_if_unused()
 
     def enter(self) -> bool:
         """Count a lease, unless the engine was retired meanwhile."""
@@ -115,25 +114,38 @@ class _Slot:
             return True
 
     def leave(self) -> None:
+        """End a lease; the last one of a retired engine closes it."""
         with self._lock:
             self.leases -= 1
-            last = self._retired and not self.leases
-        if last:
-            self.drained()
+        if self._retired:
+            self._close_if_unused()
 
-    def retire(self) -> bool:
-        """Refuse new leases. Return whether none is out, so that the caller has to close the engine."""
+    def retire(self, raising: bool = False) -> None:
+        """Refuse new leases, and close the engine now or when the last lease ends."""
         with self._lock:
-            idle = not self._retired and not self.leases
             self._retired = True
-        return idle and bool(self.opened_at)
+        self._close_if_unused(raising)
 
-    def drained(self) -> None:
-        """Close an engine that nobody uses any more; who happens to come last is not bothered with a fault."""
+    def revive(self) -> bool:
+        """Serve again. Return False when it is too late: the engine is being closed, and `gone` tells when it is."""
+        with self._lock:
+            if not self._closing:
+                self._retired = False
+            return not self._closing
+
+    def _close_if_unused(self, raising: bool = False) -> None:
+        with self._lock:
+            if self._closing or not self._retired or self.leases or not self.opened_at:
+                return
+            self._closing = True
         try:
             self.engine.close()
         except Exception:
+            if raising:
+                raise
             log.exception("closing a drained %s engine failed", self.engine.provider)
+        finally:
+            self.gone.set()
 
 
 class Lease:
@@ -209,6 +221,11 @@ class Storage:
         """`dialect+driver://` of the engine in force, None when it has no SQL."""
         return self._engine_class(self._settings()).sqlalchemy_url
 
+    @property
+    def transactional(self) -> bool:
+        """Whether an exception in a `with` block undoes, on the engine in force, what the block wrote."""
+        return self._engine_class(self._settings()).transactional
+
     def open(self) -> None:
         """Open the engine in force now, rather than at the first borrower.
 
@@ -247,15 +264,15 @@ class Storage:
 
     def stats(self) -> dict[str, Any]:
         """Return numbers for metrics: `borrowed` and `engines` (open ones, draining included), and the pool's own."""
-        slots = [slot for slot in self._slots.values() if slot.opened_at]
+        slots = self._open_slots()
         in_force = self._in_force[1] if self._in_force else None
         pool = in_force.engine.stats() if in_force and in_force.opened_at else {}
         return {"provider": self.provider, "engines": len(slots), "borrowed": sum(s.leases for s in slots), **pool}
 
     def opened(self) -> list[tuple[int, str, Callable[[], None]]]:
         """Return number, name and closer of every engine that is open, for the container that closes them."""
-        slots = [slot for slot in self._slots.values() if slot.opened_at]
-        return [(slot.opened_at, f"storage ({slot.engine.provider})", partial(self._close, slot)) for slot in slots]
+        slots = self._open_slots()
+        return [(slot.opened_at, f"storage ({slot.engine.provider})", partial(slot.retire, raising=True)) for slot in slots]
 
     def shut(self) -> None:
         """Refuse further borrowers; `reopen` takes it back."""
@@ -311,19 +328,29 @@ class Storage:
             del self._by_frame[lease.frame]
         return lease
 
+    def _open_slots(self) -> list[_Slot]:
+        return [slot for slot in tuple(self._slots.values()) if slot.opened_at and not slot.gone.is_set()]
+
     def _adopt(self, snapshot: P8FSConfig) -> tuple[P8FSConfig, _Slot]:
-        engine_class = self._engine_class(snapshot)
-        key = (engine_class.provider, engine_class.key(snapshot))
-        with self._lock:
-            if self._closed:
-                raise StorageClosed("the container of this storage was closed: use it inside `with container:`")
-            slot = self._slots.get(key)
-            if slot is None:
-                slot = self._slots[key] = _Slot(engine_class(snapshot))
+        slot = self._slot_for(snapshot)
         slot.open()
         self._in_force = in_force = (snapshot, slot)
         self._retire_unused()
         return in_force
+
+    def _slot_for(self, snapshot: P8FSConfig) -> _Slot:
+        engine_class = self._engine_class(snapshot)
+        key = (engine_class.provider, engine_class.key(snapshot))
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise StorageClosed("the container of this storage was closed: use it inside `with container:`")
+                slot = self._slots.get(key)
+                if slot is None or slot.gone.is_set():
+                    slot = self._slots[key] = _Slot(engine_class(snapshot))
+            if slot.revive():
+                return slot
+            slot.gone.wait()  # a directory, say, can be opened again only when it is closed
 
     def _engine_class(self, snapshot: P8FSConfig) -> type[Engine]:
         engine = self._engines[snapshot.storage_provider]
@@ -340,21 +367,15 @@ class Storage:
             engine_class = self._engine_class(snapshot)
             needed.add((engine_class.provider, engine_class.key(snapshot)))
         with self._lock:
-            unused = [self._slots.pop(key) for key in set(self._slots) - needed]
+            self._slots = {key: slot for key, slot in self._slots.items() if not slot.gone.is_set()}
+            unused = [self._slots[key] for key in self._slots.keys() - needed]
         for slot in unused:
-            if slot.retire():
-                slot.drained()
-
-    def _close(self, slot: _Slot) -> None:
-        with self._lock:
-            self._slots = {key: kept for key, kept in self._slots.items() if kept is not slot}
-        if slot.retire():
-            slot.engine.close()
+            slot.retire()
 
     def forget_parent(self) -> None:
         """In a forked child: leave the parent's engines alone, referenced so that nothing finalizes them."""
         self._inherited.append(self._slots)
-        self._slots, self._by_frame, self._in_force = {}, {}, None
+        self._slots, self._in_force = {}, None
         self._lock = threading.Lock()
 
 

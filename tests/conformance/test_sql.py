@@ -1,0 +1,139 @@
+"""What the SQL stores promise, with one text on each; and what the others say when they are asked for SQL."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import sqlalchemy
+
+from p8fs_cluster.exceptions import StorageError, StorageUnavailable
+from tests.conformance.cases import Case
+
+
+def test_a_store_without_sql_says_so(case: Case) -> None:
+    if case.sql:
+        assert case.storage.execute("SELECT 1") == [(1,)]
+        return
+    with pytest.raises(StorageError, match="no SQL"):
+        case.storage.execute("SELECT 1")
+    with pytest.raises(StorageError, match="no SQL"):
+        case.container.engine()
+
+
+def test_execute(sql_case: Case) -> None:
+    storage = sql_case.storage
+    assert storage.execute("SELECT %s, %s", (1, "ö%s'\"\\→")) == [(1, "ö%s'\"\\→")]
+    assert storage.execute("INSERT INTO conformance VALUES (%s, %s)", ("a", "1")) == []
+    assert storage.execute("SELECT name FROM conformance WHERE name LIKE 'a%'") == [("a",)]
+    assert storage.execute("SELECT value FROM conformance WHERE name = %(name)s", {"name": "a"}) == [("1",)]
+    assert storage.execute("SELECT * FROM conformance WHERE name = 'b'") == []
+
+
+def test_a_statement_that_fails(sql_case: Case) -> None:
+    storage = sql_case.storage
+    storage.execute("INSERT INTO conformance VALUES ('twice', 'x')")
+    with pytest.raises(StorageError, match=f"{storage.provider}: the statement failed") as caught:
+        storage.execute("INSERT INTO conformance VALUES ('twice', 'x')")
+    assert caught.value.__cause__ is not None
+    with pytest.raises(StorageError):
+        storage.execute("SELEKT")
+    assert storage.execute("SELECT 1") == [(1,)]
+    assert storage.stats()["borrowed"] == 0
+
+
+def test_a_failed_transaction_does_not_reach_the_next_borrower(sql_case: Case) -> None:
+    for _ in range(5):
+        with pytest.raises(Exception, match="SELEKT|syntax"), sql_case.storage as connection:
+            connection.cursor().execute("SELEKT")
+        assert sql_case.storage.execute("SELECT 1") == [(1,)]
+
+
+def test_an_exhausted_pool_is_told_in_time(sql_case: Case) -> None:
+    with sql_case.container.config.override({"pool_max_size": 1, "pool_timeout": 0.2}):
+        with sql_case.storage:
+            started = time.monotonic()
+            with pytest.raises(StorageUnavailable, match="P8FS_POOL_MAX_SIZE") as caught:
+                sql_case.storage.execute("SELECT 1")
+            assert time.monotonic() - started < 5
+        assert "all 1 connections were borrowed for 0.2 s" in str(caught.value)
+        assert sql_case.storage.execute("SELECT 1") == [(1,)]
+
+
+def test_a_waiting_borrower_gets_what_comes_back(sql_case: Case) -> None:
+    results = []
+    with sql_case.container.config.override({"pool_max_size": 1}):
+        with sql_case.storage:
+            thread = threading.Thread(target=lambda: results.append(sql_case.storage.execute("SELECT 1")))
+            thread.start()
+        thread.join()
+    assert results == [[(1,)]]
+
+
+def test_a_connection_that_its_borrower_closed_is_replaced(sql_case: Case) -> None:
+    for _ in range(5):
+        with sql_case.storage as connection:
+            connection.close()
+    assert sql_case.storage.execute("SELECT 1") == [(1,)]
+
+
+def test_a_server_that_ended_the_session_is_noticed(sql_case: Case) -> None:
+    storage = sql_case.storage
+    by_provider = {
+        "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%s)"),
+        "tidb": ("SELECT connection_id()", "KILL %s"),
+    }
+    whoami, kill = by_provider[storage.provider]
+    with storage as first, storage as second:
+        sessions = []
+        for connection in (first, second):
+            cursor = connection.cursor()
+            cursor.execute(whoami)
+            sessions.append(cursor.fetchone()[0])
+    with storage as killer:
+        cursor = killer.cursor()
+        cursor.execute(whoami)
+        me = cursor.fetchone()[0]
+        for session in sessions:
+            if session != me:
+                cursor.execute(kill, (session,))
+    for _ in range(5):
+        assert storage.execute("SELECT 1") == [(1,)]
+
+
+def test_sqlalchemy_shares_the_pool_and_follows(sql_case: Case) -> None:
+    engine = sql_case.container.engine()
+    table = sqlalchemy.table("conformance", sqlalchemy.column("name"), sqlalchemy.column("value"))
+    with engine.begin() as connection:
+        connection.execute(table.insert(), [{"name": "orm", "value": "x"}])
+        assert sql_case.storage.stats()["borrowed"] == 1
+    assert sql_case.get("orm") == "x"
+    with engine.connect() as connection:
+        connection.execute(table.insert(), [{"name": "not committed", "value": "x"}])
+    assert sql_case.get("not committed") is None
+    with pytest.raises(ZeroDivisionError), engine.begin() as connection:
+        connection.execute(table.insert(), [{"name": "rolled back", "value": "x"}])
+        1 / 0  # noqa: B018
+    assert sql_case.get("rolled back") is None
+    with sql_case.container.config.override(sql_case.elsewhere):
+        assert sql_case.container.engine() is engine
+        with engine.connect() as connection:
+            assert connection.scalar(sqlalchemy.text("SELECT 1")) == 1
+        assert sql_case.storage.stats()["engines"] == 2
+    assert sql_case.storage.stats()["borrowed"] == 0
+    for _ in range(20):
+        with engine.connect() as connection:
+            assert connection.scalar(sqlalchemy.select(sqlalchemy.func.count()).select_from(table)) == 1
+    assert sql_case.storage.stats()["size"] <= 3
+
+
+def test_an_engine_object_of_another_provider_says_so(sql_case: Case) -> None:
+    engine = sql_case.container.engine()
+    other = "tidb" if sql_case.storage.provider == "postgresql" else "postgresql"
+    with (
+        sql_case.container.config.override({"storage_provider": other}),
+        pytest.raises(StorageError, match=r"call container\.engine\(\) again"),
+        engine.connect(),
+    ):
+        pass
