@@ -71,7 +71,7 @@ class RocksDB:
             raise StorageUnavailable(self._fault(str(exc))) from exc
 
     def stats(self) -> dict[str, int]:
-        return {"size": 1, "idle": 1, "max_size": 1}
+        return {"size": 1, "idle": 1, "waiting": 0, "max_size": 1}
 
     def _reason(self, text: str) -> str:
         holder = self._holder()

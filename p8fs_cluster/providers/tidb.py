@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 import pymysql
 from pymysql.connections import Connection
-from sqlalchemy import exc as sqlalchemy_exc
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from p8fs_cluster.providers.sockets import is_quiet, shut_after
+from p8fs_cluster.providers.turns import Turns
 
 __all__ = ["TiDB"]
 
@@ -75,6 +75,7 @@ class TiDB:
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
         self._timeout = settings.pool_timeout
+        self._turns = Turns(settings.pool_max_size)
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -109,13 +110,13 @@ class TiDB:
         self._pool.dispose()
 
     def acquire(self) -> _Connection:
-        while True:
-            proxied = self._from_pool()
-            connection: _Connection = proxied.driver_connection  # type: ignore[assignment]
-            if connection.open and is_quiet(connection.fileno()):
-                connection.proxied = proxied
-                return connection
-            proxied.invalidate()  # the server closed it while it was idle
+        if not self._turns.take(self._timeout):
+            raise StorageUnavailable(self._exhausted())
+        try:
+            return self._sound()
+        except BaseException:
+            self._turns.give_back()
+            raise
 
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
         proxied, connection.proxied = connection.proxied, None
@@ -130,6 +131,7 @@ class TiDB:
                 proxied.close()
             elif proxied:
                 proxied.invalidate()
+            self._turns.give_back()
 
     def execute(
         self, connection: _Connection, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None
@@ -150,13 +152,25 @@ class TiDB:
 
     def stats(self) -> dict[str, int]:
         idle, borrowed = self._pool.checkedin(), self._pool.checkedout()
-        return {"size": idle + borrowed, "idle": idle, "max_size": self._settings.pool_max_size}
+        return {
+            "size": idle + borrowed,
+            "idle": idle,
+            "waiting": self._turns.waiting,
+            "max_size": self._settings.pool_max_size,
+        }
+
+    def _sound(self) -> _Connection:
+        while True:
+            proxied = self._from_pool()
+            connection: _Connection = proxied.driver_connection  # type: ignore[assignment]
+            if connection.open and is_quiet(connection.fileno()):
+                connection.proxied = proxied
+                return connection
+            proxied.invalidate()  # the server closed it while it was idle
 
     def _from_pool(self) -> PoolProxiedConnection:
         try:
             return self._pool.connect()
-        except sqlalchemy_exc.TimeoutError as exc:
-            raise StorageUnavailable(self._exhausted()) from exc
         except Exception as exc:
             raise StorageUnavailable(self._unreachable(exc)) from exc
 
@@ -217,7 +231,7 @@ class TiDB:
 @cache
 def _opportunistic_tls() -> ssl.SSLContext:
     """TLS when the server offers it, unverified: what PyMySQL does when nothing is said. `tidb_ssl_ca` verifies."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

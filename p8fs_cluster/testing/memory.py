@@ -50,7 +50,7 @@ class MemoryEngine:
         len(connection)
 
     def stats(self) -> dict[str, int]:
-        return {"size": 1, "idle": 1, "max_size": 1}
+        return {"size": 1, "idle": 1, "waiting": 0, "max_size": 1}
 
 
 class MemoryConnection(MutableMapping[bytes, bytes]):

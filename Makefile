@@ -1,0 +1,50 @@
+# make demo    takes the text files of this folder into the embedded RocksDB and looks words up
+#              make demo FOLDER=some/folder · P8FS_STORAGE_PROVIDER=postgresql P8FS_PG_HOST=… make demo
+# make test    every test, against real servers, which it provides
+# make lint    ruff, mypy --strict, import-linter
+# make bench   the handle against the bare pool of each engine
+
+PYTHON ?= python3
+FOLDER ?= .
+WORDS ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
+demo: export P8FS_ROCKSDB_PATH ?= data/demo
+demo: $(VENV)/runs
+	$(BIN)/python -m examples.documents "$(FOLDER)" $(WORDS)
+
+test: $(VENV)/tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/lints
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/tests
+	$(BIN)/python -m benchmarks.storage $(ARGS)
+
+clean:
+	rm -rf $(VENV) data .pytest_tmp .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+
+$(VENV)/runs: pyproject.toml scripts/venv.sh
+	sh scripts/venv.sh "$(PYTHON)" $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/tests: $(VENV)/runs
+	$(BIN)/python scripts/install_group.py test
+	@touch $@
+
+$(VENV)/lints: $(VENV)/runs
+	$(BIN)/python scripts/install_group.py test lint
+	@touch $@
