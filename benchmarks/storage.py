@@ -93,13 +93,15 @@ def tidb() -> Iterator[list[tuple[str, Use, Use]]]:
         def query() -> Any:
             with closing(pool.connect()) as connection, connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
-                rows = cursor.fetchall()
-            return rows  # giving it back has rolled back: as many round trips as our commit
+                return cursor.fetchall()  # giving it back has rolled back: as many round trips as our commit
 
         def borrow() -> None:
             pool.connect().close()
 
-        yield [("tidb        SELECT 1", handle_sql(container), query), ("tidb        borrow", handle_borrow(container), borrow)]
+        yield [
+            ("tidb        SELECT 1", handle_sql(container), query),
+            ("tidb        borrow", handle_borrow(container), borrow),
+        ]
         pool.dispose()
 
 
@@ -140,7 +142,7 @@ def seconds(use: Use, times: int) -> float:
 
 def compare(name: str, ours: Use, bare: Use, rounds: int) -> None:
     """Print one line."""
-    times = max(10, int(0.03 / max(seconds(bare, 10), seconds(bare, 10), 1e-7)))
+    times = max(10, int(0.1 / max(seconds(bare, 10), seconds(bare, 10), 1e-7)))
     seconds(ours, times)
     pairs = []
     for number in range(rounds):

@@ -153,7 +153,8 @@ def main(arguments: list[str]) -> int:
         with Container() as container:
             prepare()
             taken = take_in(text_files(folder))  # type: ignore[call-arg]  # the rest is injected
-            print(f"Took in {taken} of the text files in {folder}; {count()} are stored in {container.storage().provider}.")
+            provider = container.storage().provider
+            print(f"Took in {taken} text files of {folder}; {count()} are stored in {provider}.")
             for word in words:
                 print(f"  {word!r} is in {', '.join(find(word)) or 'none'}")
     except ClusterError as exc:

@@ -1,6 +1,6 @@
 """A FastAPI application with the container in its lifespan.
 
-    P8FS_STORAGE_PROVIDER=rocksdb uvicorn examples.fastapi_app:app
+P8FS_STORAGE_PROVIDER=rocksdb uvicorn examples.fastapi_app:app
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How a test swaps the storage, or any setting, in one line.
 
-    pytest examples/swapping_in_a_test.py
+pytest examples/swapping_in_a_test.py
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from dependency_injector import providers
 
-from p8fs_cluster.providers.storage import OPENED
+from p8fs_cluster.providers.slot import OPENED
 
 __all__ = ["Resource", "Singleton", "adopted", "owned"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable
 from typing import Any, ClassVar
 
 import psycopg
@@ -13,6 +13,7 @@ import psycopg_pool
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
+from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.sockets import is_quiet, shut_after
 
 __all__ = ["PostgreSQL"]
@@ -116,9 +117,7 @@ class PostgreSQL:
         finally:
             self._pool.putconn(connection)
 
-    def execute(
-        self, connection: psycopg.Connection[Any], sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None
-    ) -> list[Any]:
+    def execute(self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters) -> list[Any]:
         try:
             connection.autocommit = True  # one statement is a transaction: BEGIN and COMMIT would be two round trips
             cursor = connection.execute(sql, parameters)

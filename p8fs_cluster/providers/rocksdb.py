@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from rocksdict import Options, Rdict
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
+from p8fs_cluster.providers.engine import Parameters
 
 __all__ = ["RocksDB"]
 
@@ -58,7 +59,7 @@ class RocksDB:
     def release(self, connection: Rdict, exc: BaseException | None) -> None:
         """Nothing is to be done: what was written is in the log already, and there is no transaction to undo."""
 
-    def execute(self, connection: Rdict, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> list[Any]:
+    def execute(self, connection: Rdict, sql: str, parameters: Parameters) -> list[Any]:
         raise StorageError(
             "rocksdb has no SQL: use `with container.storage() as db` and db[key], or set "
             f"{self._settings.describe('storage_provider')} to postgresql or tidb"

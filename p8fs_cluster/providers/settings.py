@@ -17,8 +17,13 @@ __all__ = ["SettingsOverride", "SettingsProvider", "SettingsSource"]
 
 
 class SettingsSource(Protocol):
-    """What a handle needs of the settings: those in force now, all that may come back, and word of every change."""
+    """What a handle needs of the settings: those in force now, all that may come back, and word of every change.
 
+    `announced` is whether subscribers hear of every change: not so when somebody's provider gives the settings.
+    """
+
+    @property
+    def announced(self) -> bool: ...
     def __call__(self) -> P8FSConfig: ...
     def in_use(self) -> tuple[P8FSConfig, ...]: ...
     def subscribe(self, changed: Callable[[], None]) -> None: ...
@@ -37,6 +42,12 @@ class SettingsProvider(providers.Provider[P8FSConfig]):
         self._base = base or Base(P8FSConfig)
         self._subscribers: list[weakref.WeakMethod[Callable[[], None]]] = []
         super().__init__()
+
+    @property
+    def announced(self) -> bool:
+        """Whether subscribers hear of every change of what is in force; another's provider changes in silence."""
+        overriding = self.last_overriding
+        return overriding is None or isinstance(overriding, providers.Object)
 
     def share(self, base: Base[P8FSConfig]) -> None:
         """Take the base from elsewhere: the default container shares it with the live view `config`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
+from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.sockets import is_quiet, shut_after
 from p8fs_cluster.providers.turns import Turns
 
@@ -133,9 +134,7 @@ class TiDB:
                 proxied.invalidate()
             self._turns.give_back()
 
-    def execute(
-        self, connection: _Connection, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None
-    ) -> list[Any]:
+    def execute(self, connection: _Connection, sql: str, parameters: Parameters) -> list[Any]:
         try:
             with connection.cursor() as cursor:
                 cursor.execute(sql, parameters)

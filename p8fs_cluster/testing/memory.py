@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from typing import Any, ClassVar
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError
+from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.settings import SettingsProvider, SettingsSource
 from p8fs_cluster.providers.storage import Storage
 
@@ -22,7 +23,6 @@ class MemoryEngine:
 
     def __init__(self, settings: P8FSConfig) -> None:
         self._data: dict[bytes, bytes] = {}
-        self._borrowed = 0
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -41,9 +41,7 @@ class MemoryEngine:
         if exc is None:
             connection.commit()
 
-    def execute(
-        self, connection: MemoryConnection, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None
-    ) -> list[Any]:
+    def execute(self, connection: MemoryConnection, sql: str, parameters: Parameters) -> list[Any]:
         raise StorageError("the in-memory engine has no SQL: use `with container.storage() as db` and db[key]")
 
     def ping(self, connection: MemoryConnection) -> None:

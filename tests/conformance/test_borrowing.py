@@ -175,9 +175,7 @@ def test_an_override_is_followed_and_the_former_engine_comes_back(case: Case) ->
         assert case.storage.stats()["engines"] == 2
     assert case.get("here") == "x"
     assert case.storage.stats()["engines"] == 1
-    assert case.storage._in_force is not None
-    assert before is not None
-    assert case.storage._in_force[1] is before[1], "the very same engine is back"
+    assert case.storage._in_force is before, "the very same engine is back"
 
 
 def test_settings_that_do_not_concern_the_engine_keep_it(case: Case) -> None:

@@ -195,7 +195,9 @@ class TestFaults:
     def test_32_threads_do_not_queue_behind_a_dead_server(self) -> None:
         with (
             socket.create_server(("127.0.0.1", 0)) as silent,
-            Container(config={"pg_host": "127.0.0.1", "pg_port": silent.getsockname()[1], "pool_timeout": 1}) as container,
+            Container(
+                config={"pg_host": "127.0.0.1", "pg_port": silent.getsockname()[1], "pool_timeout": 1}
+            ) as container,
         ):
             faults: list[BaseException] = []
 

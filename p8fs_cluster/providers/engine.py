@@ -1,0 +1,65 @@
+"""What an engine is, and the one table of those there are."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar, Protocol
+
+from p8fs_cluster.config.settings import P8FSConfig
+
+__all__ = ["ENGINES", "Engine", "Engines", "Parameters", "engine_class"]
+
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+
+class Engine(Protocol):
+    """What an engine's file provides. The constructor stores; `open` does I/O; calls come from any thread.
+
+    Borrowed connections are counted outside: `close` is called once, when none is out.
+    """
+
+    provider: ClassVar[str]
+    sqlalchemy_url: ClassVar[str | None]
+    """`dialect+driver://` for SQLAlchemy; None: the store has no SQL, and `execute` raises StorageError."""
+    transactional: ClassVar[bool]
+    """Whether an exception in the `with` block undoes what the block wrote."""
+
+    def __init__(self, settings: P8FSConfig) -> None: ...
+
+    @staticmethod
+    def key(settings: P8FSConfig) -> Hashable:
+        """Return all that an engine depends on: equal keys share an engine."""
+
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+    def acquire(self) -> Any: ...
+    def release(self, connection: Any, exc: BaseException | None) -> None:
+        """Commit, or roll back if `exc` is given, then take the connection back, whatever happened."""
+
+    def execute(self, connection: Any, sql: str, parameters: Parameters) -> list[Any]: ...
+    def ping(self, connection: Any) -> None:
+        """Make one round trip, ended by `pool_timeout`."""
+
+    def stats(self) -> dict[str, int]:
+        """Return `size`, `idle`, `waiting` and `max_size` of the pool."""
+
+
+Engines = Mapping[str, str | type[Engine]]
+
+ENGINES: Engines = {
+    "postgresql": "p8fs_cluster.providers.postgresql:PostgreSQL",
+    "tidb": "p8fs_cluster.providers.tidb:TiDB",
+    "rocksdb": "p8fs_cluster.providers.rocksdb:RocksDB",
+}
+"""`storage_provider` → where its class is. The module, and with it the driver, is imported when it is first used."""
+
+
+def engine_class(engines: Engines, settings: P8FSConfig) -> type[Engine]:
+    """Return the class of the engine that the settings name."""
+    place = engines[settings.storage_provider]
+    if not isinstance(place, str):
+        return place
+    module, _, name = place.partition(":")
+    found: type[Engine] = getattr(import_module(module), name)
+    return found
