@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
+from p8fs_cluster.cli.documentation import settings_table
 from p8fs_cluster.config.settings import PREFIX, P8FSConfig
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.exceptions import ConfigurationError
@@ -56,6 +57,12 @@ def show(as_json: Json = False) -> None:
     for name, entry in shown.items():
         table.add_row(PREFIX + name.upper(), "" if entry["value"] is None else str(entry["value"]), entry["source"])
     _wide().print(table)
+
+
+@config_app.command()
+def docs() -> None:
+    """Print the table of all settings in Markdown."""
+    typer.echo(settings_table())
 
 
 def main() -> None:

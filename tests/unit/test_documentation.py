@@ -1,0 +1,69 @@
+"""What the documents say is run: the README's Python and its table, every docstring's example."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import p8fs_cluster
+from p8fs_cluster.cli.documentation import settings_table
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+MODULES = [
+    name for _, name, _ in pkgutil.walk_packages(p8fs_cluster.__path__, "p8fs_cluster.") if "__main__" not in name
+]
+
+
+def test_the_quickstart_runs() -> None:
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+    shell = next(block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "export" in block)
+    exported = dict(pair.split("=") for pair in re.findall(r"\S+=\S+", shell))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **exported})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("loaded greeting") == 2
+    assert Path("data/quickstart").is_dir()
+
+
+def test_the_table_of_settings_is_the_models() -> None:
+    table = re.search(r"<!-- settings: .*? -->\n(.*?)\n<!-- end of settings -->", README, re.DOTALL)
+    assert table is not None
+    assert table.group(1) == settings_table(), "run: python scripts/update_readme.py"
+
+
+def test_the_errors_that_the_readme_shows_are_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P8FS_PG_PORT", "65536")
+    Path(".env").write_text("\n\nP8FS_PG_HOTS=x\n")
+    with pytest.raises(p8fs_cluster.ConfigurationError) as caught:
+        p8fs_cluster.Container().config()
+    assert f"```\n{caught.value}\n```" in README
+
+
+def test_links_lead_somewhere() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text("utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name: str) -> None:
+    failed, _ = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
+    assert failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_public_is_documented(name: str) -> None:
+    module = import_module(name)
+    assert module.__doc__
+    for public in getattr(module, "__all__", ()):
+        thing = getattr(module, public)
+        if callable(thing) and getattr(thing, "__module__", "").startswith("p8fs_cluster"):
+            assert thing.__doc__, f"{name}.{public} has no docstring"
