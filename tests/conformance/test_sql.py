@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 
@@ -106,18 +107,18 @@ def test_a_server_that_ended_the_session_is_noticed(sql_case: Case) -> None:
     }
     whoami, kill = by_provider[storage.provider]
     with storage as first, storage as second:
-        sessions = []
+        sessions = {}
         for connection in (first, second):
             cursor = connection.cursor()
             cursor.execute(whoami)
-            sessions.append(cursor.fetchone()[0])
+            sessions[cursor.fetchone()[0]] = connection.fileno()
     with storage as killer:
         cursor = killer.cursor()
         cursor.execute(whoami)
         me = cursor.fetchone()[0]
-        for session in sessions:
-            if session != me:
-                cursor.execute(kill, (session,))
+        for session in sessions.keys() - {me}:
+            cursor.execute(kill, (session,))
+            assert select.select([sessions[session]], [], [], 30)[0], "the server closes it a moment later"
     for _ in range(5):
         assert storage.execute("SELECT 1") == [(1,)]
 
