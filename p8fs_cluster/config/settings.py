@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +32,7 @@ from p8fs_cluster.config.dsn import mysql_dsn, postgresql_dsn
 from p8fs_cluster.config.live import LiveConfig
 from p8fs_cluster.config.problems import configuration_error
 from p8fs_cluster.config.sources import DotEnvSource, EnvironmentSource, Sourced, port_of_service_link
+from p8fs_cluster.exceptions import ConfigurationError
 
 __all__ = ["P8FSConfig", "config"]
 
@@ -163,10 +164,12 @@ class P8FSConfig(BaseSettings):
 
     secret_names: ClassVar[frozenset[str]]
 
-    if TYPE_CHECKING:
-
-        def __init__(self, **values: Any) -> None:
-            """Take any setting in any form that can be read, as the environment gives it."""
+    def __init__(self, **values: Any) -> None:
+        """Take any setting in any form that can be read, as the environment gives it."""
+        for name in values:
+            if name.startswith("_"):
+                raise ConfigurationError(f"{name} is no setting; a file of settings is named by P8FS_ENV_FILE")
+        super().__init__(**values)
 
     @property
     def pg_connection_string(self) -> str:

@@ -46,14 +46,12 @@ class Redactor:
             text = _KEYWORD_PASSWORD.sub(rf"\1{MASK}", text)
         return text
 
-    def value(self, value: Any) -> Any:
-        """Return `value` without secrets in its strings, down through mappings, lists and tuples."""
-        if isinstance(value, str):
-            return self(value)
-        if isinstance(value, dict):
-            return {self.value(key): self.value(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.value(item) for item in value]
+    def value(self, value: Any, depth: int = 8) -> Any:
+        """Return `value` for JSON without secrets in its strings; what is nested deeper than `depth` becomes text."""
+        if isinstance(value, dict) and depth:
+            return {self(str(key)): self.value(item, depth - 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)) and depth:
+            return [self.value(item, depth - 1) for item in value]
         return value if isinstance(value, (int, float, bool, type(None))) else self(str(value))
 
 

@@ -111,6 +111,7 @@ class PostgreSQL:
         try:
             if not connection.closed:
                 connection.commit() if exc is None else connection.rollback()
+                connection.autocommit = False
         except psycopg.Error as fault:
             if exc is None:
                 raise StorageError(f"postgresql: the transaction could not be committed: {_text(fault)}") from fault

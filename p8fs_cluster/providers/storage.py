@@ -53,8 +53,10 @@ class Storage:
 
     @property
     def provider(self) -> str:
-        """The engine in force: "postgresql", "tidb" or "rocksdb"."""
-        return self._engine_class().provider
+        """The engine in force: "postgresql", "tidb" or "rocksdb". Asking loads no driver."""
+        named = self._settings().storage_provider
+        place = self._engines[named]
+        return named if isinstance(place, str) else place.provider
 
     @property
     def sqlalchemy_url(self) -> str | None:

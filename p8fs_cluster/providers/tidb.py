@@ -124,6 +124,7 @@ class TiDB:
         try:
             if connection.open:
                 connection.commit() if exc is None else connection.rollback()
+                connection.autocommit(False)  # a round trip only when the borrower had switched it on
         except pymysql.MySQLError as fault:
             if exc is None:
                 raise StorageError(f"tidb: the transaction could not be committed: {_text(fault)}") from fault

@@ -92,6 +92,21 @@ def test_borrowers_are_served_in_turn(sql_case: Case) -> None:
     assert min(served) > 50
 
 
+def test_autocommit_does_not_reach_the_next_borrower(sql_case: Case) -> None:
+    with sql_case.storage as connection:
+        if sql_case.storage.provider == "postgresql":
+            connection.autocommit = True
+        else:
+            connection.autocommit(True)
+        sql_case.access.put(connection, "at once", "x")
+        assert sql_case.get("at once") == "x"
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), sql_case.storage as connection:
+            sql_case.access.put(connection, "undone", "x")
+            1 / 0  # noqa: B018
+    assert sql_case.get("undone") is None
+
+
 def test_a_connection_that_its_borrower_closed_is_replaced(sql_case: Case) -> None:
     for _ in range(5):
         with sql_case.storage as connection:

@@ -173,6 +173,10 @@ def test_frozen() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_what_belongs_to_pydantic_settings_is_refused_rather_than_ignored() -> None:
+    assert "P8FS_ENV_FILE" in fault(_env_file="other.env")
+
+
 @pytest.mark.parametrize("level", ["info", " Info ", "INFO"])
 def test_log_level_in_any_case(level: str) -> None:
     assert P8FSConfig(log_level=level).log_level == "INFO"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -109,6 +111,16 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         "deep": [{"a": "***"}],
     }
     assert "ValueError: wrong ***" in failed["exception"]
+
+
+def test_json_of_whatever_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    LoggingSetup.configure_logging(P8FSConfig(log_format="json"))
+    cyclic: dict[Any, Any] = {(1, 2): b"bytes", "when": datetime(2026, 1, 1)}
+    cyclic["self"] = cyclic
+    logging.getLogger("p8fs").info("cyclic", extra={"it": cyclic})
+    entry = json.loads(capsys.readouterr().out)
+    assert entry["it"]["(1, 2)"] == "b'bytes'"
+    assert entry["it"]["when"] == "2026-01-01 00:00:00"
 
 
 def test_no_secret_in_any_record(capsys: pytest.CaptureFixture[str]) -> None:
