@@ -31,6 +31,7 @@ lint: $(VENV)/lints
 	$(BIN)/lint-imports
 
 bench: $(VENV)/tests
+	$(BIN)/python -m benchmarks.configuration
 	$(BIN)/python -m benchmarks.storage $(ARGS)
 
 clean:

@@ -108,7 +108,6 @@ class P8FSConfig(BaseSettings):
         frozen=True,
         extra="forbid",
         dotenv_filtering="match_prefix",
-        hide_input_in_errors=True,
     )
 
     environment: Text = Field("development", description="Where the process runs: development, test, production, …")

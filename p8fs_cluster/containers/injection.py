@@ -58,18 +58,18 @@ class _Plan:
         """Whether it is known already that nothing is to be injected."""
         return self._injections == ()
 
-    def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Put into `kwargs` what the caller has not given."""
-        given = len(args)
+    def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+        """Put into `kwargs` what the caller has not given, and return the names."""
+        given, filled = len(args), []
         for name, position, marker in self.injections():
             if position >= given and kwargs.get(name, marker) is marker:
                 kwargs[name] = self._provider(active(), name, marker)()
+                filled.append(name)
+        return filled
 
     async def fill_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Do as `fill` does, and await what an asynchronous provider promises."""
-        before = set(kwargs)
-        self.fill(args, kwargs)
-        for name in kwargs.keys() - before:
+        for name in self.fill(args, kwargs):
             if inspect.isawaitable(kwargs[name]):
                 kwargs[name] = await kwargs[name]
 

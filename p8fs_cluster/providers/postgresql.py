@@ -109,6 +109,8 @@ class PostgreSQL:
 
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
         try:
+            if connection.broken and exc is None:
+                raise StorageError("postgresql: the connection was lost in the block, whose writes are not committed")
             if not connection.closed:
                 connection.commit() if exc is None else connection.rollback()
                 connection.autocommit = False

@@ -36,6 +36,7 @@ class _Connection(Connection):
     give_back: Callable[[], None] | None = None
     proxied: PoolProxiedConnection | None = None
     _sock: Any
+    _closed: bool
     _read_timeout: float | None
 
     def connect(self, sock: Any = None) -> None:
@@ -52,6 +53,11 @@ class _Connection(Connection):
             give_back()
         elif self.open:
             super().close()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it ended otherwise than by `close()`."""
+        return not self.open and not self._closed
 
     def fileno(self) -> int:
         """Return the descriptor of the socket, -1 when there is none."""
@@ -122,6 +128,8 @@ class TiDB:
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
         proxied, connection.proxied = connection.proxied, None
         try:
+            if connection.is_lost and exc is None:
+                raise StorageError("tidb: the connection was lost in the block, whose writes are not committed")
             if connection.open:
                 connection.commit() if exc is None else connection.rollback()
                 connection.autocommit(False)  # a round trip only when the borrower had switched it on

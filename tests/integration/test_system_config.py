@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import string
@@ -252,6 +253,18 @@ class TestServersComeAndGo:
             sql_server.start()
             assert container.storage().execute("SELECT 1") == [(1,)]
             assert container.storage().stats()["borrowed"] == 0
+
+    def test_a_loss_that_the_block_did_not_mind_is_told(self, sql_server: Server) -> None:
+        if not sql_server.is_ours:
+            pytest.skip("the environment names this server; it is not ours to stop")
+        with Container(config=sql_server.settings) as container:
+            with pytest.raises(StorageError, match="lost in the block"), container.storage() as connection:
+                connection.cursor().execute("SELECT 1")
+                sql_server.kill()
+                with contextlib.suppress(psycopg.Error, pymysql.MySQLError):
+                    connection.cursor().execute("SELECT 1")
+            sql_server.start()
+            assert container.storage().execute("SELECT 1") == [(1,)]
 
     def test_ping_of_a_server_that_hangs_ends(self, sql_server: Server) -> None:
         if not sql_server.is_ours:
