@@ -256,8 +256,8 @@ class TestDotEnv:
 
     def test_huge(self) -> None:
         with Path(".env").open("wb") as file:
-            file.truncate(3 * 1024**3)
-        assert "3,221,225,472 bytes" in fault()
+            file.truncate(64 * 1024**2)
+        assert "67,108,864 bytes" in fault()
 
     def test_many_lines_are_read(self) -> None:
         Path(".env").write_text("".join(f"OTHER_{n}=value\n" for n in range(20_000)) + "P8FS_PG_HOST=last\n")
