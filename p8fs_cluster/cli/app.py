@@ -15,7 +15,7 @@ from p8fs_cluster.cli.documentation import settings_table
 from p8fs_cluster.config.settings import PREFIX, P8FSConfig
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.exceptions import ConfigurationError
-from p8fs_cluster.health.checks import Step, run, storage_steps
+from p8fs_cluster.health.checks import Step, run, steps
 
 __all__ = ["app", "main"]
 
@@ -33,12 +33,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 @app.command()
 def check(as_json: Json = False) -> None:
     """Validate the settings, open the storage, make one real round trip. Exit code 0, or 1 with the fault."""
-    steps = list(_steps())
+    done = list(_steps())
     if as_json:
-        typer.echo(json.dumps(_report(steps), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_report(done), indent=2, ensure_ascii=False))
     else:
-        _print(steps)
-    raise typer.Exit(0 if all(step.ok for step in steps) else 1)
+        _print(done)
+    raise typer.Exit(0 if all(step.ok for step in done) else 1)
 
 
 @config_app.command()
@@ -76,7 +76,7 @@ def _steps() -> Iterator[Step]:
     yield loaded
     if loaded.ok:
         with container:
-            yield from storage_steps(container.storage())
+            yield from steps(container.config(), container.storage())
             yield run("close", lambda: _closed(container))
 
 
@@ -85,9 +85,9 @@ def _closed(container: Container) -> str:
     return ""
 
 
-def _report(steps: list[Step]) -> dict[str, Any]:
+def _report(done: list[Step]) -> dict[str, Any]:
     return {
-        "ok": all(step.ok for step in steps),
+        "ok": all(step.ok for step in done),
         "steps": [
             {
                 "name": step.name,
@@ -96,18 +96,18 @@ def _report(steps: list[Step]) -> dict[str, Any]:
                 "detail": step.detail,
                 "fault": None if step.fault is None else str(step.fault),
             }
-            for step in steps
+            for step in done
         ],
     }
 
 
-def _print(steps: list[Step]) -> None:
+def _print(done: list[Step]) -> None:
     table = Table("step", "", "time", "")
-    for step in steps:
+    for step in done:
         mark = "[green]ok[/green]" if step.ok else "[red]failed[/red]"
         table.add_row(step.name, mark, f"{step.seconds * 1000:.1f} ms", step.detail)
     Console().print(table)
-    for step in steps:
+    for step in done:
         if step.fault is not None:
             typer.echo(str(step.fault), err=True)
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from p8fs_cluster.containers.default import active
 from p8fs_cluster.exceptions import ConfigurationError, StorageError
-from p8fs_cluster.health.checks import storage_steps
+from p8fs_cluster.health.checks import steps
 
 __all__ = ["validate_configuration"]
 
 
 def validate_configuration(container: Any | None = None) -> None:
-    """Check the settings and one round trip to the storage of `container`, by default the active one.
+    """Check settings, log file and one round trip to the storage of `container`, by default the active one.
 
     Call it when a service starts: what it opens is what the service then uses.
 
@@ -23,8 +23,7 @@ def validate_configuration(container: Any | None = None) -> None:
     ...     validate_configuration(container)
     """
     container = active() if container is None else container
-    container.config()
-    for step in storage_steps(container.storage()):
+    for step in steps(container.config(), container.storage()):
         if isinstance(step.fault, StorageError):
             raise ConfigurationError(
                 f"the settings are valid, but the storage does not work: {step.fault}"

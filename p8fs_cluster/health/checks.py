@@ -1,4 +1,4 @@
-"""One real use of the storage, step by step, with the time of each."""
+"""One real use of the log file and the storage, step by step, with the time of each."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import ClusterError, StorageError
+from p8fs_cluster.logging.setup import check_log_file
 from p8fs_cluster.providers.storage import Storage
 
-__all__ = ["Step", "run", "storage_steps"]
+__all__ = ["Step", "run", "steps"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ def run(name: str, action: Callable[[], str]) -> Step:
     return Step(name, time.monotonic() - started, detail)
 
 
-def storage_steps(storage: Storage) -> Iterator[Step]:
-    """Open the storage and do one round trip: write, read, delete where there is no SQL, else a query.
+def steps(settings: P8FSConfig, storage: Storage) -> Iterator[Step]:
+    """Open the log file, if there is one, and the storage, and do one round trip to it.
 
-    It ends with the first step that fails.
+    A round trip is a write, a read and a delete where there is no SQL, else a query.
     """
+    if settings.log_file is not None:
+        yield run("open the log file", lambda: check_log_file(settings))
     opened = run("open the storage", lambda: _opened(storage))
     yield opened
     if opened.ok:

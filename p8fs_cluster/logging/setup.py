@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from p8fs_cluster.config.settings import P8FSConfig, config
@@ -12,7 +13,7 @@ from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.logging.formats import JsonFormatter, TextFormatter
 from p8fs_cluster.logging.redaction import Redactor
 
-__all__ = ["LoggingSetup"]
+__all__ = ["LoggingSetup", "check_log_file"]
 
 MODULES = ("p8fs_api", "p8fs", "p8fs_node", "p8fs_auth")
 """The service modules, whose loggers have the level of the settings."""
@@ -98,7 +99,7 @@ def _relevant(settings: P8FSConfig) -> tuple[Any, ...]:
 def _handlers(settings: P8FSConfig, redact: Redactor) -> tuple[logging.Handler, ...]:
     handlers: list[logging.Handler] = [_StdoutHandler()]
     if settings.log_file is not None:
-        handlers.append(_file_handler(settings))
+        handlers.append(_file_handler(settings, settings.log_file))
     formatter = _formatter(settings, redact)
     for handler in handlers:
         handler.setFormatter(formatter)
@@ -111,14 +112,23 @@ def _formatter(settings: P8FSConfig, redact: Redactor) -> logging.Formatter:
     return TextFormatter(settings.log_format, redact)
 
 
-def _file_handler(settings: P8FSConfig) -> logging.FileHandler:
-    assert settings.log_file is not None  # noqa: S101
+def check_log_file(settings: P8FSConfig) -> str:
+    """Return which file records are appended to, made if it is missing; an empty text when there is none.
+
+    :raises ConfigurationError: it can't be written.
+    """
+    if settings.log_file is None:
+        return ""
+    _file_handler(settings, settings.log_file).close()
+    return str(settings.log_file)
+
+
+def _file_handler(settings: P8FSConfig, path: Path) -> logging.FileHandler:
     try:
-        return logging.FileHandler(settings.log_file, encoding="utf-8")
+        return logging.FileHandler(path, encoding="utf-8")
     except OSError as exc:
-        raise ConfigurationError(
-            f"the log file {settings.log_file} can't be written: {exc.strerror}: {settings.describe('log_file')}"
-        ) from exc
+        where = settings.describe("log_file")
+        raise ConfigurationError(f"the log file {path} can't be written: {exc.strerror}: {where}") from exc
 
 
 def _number(level: str) -> int:

@@ -52,6 +52,15 @@ def test_check_of_settings_that_can_not_be_used() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_check_of_a_log_file_that_can_not_be_written(rocksdb_settings: dict[str, Any]) -> None:
+    done = p8fs_cluster("check", "--json", **rocksdb_settings, log_file="/proc/nope")
+    assert done.returncode == 1
+    report = {step["name"]: step for step in json.loads(done.stdout)["steps"]}
+    assert "P8FS_LOG_FILE (from the environment)" in report["open the log file"]["fault"]
+    assert report["one round trip"]["ok"]
+    assert p8fs_cluster("check", **rocksdb_settings, log_file="log.txt").returncode == 0
+
+
 def test_check_of_a_server_that_is_down() -> None:
     port = free_port()
     done = p8fs_cluster("check", "--json", pg_host="127.0.0.1", pg_port=port, pg_password="hunter2")
