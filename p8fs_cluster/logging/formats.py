@@ -56,4 +56,5 @@ class JsonFormatter(logging.Formatter):
             entry["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             entry["stack"] = record.stack_info
-        return json.dumps(self._redact.value(entry), ensure_ascii=False)
+        clean = {name: self._redact.value(value) for name, value in entry.items()}
+        return json.dumps(clean, ensure_ascii=False)
