@@ -318,23 +318,19 @@ class TestFork:
     def test_a_child_that_leaves_its_parents_block(self, sql_server: Server) -> None:
         with Container(config=sql_server.settings) as container:
             storage = container.storage()
-
-            def block() -> Iterator[None]:
-                with storage as connection:
-                    connection.cursor().execute("SELECT 1")
-                    yield
-                    connection.cursor().execute("SELECT 1")
+            storage.execute("DROP TABLE IF EXISTS forked")
+            storage.execute("CREATE TABLE forked (name VARCHAR(10))")
 
             def child() -> object:
                 storage.__exit__(None, None, None)
-                return storage.execute("SELECT 1")
+                return storage.execute("SELECT count(*) FROM forked")
 
-            running = block()
-            next(running)
-            with storage:
-                assert in_child(child) == "[(1,)]"
-            assert list(running) == []
-            assert storage.execute("SELECT 1") == [(1,)]
+            with pytest.raises(ZeroDivisionError), storage as connection:
+                connection.cursor().execute("INSERT INTO forked VALUES ('x')")
+                assert in_child(child) == "[(0,)]", "the child must not commit for its parent"
+                connection.cursor().execute("INSERT INTO forked VALUES ('y')")
+                1 / 0  # noqa: B018
+            assert storage.execute("SELECT count(*) FROM forked") == [(0,)]
             assert storage.stats()["borrowed"] == 0
 
 

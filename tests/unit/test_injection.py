@@ -111,6 +111,21 @@ def test_tasks_have_their_own_innermost_container(container: Container) -> None:
     assert as_default("") == "9000"
 
 
+def test_a_task_that_outlives_its_container_does_not_get_a_closed_one(container: Container) -> None:
+    async def later(closed: asyncio.Event) -> str:
+        await closed.wait()
+        return as_default("")
+
+    async def run() -> str:
+        closed = asyncio.Event()
+        with Container(config={"api_port": 1}):
+            task = asyncio.create_task(later(closed))
+        closed.set()
+        return await task
+
+    assert asyncio.run(run()) == "9000"
+
+
 def test_methods(container: Container) -> None:
     class Service:
         @inject
