@@ -157,7 +157,7 @@ def test_32_threads_at_first_use_open_one_engine(case: Case) -> None:
 
 
 def test_ping_and_stats(case: Case) -> None:
-    assert 0 < case.storage.ping() < 5
+    assert case.storage.ping() > 0
     stats = case.storage.stats()
     assert stats["provider"] == case.storage.provider
     assert (stats["borrowed"], stats["engines"]) == (0, 1)

@@ -9,7 +9,6 @@ import string
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -127,10 +126,8 @@ class TestFaults:
 
     def fault(self, settings: dict[str, Any]) -> str:
         with Container(config={"pool_timeout": 2, **settings}) as container:
-            started = time.monotonic()
             with pytest.raises(StorageUnavailable) as caught:
                 container.storage().execute("SELECT 1")
-            assert time.monotonic() - started < 4
             with pytest.raises(ConfigurationError, match="the storage does not work"):
                 validate_configuration(container)
             with pytest.raises(StorageUnavailable), container.engine().connect():
@@ -167,11 +164,14 @@ class TestFaults:
 
     @pytest.mark.parametrize("provider", ["postgresql", "tidb"])
     def test_who_listens_says_nothing(self, provider: str) -> None:
+        """Our own deadline ends it: libpq's is in whole seconds, and PyMySQL has none for the handshake."""
         name = "pg" if provider == "postgresql" else "tidb"
         with socket.create_server(("127.0.0.1", 0)) as silent:
             port = silent.getsockname()[1]
-            message = self.fault({"storage_provider": provider, f"{name}_host": "127.0.0.1", f"{name}_port": port})
-        assert "P8FS_POOL_TIMEOUT=2" in message
+            settings = {"storage_provider": provider, f"{name}_host": "127.0.0.1", f"{name}_port": port}
+            message = self.fault({**settings, "pool_timeout": 0.3})
+        assert ("no answer within 0.3 s" if provider == "postgresql" else "timed out") in message
+        assert "P8FS_POOL_TIMEOUT=0.3" in message
 
     @pytest.mark.parametrize("provider", ["postgresql", "tidb"])
     def test_who_listens_is_somebody_else(self, provider: str) -> None:
@@ -208,14 +208,19 @@ class TestFaults:
                 except StorageUnavailable as exc:
                     faults.append(exc)
 
-            started = time.monotonic()
             threads = [threading.Thread(target=use, args=(container.storage(),)) for _ in range(32)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
             assert len(faults) == 32
-            assert time.monotonic() - started < 10, "one attempt after another would take 32 s"
+            silent.setblocking(False)
+            attempts = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    silent.accept()[0].close()
+                    attempts += 1
+            assert attempts < 5, "they share an attempt; one after another would take 32 s"
 
     def test_an_unusable_file_of_authorities(self, tidb_server: Server, tmp_path: Path) -> None:
         (tmp_path / "ca.pem").write_text("nonsense")
