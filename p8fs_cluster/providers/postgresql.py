@@ -14,6 +14,7 @@ from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from p8fs_cluster.providers.engine import Parameters
+from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.sockets import is_quiet, shut_after
 
 __all__ = ["PostgreSQL"]
@@ -21,8 +22,8 @@ __all__ = ["PostgreSQL"]
 _FAULTS = (
     ("password authentication failed", ("pg_user", "pg_password"), "check user and password"),
     ("no password supplied", ("pg_password",), "set the password"),
-    ("role ", ("pg_user",), "check the user, or create it"),
-    ("database ", ("pg_database",), "check its name, or create it"),
+    ('role "', ("pg_user",), "check the user, or create it"),
+    ('database "', ("pg_database",), "check its name, or create it"),
     ("does not support SSL", ("pg_sslmode",), "start the server with TLS, or allow plain connections"),
     ("certificate", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
     ("SSL connection", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
@@ -62,6 +63,7 @@ class PostgreSQL:
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
         self._timeout = settings.pool_timeout
+        self._faults = Faults(self.provider, "pg", settings)
         self._last_failure: BaseException | None = None
 
     @staticmethod
@@ -137,7 +139,7 @@ class PostgreSQL:
                 connection.execute("SELECT 1")
                 connection.commit()
         except psycopg.Error as exc:
-            raise StorageUnavailable(self._no_connection(f"no answer within {self._timeout:g} s")) from exc
+            raise StorageUnavailable(self._faults.no_answer()) from exc
 
     def stats(self) -> dict[str, int]:
         pool = self._pool.get_stats()
@@ -154,9 +156,9 @@ class PostgreSQL:
         except psycopg_pool.PoolTimeout as exc:
             if self._last_failure is not None:
                 raise StorageUnavailable(self._unreachable(self._last_failure)) from self._last_failure
-            raise StorageUnavailable(self._exhausted()) from exc
+            raise StorageUnavailable(self._faults.exhausted()) from exc
         except psycopg_pool.PoolClosed as exc:
-            raise StorageUnavailable(self._no_connection("the pool was closed meanwhile")) from exc
+            raise StorageUnavailable(self._faults.no_connection("the pool was closed meanwhile")) from exc
 
     def _connection_class(self) -> type[_Connection]:
         engine = self
@@ -181,7 +183,7 @@ class PostgreSQL:
         thread.start()
         thread.join(self._timeout)
         if not outcome:
-            raise StorageUnavailable(self._no_connection(f"no answer within {self._timeout:g} s"))
+            raise StorageUnavailable(self._faults.no_answer())
         if outcome[0] is not None:
             raise StorageUnavailable(self._unreachable(outcome[0])) from outcome[0]
 
@@ -212,29 +214,11 @@ class PostgreSQL:
         text = _text(exc)
         for words, names, way_out in _FAULTS:
             if words in text:
-                return f"{self._where}: {text}: {way_out}: {self._settings.describe(*names)}"
-        return self._no_connection(text)
-
-    def _no_connection(self, fault: str) -> str:
-        where = self._settings.describe("pg_host", "pg_port")
-        return (
-            f"{self._where}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
-        )
-
-    def _exhausted(self) -> str:
-        size = self._settings.describe("pool_max_size")
-        return (
-            f"{self._where}: all {self._settings.pool_max_size} connections were borrowed for {self._timeout:g} s: "
-            f"give them back sooner, or raise {size}"
-        )
-
-    @property
-    def _where(self) -> str:
-        settings = self._settings
-        return f"postgresql at {settings.pg_user}@{settings.pg_host}:{settings.pg_port}/{settings.pg_database}"
+                return self._faults.at_fault(text, way_out, *names)
+        return self._faults.no_connection(text)
 
     def __repr__(self) -> str:
-        return f"<{self._where}>"
+        return f"<{self._faults}>"
 
 
 def _text(exc: BaseException) -> str:

@@ -16,6 +16,7 @@ from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from p8fs_cluster.providers.engine import Parameters
+from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.sockets import is_quiet, shut_after
 from p8fs_cluster.providers.turns import Turns
 
@@ -82,6 +83,7 @@ class TiDB:
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
         self._timeout = settings.pool_timeout
+        self._faults = Faults(self.provider, "tidb", settings)
         self._turns = Turns(settings.pool_max_size)
 
     @staticmethod
@@ -118,7 +120,7 @@ class TiDB:
 
     def acquire(self) -> _Connection:
         if not self._turns.take(self._timeout):
-            raise StorageUnavailable(self._exhausted())
+            raise StorageUnavailable(self._faults.exhausted())
         try:
             return self._sound()
         except BaseException:
@@ -156,7 +158,7 @@ class TiDB:
             with shut_after(self._timeout, connection.fileno()):
                 connection.ping(reconnect=False)
         except pymysql.MySQLError as exc:
-            raise StorageUnavailable(self._no_connection(f"no answer within {self._timeout:g} s")) from exc
+            raise StorageUnavailable(self._faults.no_answer()) from exc
 
     def stats(self) -> dict[str, int]:
         idle, borrowed = self._pool.checkedin(), self._pool.checkedout()
@@ -203,37 +205,17 @@ class TiDB:
         try:
             return ssl.create_default_context(cafile=authorities)
         except OSError as exc:
-            where = self._settings.describe("tidb_ssl_ca")
-            raise StorageUnavailable(
-                f"{self._where}: {authorities} holds no usable certificates: {exc}: {where}"
-            ) from exc
+            fault = f"{authorities} holds no usable certificates ({exc})"
+            raise StorageUnavailable(self._faults.at_fault(fault, "name another file", "tidb_ssl_ca")) from exc
 
     def _unreachable(self, exc: Exception) -> str:
         names, way_out = _FAULTS.get(exc.args[0] if exc.args else 0, ((), ""))
         if names:
-            return f"{self._where}: {_text(exc)}: {way_out}: {self._settings.describe(*names)}"
-        return self._no_connection(_text(exc))
-
-    def _no_connection(self, fault: str) -> str:
-        where = self._settings.describe("tidb_host", "tidb_port")
-        return (
-            f"{self._where}: {fault}: is the server up, and is it there? {where}; P8FS_POOL_TIMEOUT={self._timeout:g}"
-        )
-
-    def _exhausted(self) -> str:
-        size = self._settings.describe("pool_max_size")
-        return (
-            f"{self._where}: all {self._settings.pool_max_size} connections were borrowed for {self._timeout:g} s: "
-            f"give them back sooner, or raise {size}"
-        )
-
-    @property
-    def _where(self) -> str:
-        settings = self._settings
-        return f"tidb at {settings.tidb_user}@{settings.tidb_host}:{settings.tidb_port}/{settings.tidb_database}"
+            return self._faults.at_fault(_text(exc), way_out, *names)
+        return self._faults.no_connection(_text(exc))
 
     def __repr__(self) -> str:
-        return f"<{self._where}>"
+        return f"<{self._faults}>"
 
 
 @cache
