@@ -374,6 +374,15 @@ class TestRocksDB:
                 validate_configuration(container)
         assert Path("file").read_text() == "in the way"
 
+    def test_what_failed_to_open_is_tried_again(self) -> None:
+        Path("file").write_text("in the way")
+        with Container(config={"storage_provider": "rocksdb", "rocksdb_path": "file"}) as container:
+            for _ in range(2):
+                with pytest.raises(StorageUnavailable):
+                    container.storage().ping()
+            Path("file").unlink()
+            assert container.storage().ping() > 0
+
     def test_a_directory_that_is_none_of_its_own(self, tmp_path: Path) -> None:
         (tmp_path / "db").mkdir()
         (tmp_path / "db" / "CURRENT").write_text("nonsense")
