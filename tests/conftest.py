@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from p8fs_cluster import Container
+from p8fs_cluster.config import secrets
 from p8fs_cluster.logging.setup import LoggingSetup
 from tests import servers
 
@@ -51,5 +52,6 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         if name.upper().startswith("P8FS_") and not name.startswith("P8FS_TEST_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    secrets.forget()
     yield
     LoggingSetup.reset()

@@ -58,13 +58,14 @@ class LiveConfig(_View):
     costs and never sees half of a change. It is empty until the first read.
     """
 
-    __slots__ = ("__dict__", "_base", "_lock")
+    __slots__ = ("__dict__", "_base", "_changes", "_lock")
 
     current: P8FSConfig
 
     def __init__(self, load: Callable[[], P8FSConfig]) -> None:
         object.__setattr__(self, "_base", Base(load))
         object.__setattr__(self, "_lock", threading.Lock())
+        object.__setattr__(self, "_changes", 0)
 
     @property
     def base(self) -> Base[P8FSConfig]:
@@ -75,6 +76,7 @@ class LiveConfig(_View):
     def follow(self, snapshot: P8FSConfig | None) -> None:
         """Show `snapshot` from now on; None: the base, loaded at the next read."""
         with self._lock:
+            object.__setattr__(self, "_changes", self._changes + 1)
             object.__setattr__(self, "__dict__", {} if snapshot is None else _fields(snapshot))
 
     def __getattr__(self, name: str) -> Any:
@@ -84,12 +86,15 @@ class LiveConfig(_View):
         return snapshot if name == "current" else getattr(snapshot, name)
 
     def _load(self) -> P8FSConfig:
-        snapshot = self._base()
-        with self._lock:
-            if not vars(self):
-                object.__setattr__(self, "__dict__", _fields(snapshot))
-            current: P8FSConfig = vars(self)["current"]
-        return current
+        while True:
+            changes = self._changes
+            snapshot = self._base()
+            with self._lock:
+                if changes == self._changes:  # else what was loaded may be out of date by now
+                    if not vars(self):
+                        object.__setattr__(self, "__dict__", _fields(snapshot))
+                    current: P8FSConfig = vars(self)["current"]
+                    return current
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"settings are frozen: use container.config.override({{{name!r}: …}})")

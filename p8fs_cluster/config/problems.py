@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from p8fs_cluster.config.secrets import without_passwords
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
 __all__ = ["configuration_error", "unknown_setting"]
@@ -64,5 +65,5 @@ def _got(details: ErrorDetails, hidden: bool) -> str:
         return ", but it is empty"
     if not isinstance(value, (str, int, float, bool, type(None))):
         return f", got a {type(value).__name__}"
-    text = repr(str(value) if isinstance(value, str) else value)
+    text = repr(without_passwords(value) if isinstance(value, str) else value)
     return f", got {text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"

@@ -28,6 +28,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from p8fs_cluster.config import secrets
 from p8fs_cluster.config.dsn import mysql_dsn, postgresql_dsn
 from p8fs_cluster.config.live import LiveConfig
 from p8fs_cluster.config.problems import configuration_error
@@ -243,6 +244,7 @@ class P8FSConfig(BaseSettings):
             error = configuration_error(exc, PREFIX, cls.model_fields, cls.secret_names, origins)
         else:
             snapshot._origins = snapshot._origins or origins
+            secrets.remember(snapshot.secrets())
             return snapshot
         raise error  # outside the handler, so that the ValidationError, which holds inputs, is not chained to it
 

@@ -17,7 +17,7 @@ class TextFormatter(logging.Formatter):
     """A `logging.Formatter` whose output holds no secret.
 
     >>> record = logging.makeLogRecord({"msg": "to mysql://root:x@db", "levelname": "INFO"})
-    >>> TextFormatter("%(levelname)s %(message)s", Redactor()).format(record)
+    >>> TextFormatter("%(levelname)s %(message)s", Redactor(frozenset)).format(record)
     'INFO to mysql://root:***@db'
     """
 
@@ -33,7 +33,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (UTC, ISO 8601), level, logger, message, service, environment, `extra`, exception.
 
     >>> record = logging.makeLogRecord({"name": "p8fs_api", "msg": "saved", "levelname": "INFO", "note_id": 7})
-    >>> entry = json.loads(JsonFormatter({"service": "notes"}, Redactor()).format(record))
+    >>> entry = json.loads(JsonFormatter({"service": "notes"}, Redactor(frozenset)).format(record))
     >>> entry["message"], entry["service"], entry["note_id"]
     ('saved', 'notes', 7)
     """

@@ -4,47 +4,45 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from p8fs_cluster.config.secrets import MASK, without_passwords
+
 __all__ = ["Redactor"]
 
-MASK = "***"
-_DSN_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/?#@]*:)[^\s/]*(?=@)", re.IGNORECASE)
 _KEYWORD_PASSWORD = re.compile(r"\b((?:password|passwd|pwd)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s,;)&]+)", re.IGNORECASE)
 
 
 class Redactor:
-    """Replaces every known secret by `***`. It only ever learns: a secret stays one after its rotation.
+    """Replaces every known secret by `***`, as it is and as URLs, JSON and `repr` write it.
 
-    >>> redactor = Redactor()
-    >>> redactor.learn(["s3cret!"])
-    >>> redactor("sent s3cret! to postgresql://me:other@db/app")
+    >>> redact = Redactor(lambda: frozenset(["s3cret!"]))
+    >>> redact("sent s3cret! to postgresql://me:other@db/app")
     'sent *** to postgresql://me:***@db/app'
     """
 
-    def __init__(self) -> None:
-        self._known: frozenset[str] = frozenset()
-        self._pattern: re.Pattern[str] | None = None
-
-    def learn(self, secrets: Iterable[str]) -> None:
-        """Mask these values from now on, as they are and as URLs, JSON and `repr` write them."""
-        fresh = frozenset(secrets) - self._known - {""}
-        if fresh:
-            self._known |= fresh
-            forms = {form for secret in self._known for form in _forms(secret)}
-            self._pattern = re.compile("|".join(map(_pattern_of, sorted(forms, key=len, reverse=True))))
+    def __init__(self, known: Callable[[], frozenset[str]]) -> None:
+        self._known = known
+        self._compiled: tuple[frozenset[str], re.Pattern[str] | None] = (frozenset(), None)
 
     def __call__(self, text: str) -> str:
         """Return `text` without secrets."""
-        if self._pattern:
-            text = self._pattern.sub(MASK, text)
-        if "://" in text:
-            text = _DSN_PASSWORD.sub(rf"\1{MASK}", text)
-        if "=" in text:
-            text = _KEYWORD_PASSWORD.sub(rf"\1{MASK}", text)
-        return text
+        pattern = self._pattern()
+        if pattern:
+            text = pattern.sub(MASK, text)
+        text = without_passwords(text)
+        return _KEYWORD_PASSWORD.sub(rf"\1{MASK}", text) if "=" in text else text
+
+    def _pattern(self) -> re.Pattern[str] | None:
+        known, pattern = self._compiled
+        if known is not self._known():
+            known = self._known()
+            forms = sorted({form for secret in known for form in _forms(secret)}, key=len, reverse=True)
+            pattern = re.compile("|".join(map(_pattern_of, forms))) if forms else None
+            self._compiled = known, pattern
+        return pattern
 
     def value(self, value: Any, depth: int = 8) -> Any:
         """Return `value` for JSON without secrets in its strings; what is nested deeper than `depth` becomes text."""
@@ -56,10 +54,11 @@ class Redactor:
 
 
 def _forms(secret: str) -> set[str]:
+    quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
     return {
         secret,
-        quote(secret, safe=""),
-        quote_plus(secret),
+        *quoted,
+        *(re.sub("%[0-9A-F]{2}", lambda escape: escape[0].lower(), form) for form in quoted),
         repr(secret)[1:-1],
         json.dumps(secret)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],

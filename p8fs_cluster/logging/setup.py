@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
+from p8fs_cluster.config import secrets
 from p8fs_cluster.config.settings import P8FSConfig, config
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.logging.formats import JsonFormatter, TextFormatter
@@ -31,7 +32,7 @@ class LoggingSetup:
     >>> LoggingSetup.reset()
     """
 
-    redact = Redactor()
+    redact = Redactor(secrets.known)
     _handlers: tuple[logging.Handler, ...] = ()
     _applied: object = None
     _levels_before: ClassVar[dict[str, int]] = {}
@@ -44,7 +45,6 @@ class LoggingSetup:
         :raises ConfigurationError: `log_file` can't be written; what was set up before stays.
         """
         snapshot = config.current if settings is None else settings
-        cls.redact.learn(snapshot.secrets())
         with cls._lock:
             if cls._applied != _relevant(snapshot):
                 handlers = _handlers(snapshot, cls.redact)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, ClassVar
 
 import psycopg
+import psycopg.rows
 import psycopg_pool
 
 from p8fs_cluster.config.dsn import unbracketed
@@ -115,7 +116,7 @@ class PostgreSQL:
                 raise StorageError("postgresql: the connection was lost in the block, whose writes are not committed")
             if not connection.closed:
                 connection.commit() if exc is None else connection.rollback()
-                connection.autocommit = False
+                _as_new(connection)
         except psycopg.Error as fault:
             if exc is None:
                 raise StorageError(f"postgresql: the transaction could not be committed: {_text(fault)}") from fault
@@ -125,12 +126,15 @@ class PostgreSQL:
     def execute(self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters) -> list[Any]:
         try:
             connection.autocommit = True  # one statement is a transaction: BEGIN and COMMIT would be two round trips
-            cursor = connection.execute(sql, parameters)
+            cursor = connection.cursor(row_factory=psycopg.rows.tuple_row).execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
-        except psycopg.Error as exc:
+        except (psycopg.Error, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and its parameters
             raise StorageError(f"postgresql: the statement failed: {_text(exc)}") from exc
         finally:
-            if not connection.closed:
+            if connection.info.transaction_status is psycopg.pq.TransactionStatus.ACTIVE:
+                connection.close()  # a COPY was begun
+            elif not connection.closed:
+                connection.rollback()  # nothing, unless the statement was BEGIN
                 connection.autocommit = False
 
     def ping(self, connection: psycopg.Connection[Any]) -> None:
@@ -219,6 +223,13 @@ class PostgreSQL:
 
     def __repr__(self) -> str:
         return f"<{self._faults}>"
+
+
+def _as_new(connection: _Connection) -> None:
+    """Undo what the borrower set on the connection; none of it takes a round trip."""
+    connection.autocommit = False
+    connection.row_factory = psycopg.rows.tuple_row
+    connection.read_only = connection.deferrable = connection.isolation_level = None
 
 
 def _text(exc: BaseException) -> str:

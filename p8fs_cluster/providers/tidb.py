@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pymysql
 from pymysql.connections import Connection
+from pymysql.cursors import Cursor
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from p8fs_cluster.config.dsn import unbracketed
@@ -135,6 +136,7 @@ class TiDB:
             if connection.open:
                 connection.commit() if exc is None else connection.rollback()
                 connection.autocommit(False)  # a round trip only when the borrower had switched it on
+                connection.cursorclass = Cursor
         except pymysql.MySQLError as fault:
             if exc is None:
                 raise StorageError(f"tidb: the transaction could not be committed: {_text(fault)}") from fault
@@ -147,10 +149,10 @@ class TiDB:
 
     def execute(self, connection: _Connection, sql: str, parameters: Parameters) -> list[Any]:
         try:
-            with connection.cursor() as cursor:
+            with connection.cursor(Cursor) as cursor:
                 cursor.execute(sql, parameters)
                 return list(cursor.fetchall()) if cursor.description else []
-        except pymysql.MySQLError as exc:
+        except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
             raise StorageError(f"tidb: the statement failed: {_text(exc)}") from exc
 
     def ping(self, connection: _Connection) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import select
 import threading
+from typing import Any
 
+import psycopg.rows
+import pymysql.cursors
 import pytest
 import sqlalchemy
 
@@ -86,6 +89,35 @@ def test_borrowers_are_served_in_turn(sql_case: Case) -> None:
         for thread in threads:
             thread.join()
     assert min(served) > 50
+
+
+@pytest.mark.parametrize("parameters", [(1, 2), {}, ("\udcff",)])
+def test_parameters_that_do_not_fit(sql_case: Case, parameters: Any) -> None:
+    with pytest.raises(StorageError, match="the statement failed"):
+        sql_case.storage.execute("SELECT %(a)s, '%%'" if parameters == {} else "SELECT %s, %s, %s", parameters)
+    assert sql_case.storage.execute("SELECT 1") == [(1,)]
+
+
+def test_statements_that_leave_something_open(sql_case: Case) -> None:
+    sql_case.storage.execute("BEGIN")
+    if sql_case.storage.provider == "postgresql":
+        with pytest.raises(StorageError, match="COPY"):
+            sql_case.storage.execute("COPY (SELECT 1) TO STDOUT")
+    for _ in range(3):
+        assert sql_case.storage.execute("SELECT 1") == [(1,)]
+
+
+def test_the_shape_of_rows_does_not_reach_the_next_borrower(sql_case: Case) -> None:
+    with sql_case.storage as connection:
+        if sql_case.storage.provider == "postgresql":
+            connection.row_factory = psycopg.rows.dict_row
+            connection.read_only = True
+        else:
+            connection.cursorclass = pymysql.cursors.DictCursor
+    sql_case.put("writable", "x")
+    with sql_case.storage as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert list(cursor.fetchall()) == [(1,)]
 
 
 def test_autocommit_does_not_reach_the_next_borrower(sql_case: Case) -> None:

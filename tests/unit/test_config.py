@@ -159,6 +159,12 @@ def test_secrets_that_are_fine_are_not_shown_when_another_field_fails() -> None:
     assert "hunter2" not in fault(pg_pasword="hunter2")
 
 
+def test_a_connection_string_in_the_wrong_place_does_not_show_its_password() -> None:
+    message = fault(pg_port="postgresql://me:hunter2@db/app", storage_provider="mysql://me:hunter2@db/app")
+    assert "hunter2" not in message
+    assert "postgresql://me:***@db/app" in message
+
+
 def test_secrets_do_not_show_in_repr_and_dumps() -> None:
     config = P8FSConfig(pg_password="hunter2", tidb_password="hunter2", auth_jwt_secret="hunter2")
     for shown in (repr(config), str(config), str(config.model_dump()), config.model_dump_json()):

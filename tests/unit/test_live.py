@@ -29,6 +29,24 @@ def test_it_loads_once_at_the_first_read_and_follows() -> None:
     assert len(loads) == 1
 
 
+def test_a_load_that_a_change_overtook_is_not_shown() -> None:
+    """A reader has the base; before it shows it, a reload puts another one in force."""
+    hosts = iter(["old", "new"])
+
+    class Overtaken(Base[P8FSConfig]):
+        def __call__(self) -> P8FSConfig:
+            first = not self.loaded
+            snapshot = super().__call__()
+            if first:
+                self.reload()
+                view.follow(None)
+            return snapshot
+
+    view = LiveConfig(P8FSConfig)
+    object.__setattr__(view, "_base", Overtaken(lambda: P8FSConfig(pg_host=next(hosts))))
+    assert view.pg_host == "new"
+
+
 def test_methods_of_the_model_and_unknown_names() -> None:
     view = LiveConfig(P8FSConfig)
     assert view.origin("pg_host") == "the default"

@@ -168,8 +168,8 @@ def test_a_rotated_password_stays_secret(capsys: pytest.CaptureFixture[str]) -> 
     around=st.text(max_size=20),
 )
 def test_any_secret_is_masked_in_text_and_json(secret: str, around: str) -> None:
-    redactor = Redactor()
-    redactor.learn([secret])
+    known = frozenset([secret])
+    redactor = Redactor(lambda: known)
     record = logging.makeLogRecord({"msg": around + secret + around, "note": {"deep": [secret]}})
     text = TextFormatter("%(message)s", redactor).format(record)
     parsed = json.loads(JsonFormatter({}, redactor).format(record))
@@ -198,6 +198,14 @@ def test_an_override_that_logging_can_not_follow_changes_nothing() -> None:
             container.config.override({"log_file": "/proc/nope/x", "pg_host": "other"})
         assert container.config().pg_host == "localhost"
         assert container.config.overridden == ()
+
+
+def test_secrets_of_settings_that_logging_was_not_given(capsys: pytest.CaptureFixture[str]) -> None:
+    LoggingSetup.configure_logging(P8FSConfig(log_format="%(message)s"))
+    with Container(config={"auth_jwt_secret": "of another container"}):
+        P8FSConfig(pg_password="p@ss/w:rd")
+        logging.getLogger("p8fs").info("of another container, p%%40ss%%2fw%%3ard, p%%40ss/w%%3Ard".replace("%%", "%"))
+    assert capsys.readouterr().out == "***, ***, ***\n"
 
 
 def test_the_pool_does_not_chatter_at_info() -> None:
