@@ -43,6 +43,11 @@ class Base(Generic[T]):
         """The loaded value in a tuple, or an empty one before the first load. It never loads."""
         return self._loaded
 
+    def restore(self, loaded: tuple[T, ...]) -> None:
+        """Take back a reload: `loaded` is what was there before."""
+        with self._lock:
+            self._loaded = loaded
+
     def reload(self) -> T:
         """Load anew and return it. If that fails, the error is raised and the last good value stays."""
         with self._lock:
@@ -64,7 +69,7 @@ class LiveConfig(_View):
 
     def __init__(self, load: Callable[[], P8FSConfig]) -> None:
         object.__setattr__(self, "_base", Base(load))
-        object.__setattr__(self, "_lock", threading.Lock())
+        object.__setattr__(self, "_lock", threading.RLock())
         object.__setattr__(self, "_changes", 0)
 
     @property
@@ -73,9 +78,10 @@ class LiveConfig(_View):
         base: Base[P8FSConfig] = self._base
         return base
 
-    def follow(self, snapshot: P8FSConfig | None) -> None:
-        """Show `snapshot` from now on; None: the base, loaded at the next read."""
+    def follow(self, in_force: Callable[[], P8FSConfig | None]) -> None:
+        """Show what `in_force` returns; None: the base, loaded at the next read. The last to call has the last word."""
         with self._lock:
+            snapshot = in_force()
             object.__setattr__(self, "_changes", self._changes + 1)
             object.__setattr__(self, "__dict__", {} if snapshot is None else _fields(snapshot))
 

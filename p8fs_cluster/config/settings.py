@@ -62,14 +62,16 @@ def _log_format(value: str) -> str:
     return value
 
 
-def _without_nul(value: str) -> str:
+def _plain_text(value: str) -> str:
     if "\x00" in value:
         raise ValueError("must not hold a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("must be UTF-8 text")
     return value
 
 
-def _secret_without_nul(value: SecretStr) -> SecretStr:
-    _without_nul(value.get_secret_value())
+def _plain_secret(value: SecretStr) -> SecretStr:
+    _plain_text(value.get_secret_value())
     return value
 
 
@@ -88,8 +90,8 @@ def _holds_secret(annotation: object) -> bool:
 
 
 Port = Annotated[int, BeforeValidator(port_of_service_link), Field(ge=1, le=65535)]
-Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
-Secret = Annotated[SecretStr, AfterValidator(_secret_without_nul)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_plain_text)]
+Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 

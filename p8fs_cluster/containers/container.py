@@ -38,7 +38,7 @@ class _Lifecycle:
     providers: dict[str, providers.Provider[Any]]
     entered: int
     injections: dict[Any, Any]
-    _entering: threading.Lock
+    _entering: Any
 
     def __enter__(self) -> Self:
         with self._entering:
@@ -51,8 +51,9 @@ class _Lifecycle:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._left():
-            self.close()
+        with self._entering:  # who enters meanwhile waits, and finds it open
+            if self._left():
+                self.close()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -101,7 +102,6 @@ class _Lifecycle:
     def _steps(self) -> list[Step]:
         steps: list[Step] = []
         for storage in self._storages():
-            storage.shut()
             steps.extend(storage.opened())
         for provider in owned(self.providers.values()):
             if isinstance(provider, providers.BaseResource) and provider.initialized:
@@ -110,6 +110,8 @@ class _Lifecycle:
         return sorted(steps, key=lambda step: step[0], reverse=True)
 
     def _finish(self, errors: list[tuple[str, BaseException]]) -> None:
+        for storage in self._storages():
+            storage.shut()
         for provider in self._built():
             if not isinstance(provider.instance, _HANDLES):
                 provider.reset()
@@ -134,7 +136,7 @@ class _Instance(_Lifecycle, containers.DynamicContainer):
     def __init__(self) -> None:
         self.entered = 0
         self.injections = {}
-        self._entering = threading.Lock()
+        self._entering = threading.RLock()
         super().__init__()
         _instances.add(self)
 

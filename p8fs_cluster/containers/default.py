@@ -22,7 +22,7 @@ class _Default:
 
     def _follow(self) -> None:
         settings = self.container.config
-        config.follow(settings() if settings.overridden else None)
+        config.follow(lambda: settings() if settings.overridden else None)
 
 
 _default = Base(_Default)

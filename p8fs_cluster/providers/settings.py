@@ -40,6 +40,7 @@ class SettingsProvider(providers.Provider[P8FSConfig]):
 
     def __init__(self, base: Base[P8FSConfig] | None = None) -> None:
         self._base = base or Base(P8FSConfig)
+        self._ended: list[providers.Provider[Any]] = []
         self._subscribers: list[weakref.WeakMethod[Callable[[], None]]] = []
         super().__init__()
 
@@ -56,15 +57,21 @@ class SettingsProvider(providers.Provider[P8FSConfig]):
     def reload(self) -> P8FSConfig:
         """Read every source anew and return the snapshot then in force. Overrides stay on top.
 
-        :raises ConfigurationError: the sources can't be used; the last good base stays in force.
+        :raises ConfigurationError: the sources can't be used, or not be followed; the last good base stays in force.
         """
+        before = self._base.loaded
         self._base.reload()
-        self._changed()
+        try:
+            self._changed()
+        except BaseException:
+            self._base.restore(before)
+            self._changed()
+            raise
         return self()
 
     def in_use(self) -> tuple[P8FSConfig, ...]:
         """Return the base, if it was read, and every override in force or to come back when inner ones end."""
-        overriding = (provider() for provider in self.overridden)
+        overriding = (provider() for provider in self.overridden if provider not in self._ended)
         return (*self._base.loaded, *(value for value in overriding if isinstance(value, P8FSConfig)))
 
     def subscribe(self, changed: Callable[[], None]) -> None:
@@ -89,25 +96,37 @@ class SettingsProvider(providers.Provider[P8FSConfig]):
 
     def reset_last_overriding(self) -> None:
         """End the innermost override."""
-        super().reset_last_overriding()
-        self._changed()
+        self.end(self.overridden[-1]) if self.overridden else super().reset_last_overriding()
 
     def reset_override(self) -> None:
         """End all overrides."""
         super().reset_override()
+        self._ended.clear()
         self._changed()
 
     def end(self, overriding: providers.Provider[Any]) -> None:
-        """End one override, wherever in the nesting it is; nothing happens if it has ended before."""
+        """End one override, wherever in the nesting it is; nothing happens if it has ended before.
+
+        One below others is only marked, and taken away with the last above it: at no moment does another thread see
+        settings that are not in force.
+        """
         with providers.Provider.overriding_lock:  # type: ignore[attr-defined]
-            stack = list(self.overridden)
-            if overriding not in stack:
+            if overriding not in self.overridden or overriding in self._ended:
                 return
-            stack.remove(overriding)
-            super().reset_override()
-            for provider in stack:
-                super().override(provider)
+            self._ended.append(overriding)
+            self._hide_ended()
+            while self.overridden and self.overridden[-1] in self._ended:
+                self._ended.remove(self.overridden[-1])
+                super().reset_last_overriding()
         self._changed()
+
+    def _hide_ended(self) -> None:
+        """Let those on top that have ended, but for the very last, show what will be in force without them."""
+        kept = [provider for provider in self.overridden if provider not in self._ended]
+        below = kept[-1:] if kept else [providers.Object(snapshot) for snapshot in self._base.loaded]
+        for provider in self.overridden[len(kept) : -1]:
+            if below and provider in self._ended and isinstance(provider, providers.Object):
+                provider.set_provides(below[0]())
 
     def _overriding(self, value: Any) -> providers.Provider[Any]:
         if isinstance(value, providers.Object):

@@ -48,6 +48,8 @@ class Slot:
         if self.opened_at:
             return
         with self._lock:
+            if self._closing:
+                return  # retired before it was opened; `enter` says so
             attempt, mine = self._opening, self._opening is None
             if attempt is None:
                 attempt = self._opening = Future()
@@ -88,6 +90,7 @@ class Slot:
         except BaseException as exc:
             self._opening = None
             attempt.set_exception(exc)
+            self._close_if_unused()
             return
         self.opened_at = next(OPENED)
         attempt.set_result(None)
@@ -96,11 +99,13 @@ class Slot:
 
     def _close_if_unused(self, raising: bool = False) -> None:
         with self._lock:
-            if self._closing or not self._retired or self._leases or not self.opened_at:
+            being_opened = self._opening is not None and not self.opened_at
+            if self._closing or not self._retired or self._leases or being_opened:
                 return
             self._closing = True
         try:
-            self.engine.close()
+            if self.opened_at:
+                self.engine.close()
         except Exception:
             if raising:
                 raise

@@ -114,9 +114,7 @@ class Storage:
     def opened(self) -> list[tuple[int, str, Callable[[], None]]]:
         """Return number, name and closer of every engine that is open, for the container that closes them."""
         slots = self._open_slots()
-        return [
-            (slot.opened_at, f"storage ({slot.engine.provider})", partial(slot.retire, raising=True)) for slot in slots
-        ]
+        return [(slot.opened_at, f"storage ({slot.engine.provider})", partial(self._close, slot)) for slot in slots]
 
     def shut(self) -> None:
         """Refuse further borrowers; `reopen` takes it back."""
@@ -202,6 +200,10 @@ class Storage:
             unused = [self._slots[key] for key in self._slots.keys() - needed]
         for slot in unused:
             slot.retire()
+
+    def _close(self, slot: Slot) -> None:
+        self.shut()
+        slot.retire(raising=True)
 
     def forget_parent(self) -> None:
         """In a forked child: leave the parent's engines alone, referenced so that nothing finalizes them."""

@@ -152,6 +152,7 @@ def test_a_bad_secret_is_named_and_not_shown(name: str) -> None:
     assert "hunter2" not in message
     assert "hunter2" not in fault(**{name: ["hunter2"]})
     assert "hunter2" not in fault(**{name: "hunter2\x00"})
+    assert "must be UTF-8 text" in fault(**{name: "hunter2\udcff"})
 
 
 def test_secrets_that_are_fine_are_not_shown_when_another_field_fails() -> None:

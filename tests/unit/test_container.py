@@ -97,6 +97,25 @@ class TestOverride:
         second.__exit__(None, None, None)
         assert container.config().pg_host == "localhost"
 
+    def test_at_no_moment_another_thread_sees_what_is_not_in_force(self) -> None:
+        container = Container(config={"api_port": 1111})
+        stop, seen = threading.Event(), set()
+
+        def read() -> None:
+            while not stop.is_set():
+                seen.add(container.config().api_port)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        for _ in range(500):
+            first = container.config.override({"log_level": "DEBUG"})
+            second = container.config.override({"log_level": "ERROR"})
+            first.__exit__(None, None, None)
+            second.__exit__(None, None, None)
+        stop.set()
+        thread.join()
+        assert seen == {1111}
+
     def test_ended_by_reset_inside_the_block(self) -> None:
         container = Container()
         with container.config.override({"pg_host": "x"}):
@@ -289,6 +308,22 @@ class TestClosing:
             container.storage().open()
             container.after()
         assert states == [1, 0], "what was opened after the storage ends before it"
+
+    def test_a_resource_may_use_the_storage_when_it_ends(self, rocksdb_settings: dict[str, Any]) -> None:
+        def writer(storage: Storage) -> Iterator[None]:
+            storage.open()
+            yield
+            with storage as database:
+                database[b"last words"] = b"yes"
+
+        class Mine(Container):
+            thing = providers.Resource(writer, Container.storage)
+
+        for _ in range(2):
+            with Mine(config=rocksdb_settings) as container:
+                container.thing()
+        with container, container.storage() as database:
+            assert database[b"last words"] == b"yes"
 
     def test_every_step_is_tried_and_the_faults_come_together(self, rocksdb_settings: dict[str, Any]) -> None:
         closed: list[str] = []

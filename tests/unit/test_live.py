@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from functools import partial
 
 import pytest
 
@@ -21,10 +22,10 @@ def test_it_loads_once_at_the_first_read_and_follows() -> None:
     view = LiveConfig(load)
     assert not loads
     assert (view.pg_host, view.pg_port, view.current) == ("load0", 5438, loads[0])
-    view.follow(P8FSConfig(pg_host="other", pg_password="p@ss"))
+    view.follow(lambda: P8FSConfig(pg_host="other", pg_password="p@ss"))
     assert view.pg_connection_string == "postgresql://postgres:p%40ss@other:5438/app"
     assert view.current.pg_host == "other"
-    view.follow(None)
+    view.follow(lambda: None)
     assert view.pg_host == "load0"
     assert len(loads) == 1
 
@@ -39,7 +40,7 @@ def test_a_load_that_a_change_overtook_is_not_shown() -> None:
             snapshot = super().__call__()
             if first:
                 self.reload()
-                view.follow(None)
+                view.follow(lambda: None)
             return snapshot
 
     view = LiveConfig(P8FSConfig)
@@ -89,7 +90,7 @@ def test_reads_are_never_torn() -> None:
     for thread in threads:
         thread.start()
     for n in range(2_000):
-        view.follow(snapshots[n % 2])
+        view.follow(partial(snapshots.__getitem__, n % 2))
     stop.set()
     for thread in threads:
         thread.join()

@@ -208,6 +208,16 @@ def test_secrets_of_settings_that_logging_was_not_given(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "***, ***, ***\n"
 
 
+def test_a_reload_that_logging_can_not_follow_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Container() as container:
+        container.logger("p8fs")
+        monkeypatch.setenv("P8FS_LOG_FILE", "/proc/nope/x")
+        monkeypatch.setenv("P8FS_API_PORT", "9")
+        with pytest.raises(ConfigurationError, match="P8FS_LOG_FILE"):
+            container.config.reload()
+        assert container.config().api_port == 8000
+
+
 def test_the_pool_does_not_chatter_at_info() -> None:
     LoggingSetup.configure_logging(P8FSConfig())
     assert not logging.getLogger("psycopg.pool").isEnabledFor(logging.INFO)
