@@ -226,10 +226,13 @@ class PostgreSQL:
 
 
 def _as_new(connection: _Connection) -> None:
-    """Undo what the borrower set on the connection; none of it takes a round trip."""
-    connection.autocommit = False
+    """Undo what the borrower set on the connection: no round trip, and nothing where nothing was set."""
     connection.row_factory = psycopg.rows.tuple_row
-    connection.read_only = connection.deferrable = connection.isolation_level = None
+    if connection.autocommit:
+        connection.autocommit = False
+    for name in ("read_only", "deferrable", "isolation_level"):
+        if getattr(connection, name) is not None:
+            setattr(connection, name, None)
 
 
 def _text(exc: BaseException) -> str:
