@@ -73,14 +73,13 @@ def test_a_waiting_borrower_gets_what_comes_back(sql_case: Case) -> None:
 
 def test_borrowers_are_served_in_turn(sql_case: Case) -> None:
     """However busy the pool, nobody is passed over: of five threads on one connection each gets its share."""
-    stop, served = threading.Event(), [0] * 5
+    together, served = threading.Barrier(5), [0] * 5
 
     def use(number: int) -> None:
-        while not stop.is_set():
+        together.wait()
+        while sum(served) < 2000:
             sql_case.storage.execute("SELECT 1")
             served[number] += 1
-            if sum(served) >= 500:
-                stop.set()
 
     with sql_case.container.config.override({"pool_max_size": 1}):
         threads = [threading.Thread(target=use, args=(number,)) for number in range(5)]
