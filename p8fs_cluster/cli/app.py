@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from p8fs_cluster.cli.documentation import settings_table
@@ -55,7 +56,11 @@ def show(as_json: Json = False) -> None:
         return
     table = Table("setting", "value", "source")
     for name, entry in shown.items():
-        table.add_row(PREFIX + name.upper(), "" if entry["value"] is None else str(entry["value"]), entry["source"])
+        table.add_row(
+            PREFIX + name.upper(),
+            escape("" if entry["value"] is None else str(entry["value"])),
+            escape(entry["source"]),
+        )
     _wide().print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -15,19 +16,22 @@ class _Entered(Protocol):
 _Stack = tuple[Any, Any] | None
 _here: ContextVar[_Stack] = ContextVar("p8fs_cluster_active", default=None)
 _everywhere: list[Any] = []
+_lock = threading.Lock()
 
 
 def enter(container: _Entered) -> None:
     """Make `container` the active one, here and wherever nothing else was entered (a server's other threads)."""
     _here.set((container, _here.get()))
-    _everywhere.append(container)
+    with _lock:
+        _everywhere.append(container)
 
 
 def leave(container: _Entered) -> None:
     """Take back the latest `enter(container)`."""
     _here.set(_without(container, _here.get()))
-    position = len(_everywhere) - 1 - _everywhere[::-1].index(container)
-    del _everywhere[position]
+    with _lock:
+        position = len(_everywhere) - 1 - _everywhere[::-1].index(container)
+        del _everywhere[position]
 
 
 def innermost() -> Any | None:
@@ -37,7 +41,8 @@ def innermost() -> Any | None:
         if stack[0].entered:
             return stack[0]
         stack = stack[1]
-    return _everywhere[-1] if _everywhere else None
+    with _lock:
+        return _everywhere[-1] if _everywhere else None
 
 
 def _without(container: _Entered, stack: _Stack) -> _Stack:

@@ -84,6 +84,13 @@ def test_config_show() -> None:
     assert "the default" in lines["P8FS_PG_PORT"]
 
 
+def test_values_that_look_like_markup_are_shown_as_they_are() -> None:
+    done = p8fs_cluster("config", "show", log_format="[/p8fs] %(message)s", pg_host="[fe80::1]")
+    assert done.returncode == 0, done.stderr
+    assert "[/p8fs] %(message)s" in done.stdout
+    assert "[fe80::1]" in done.stdout
+
+
 def test_config_show_as_json() -> None:
     shown = json.loads(p8fs_cluster("config", "show", "--json", pg_password="hunter2", api_port="tcp://h:81").stdout)
     assert shown["pg_password"] == {"value": "**********", "source": "the environment"}
