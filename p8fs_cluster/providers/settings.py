@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Protocol
@@ -41,6 +42,9 @@ class SettingsProvider(providers.Provider[P8FSConfig]):
     def __init__(self, base: Base[P8FSConfig] | None = None) -> None:
         self._base = base or Base(P8FSConfig)
         self._ended: list[providers.Provider[Any]] = []
+        self._lately_ended: deque[providers.Provider[Any]] = deque(maxlen=64)
+        """Held on to, because dependency-injector calls an override without a reference of its own: freed meanwhile
+        by another thread, it would end the process."""
         self._subscribers: list[weakref.WeakMethod[Callable[[], None]]] = []
         super().__init__()
 
@@ -117,6 +121,7 @@ class SettingsProvider(providers.Provider[P8FSConfig]):
             self._hide_ended()
             while self.overridden and self.overridden[-1] in self._ended:
                 self._ended.remove(self.overridden[-1])
+                self._lately_ended.append(self.overridden[-1])
                 super().reset_last_overriding()
         self._changed()
 
