@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from p8fs_cluster.containers.container import Container as Container
+    from p8fs_cluster.containers.injection import Closing as Closing
+    from p8fs_cluster.containers.injection import Joining as Joining
     from p8fs_cluster.containers.injection import Provide as Provide
     from p8fs_cluster.containers.injection import inject as inject
     from p8fs_cluster.containers.validation import validate_configuration as validate_configuration
@@ -27,6 +29,8 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Container": "p8fs_cluster.containers.container",
+    "Closing": "p8fs_cluster.containers.injection",
+    "Joining": "p8fs_cluster.containers.injection",
     "Provide": "p8fs_cluster.containers.injection",
     "inject": "p8fs_cluster.containers.injection",
     "ClusterError": "p8fs_cluster.exceptions",

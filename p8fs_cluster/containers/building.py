@@ -1,92 +1,214 @@
-"""dependency-injector's singletons and resources, each built once under any number of threads, and numbered."""
+"""dependency-injector's providers as ours: each built once under any number of threads, and following overrides."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from dependency_injector import providers
 
-from p8fs_cluster.providers.slot import OPENED
+from p8fs_cluster.containers.opening import Opened, is_asynchronous, is_awaited, open_in_task, open_now
+from p8fs_cluster.providers import scope
+from p8fs_cluster.providers.overriding import Footprint, Holder, Key, Overridable, commit, name_of
+from p8fs_cluster.providers.storage import Storage
+from p8fs_cluster.providers.teardown import OPENED, Step, close
 
-__all__ = ["Resource", "Singleton", "adopted", "owned"]
+__all__ = ["Callable", "Factory", "Object", "Resource", "Singleton", "adopted"]
 
 T = TypeVar("T")
-_UNBUILT: Final = object()
 
 
-class Singleton(providers.Singleton[T]):
-    """A `providers.Singleton` with a lock of its own: one build, and an unrelated one never waits for it. None counts.
+class _Cell:
+    """Where one value is kept, with a lock of its own, so that an unrelated build never waits for it."""
+
+    __slots__ = ("lock", "opened", "opened_at", "ready")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.ready = False
+        self.opened: Opened = _NOTHING
+        self.opened_at = 0
+
+    def fill(self, opened: Opened) -> bool:
+        self.opened = opened
+        self.opened_at = next(OPENED)
+        self.ready = True
+        return True
+
+
+_NOTHING: Final = Opened(None, None)
+_UNKNOWN: Final = object()
+
+
+class _Keeping(Holder[T]):
+    """Keeps one value for each set of layers that it depends on."""
+
+    def __init__(self, provides: Any = None, *args: Any, **kwargs: Any) -> None:
+        self._cells: dict[Key, _Cell] = {}
+        self._inherited: list[dict[Key, _Cell]] = []
+        self._latest: tuple[object, Any] = (_UNKNOWN, None)
+        super().__init__(provides, *args, **kwargs)  # type: ignore[call-arg]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        version, value = self._latest
+        if version is scope.version and not scope.in_force.get().isolated:
+            return value
+        return super().__call__(*args, **kwargs)
+
+    @property
+    def built(self) -> bool:
+        """Whether there is a value here and now."""
+        cell = self._cells.get(self.footprint().key)
+        return cell is not None and cell.ready
+
+    @property
+    def values(self) -> list[Any]:
+        """All that is kept: without overrides, and in each that it depends on."""
+        return [cell.opened.value for cell in tuple(self._cells.values()) if cell.ready]
+
+    def take(self, key: Key | None = None) -> list[Step]:
+        """Forget what is kept for `key`, by default all of it, and return what closes it."""
+        keys = tuple(self._cells) if key is None else (key,)
+        cells = [cell for each in keys if (cell := self._cells.pop(each, None)) and cell.ready]
+        self._latest = (_UNKNOWN, None)
+        scope.changed()
+        return [step for cell in cells for step in self._ending(cell)]
+
+    def forget_parent(self) -> None:
+        """In a forked child: build anew, and keep what is the parent's referenced, so that nothing finalizes it."""
+        self._inherited.append(self._cells)
+        self._cells = {}
+        self._latest = (_UNKNOWN, None)
+
+    def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        while True:
+            version, footprint = scope.version, self.footprint()
+            cell = self._cells.get(footprint.key) or self._cells.setdefault(footprint.key, _Cell())
+            if not cell.ready and not self._filled(cell, footprint, args, kwargs):
+                continue
+            value = cell.opened.value
+            if not (scope.in_force.get().isolated or self.layers or self.is_async_mode_enabled() or is_awaited(value)):
+                self._latest = (version, value)
+            return value
+
+    def _filled(self, cell: _Cell, footprint: Footprint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Build the value, once. Return False when what it depends on was overridden meanwhile."""
+        with cell.lock:
+            if cell.ready:
+                return True
+            opened = self._open(args, kwargs)
+            if commit(self, footprint, lambda: self._cells.get(footprint.key) is cell and cell.fill(opened)):
+                self._watch(opened.value, footprint.key)
+                return True
+            self._memo = (None, {})
+        left: Any = opened.exit and opened.exit(None, None, None)
+        if is_awaited(left):
+            asyncio.ensure_future(left)  # noqa: RUF006
+        return False
+
+    def _watch(self, value: Any, key: Key) -> None:
+        """Forget a promise that failed, so that the next call tries again."""
+        if asyncio.isfuture(value):
+            value.add_done_callback(
+                lambda done: (done.cancelled() or done.exception()) and self._cells.pop(key, None) and None
+            )
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
+        raise NotImplementedError
+
+    def _ending(self, cell: _Cell) -> list[Step]:
+        raise NotImplementedError
+
+
+class Singleton(_Keeping[T], providers.Singleton[T]):
+    """A `providers.Singleton` that is built once. None counts as a value.
 
     >>> numbers = Singleton(lambda: 7)
     >>> numbers(), numbers.built
     (7, True)
     """
 
-    def __init__(self, provides: Any = None, *args: Any, **kwargs: Any) -> None:
-        self._lock = threading.RLock()
-        self._instance: Any = _UNBUILT
-        super().__init__(provides, *args, **kwargs)
-
-    @property
-    def built(self) -> bool:
-        """Whether there is an instance."""
-        return self._instance is not _UNBUILT
-
-    @property
-    def instance(self) -> Any:
-        """What was built, None before."""
-        return self._instance if self.built else None
-
     def reset(self) -> Any:
-        """Forget the instance; the next call builds another."""
-        with self._lock:
-            self._instance = _UNBUILT
-            return super().reset()
+        """Forget the instance in force; the next call builds another. A storage handle is closed."""
+        close(self.take(self.footprint().key))
+        return super().reset()
 
-    def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        instance = self._instance
-        if instance is _UNBUILT:
-            with self._lock:
-                if self._instance is not _UNBUILT:
-                    return self._instance
-                instance = super()._provide(args, kwargs)  # type: ignore[misc]
-                if not hasattr(instance, "__await__"):  # what is being built asynchronously is kept by the base class
-                    self._instance = instance
-        return instance
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
+        factory = providers.Factory(self.provides, *self.args, **self.kwargs).add_attributes(**self.attributes)
+        value: Any = factory(*args, **kwargs)
+        return Opened(asyncio.ensure_future(value) if is_awaited(value) else value, None)
+
+    def _ending(self, cell: _Cell) -> list[Step]:
+        value = cell.opened.value
+        return [*value.opened(), (cell.opened_at, "storage", value.shut)] if isinstance(value, Storage) else []
 
 
-class Resource(providers.Resource[T]):
-    """A `providers.Resource` that opens once under any number of threads and remembers when."""
+class Resource(_Keeping[T], providers.Resource[T]):
+    """A `providers.Resource` that is opened once, and closed when its container closes.
 
-    def __init__(self, provides: Any = None, *args: Any, **kwargs: Any) -> None:
-        self._lock = threading.RLock()
-        self.opened_at = 0
-        super().__init__(provides, *args, **kwargs)
+    >>> def connection():
+    ...     yield "open"
+    >>> resource = Resource(connection)
+    >>> resource(), resource.initialized
+    ('open', True)
+    """
 
-    def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.initialized:
-            return super()._provide(args, kwargs)  # type: ignore[misc]
-        with self._lock:
-            opening = not self.initialized
-            instance = super()._provide(args, kwargs)  # type: ignore[misc]
-            if opening:
-                self.opened_at = next(OPENED)
-        return instance
+    @property
+    def initialized(self) -> bool:
+        """Whether it is open here and now."""
+        return self.built
+
+    def shutdown(self) -> Any:
+        """Close what is open here and now. Return something to await if it is asynchronous."""
+        for _, _, leave in self.take(self.footprint().key):
+            return leave()
+        return super().shutdown()
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
+        made = self.maker()(*args, **kwargs)
+        return open_in_task(made) if is_asynchronous(made) else open_now(made)
+
+    def maker(self) -> Any:
+        """Return what calls that which it provides, with its arguments: what is returned is not open yet."""
+        provides: Any = self.provides
+        args: tuple[Any, ...] = self.args
+        kwargs: dict[str, Any] = self.kwargs
+        return providers.Callable(functools.partial(provides), *args, **kwargs) if args or kwargs else provides
+
+    def _ending(self, cell: _Cell) -> list[Step]:
+        leave = cell.opened.exit
+        return [(cell.opened_at, name_of(self), lambda: leave and leave(None, None, None))]
 
 
-_OURS: Mapping[type, type[Singleton[Any]] | type[Resource[Any]]] = {
+class Factory(Overridable[T], providers.Factory[T]):
+    """A `providers.Factory` whose overrides are layers."""
+
+
+class Callable(Overridable[T], providers.Callable[T]):
+    """A `providers.Callable` whose overrides are layers."""
+
+
+class Object(Overridable[T], providers.Object[T]):
+    """A `providers.Object` whose overrides are layers."""
+
+
+_OURS: Mapping[type, type[Overridable[Any]]] = {
     providers.Singleton: Singleton,
     providers.ThreadSafeSingleton: Singleton,
     providers.Resource: Resource,
+    providers.Factory: Factory,
+    providers.Callable: Callable,
+    providers.Object: Object,
 }
 
 
 def adopted(
     declared: Mapping[str, providers.Provider[Any]], inherited: Iterable[providers.Provider[Any]]
 ) -> dict[str, providers.Provider[Any]]:
-    """Return `declared` with dependency-injector's singletons and resources replaced by ours, wherever they are used.
+    """Return `declared` with dependency-injector's providers replaced by ours, wherever they are used.
 
     Inherited providers stay the very objects that they are. Nothing is copied when there is nothing to replace.
     """
@@ -108,22 +230,10 @@ def adopted(
 def _fill(copy: Any, original: Any, memo: dict[int, Any]) -> None:
     provides = original.provides
     copy.set_provides(providers.deepcopy(provides, memo) if providers.is_provider(provides) else provides)
-    copy.set_args(*providers.deepcopy(original.args, memo))
-    copy.set_kwargs(**providers.deepcopy(original.kwargs, memo))
-    if isinstance(original, providers.BaseSingleton):
+    if not isinstance(original, providers.Object):
+        copy.set_args(*providers.deepcopy(original.args, memo))
+        copy.set_kwargs(**providers.deepcopy(original.kwargs, memo))
+    if isinstance(original, (providers.BaseSingleton, providers.Factory)):
         copy.set_attributes(**providers.deepcopy(original.attributes, memo))
     for overriding in original.overridden:
         copy.override(providers.deepcopy(overriding, memo))
-
-
-def owned(roots: Iterable[providers.Provider[Any]]) -> list[providers.Provider[Any]]:
-    """Return the providers and all that they are built from, without those that only override one of them."""
-    seen: dict[providers.Provider[Any], None] = {}
-    waiting = list(roots)
-    while waiting:
-        provider = waiting.pop()
-        if provider not in seen:
-            seen[provider] = None
-            overriding = provider.overridden
-            waiting.extend(child for child in provider.related if child not in overriding)
-    return list(seen)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import atexit
-import inspect
+import contextlib
 import logging
+import os
 import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dependency_injector import containers, providers
 
-from p8fs_cluster.containers import scope
-from p8fs_cluster.containers.building import Singleton, adopted, owned
+from p8fs_cluster.containers.building import Callable, Resource, Singleton, adopted
+from p8fs_cluster.containers.replacing import replacements
 from p8fs_cluster.exceptions import CloseError
+from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.api import ApiSettings
 from p8fs_cluster.providers.logger import Loggers
+from p8fs_cluster.providers.overriding import Layer, Override, begin, brought, ending, owned
+from p8fs_cluster.providers.overriding import containers as known
 from p8fs_cluster.providers.settings import SettingsProvider
 from p8fs_cluster.providers.sql import SqlEngines
 from p8fs_cluster.providers.storage import Storage
+from p8fs_cluster.providers.teardown import Step, close, close_async
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 __all__ = ["Container"]
 
@@ -29,15 +36,13 @@ log = logging.getLogger(__name__)
 _HANDLES = (Storage, Loggers, ApiSettings, SqlEngines)
 """What stays valid when its container is closed and entered again."""
 
-Step = tuple[int, str, Callable[[], Any]]
-
 
 class _Lifecycle:
     """Entering makes a container the active one; the outermost exit closes what was opened, in reverse order."""
 
-    providers: dict[str, providers.Provider[Any]]
+    providers: dict[str, Any]
     entered: int
-    injections: dict[Any, Any]
+    cache: scope.Cache
     _entering: Any
 
     def __enter__(self) -> Self:
@@ -69,29 +74,43 @@ class _Lifecycle:
 
         :raises CloseError: some steps failed; every other one was done.
         """
-        errors: list[tuple[str, BaseException]] = []
-        for _, name, step in self._steps():
-            try:
-                if inspect.isawaitable(pending := step()):
-                    _dispose(pending)
-                    raise RuntimeError("an asynchronous resource: use `async with container` or `await aclose()`")
-            except BaseException as exc:
-                errors.append((name, exc))
-        self._finish(errors)
+        try:
+            close(self._steps())
+        finally:
+            self._shut()
 
     async def aclose(self) -> None:
         """Do as `close` does, and await the end of asynchronous resources.
 
         :raises CloseError: some steps failed; every other one was done.
         """
-        errors: list[tuple[str, BaseException]] = []
-        for _, name, step in self._steps():
-            try:
-                if inspect.isawaitable(pending := step()):
-                    await pending
-            except BaseException as exc:
-                errors.append((name, exc))
-        self._finish(errors)
+        try:
+            await close_async(self._steps())
+        finally:
+            self._shut()
+
+    def override_providers(self, *, isolated: bool = False, **overriding: Any) -> Override[Self]:
+        """Put values or providers in place of the container's own, all at once: one override, in `with` or until reset.
+
+        What depends on them follows, built before or not, and the very same old objects are back when it has ended.
+        `config` takes a mapping of settings. `isolated`: only this task or thread sees it, and what it awaits.
+
+        :raises InjectionError: there is no such provider.
+        :raises ConfigurationError: the settings would not be valid; nothing is changed then.
+
+        >>> from p8fs_cluster.testing import memory_storage
+        >>> with Container().override_providers(storage=memory_storage(), config={"api_port": 9000}) as container:
+        ...     container.storage().provider, container.api().port
+        ('memory', 9000)
+        """
+        return Override(begin(Layer(replacements(self, overriding), isolated)), lambda: self)
+
+    def reset_singletons(self) -> Any:
+        """Forget what singletons hold, except for handles: those stay valid."""
+        for provider in self._owned():
+            if isinstance(provider, Singleton) and not _is_handle(provider):
+                provider.take()
+        return contextlib.nullcontext(self)
 
     def _left(self) -> bool:
         scope.leave(self)
@@ -100,53 +119,76 @@ class _Lifecycle:
             return not self.entered
 
     def _steps(self) -> list[Step]:
-        steps: list[Step] = []
-        for storage in self._storages():
-            steps.extend(storage.opened())
-        for provider in owned(self.providers.values()):
-            if isinstance(provider, providers.BaseResource) and provider.initialized:
-                name = f"resource ({getattr(provider.provides, '__name__', provider.provides)})"
-                steps.append((getattr(provider, "opened_at", 0), name, provider.shutdown))
-        return sorted(steps, key=lambda step: step[0], reverse=True)
+        """Forget what was opened, except for handles, and return what closes it."""
+        steps = [step for storage in self._storages() for step in storage.opened()]
+        for provider in self._owned():
+            if not _is_handle(provider):
+                steps.extend(ending(provider))
+        return steps
 
-    def _finish(self, errors: list[tuple[str, BaseException]]) -> None:
+    def _shut(self) -> None:
         for storage in self._storages():
             storage.shut()
-        for provider in self._built():
-            if not isinstance(provider.instance, _HANDLES):
-                provider.reset()
-        for _, exc in errors:
-            if not isinstance(exc, Exception):
-                raise exc
-        if errors:
-            raise CloseError(tuple(errors))
+            close(storage.opened())  # what was being opened while the others were closed
 
     def _storages(self) -> Iterator[Storage]:
-        for provider in self._built():
-            if isinstance(instance := provider.instance, Storage):
-                yield instance
+        for provider in self._owned():
+            if isinstance(provider, Singleton):
+                yield from (value for value in provider.values if isinstance(value, Storage))
 
-    def _built(self) -> list[Singleton[Any]]:
-        return [p for p in owned(self.providers.values()) if isinstance(p, Singleton) and p.built]
+    def _owned(self) -> list[Any]:
+        """Return the container's providers, and those that came with an override of one of them."""
+        own = owned(self.providers.values())
+        return [*own, *brought(overriding for provider in own for overriding in provider.overridden)]
 
 
-class _Instance(_Lifecycle, containers.DynamicContainer):
+def _is_handle(provider: Any) -> bool:
+    return isinstance(provider, Singleton) and any(isinstance(value, _HANDLES) for value in provider.values)
+
+
+class _Instance(_Lifecycle, containers.DynamicContainer):  # type: ignore[misc]
     """What `Container()` returns."""
 
     def __init__(self) -> None:
         self.entered = 0
-        self.injections = {}
+        self.cache = scope.Cache()
         self._entering = threading.RLock()
         super().__init__()
-        _instances.add(self)
+        known.add(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, providers.Provider):
-            self.injections.clear()
         super().__setattr__(name, value)
+        if isinstance(value, providers.Provider):
+            self.cache.values = {}
 
 
-class Container(_Lifecycle, containers.DeclarativeContainer):
+if TYPE_CHECKING:
+
+    class _Declarative:
+        """dependency-injector's, without the `__getattr__` that would let a misspelt provider pass."""
+
+        parent_name: str | None
+        dependencies: dict[str, providers.Provider[Any]]
+        cls_providers: ClassVar[dict[str, providers.Provider[Any]]]
+        inherited_providers: ClassVar[dict[str, providers.Provider[Any]]]
+
+        def __init__(self, **overriding: Any) -> None: ...
+        def set_provider(self, name: str, provider: providers.Provider[Any]) -> None: ...
+        def set_providers(self, **named: providers.Provider[Any]) -> None: ...
+        def override(self, overriding: Any) -> None: ...
+        def reset_last_overriding(self) -> None: ...
+        def reset_override(self) -> None: ...
+        def wire(self, modules: Iterable[Any] | None = None, packages: Iterable[Any] | None = None) -> None: ...
+        def unwire(self) -> None: ...
+        def init_resources(self) -> Any: ...
+        def shutdown_resources(self) -> Any: ...
+        def check_dependencies(self) -> None: ...
+        def traverse(self, types: Iterable[type[Any]] | None = None) -> Iterator[providers.Provider[Any]]: ...
+else:
+    _Declarative = containers.DeclarativeContainer
+
+
+class Container(_Lifecycle, _Declarative):
     """Settings in; storage, SQLAlchemy engine, loggers and API settings out. Making one reads and opens nothing.
 
     Subclass it for providers of your own, or take it in with `providers.Container(Container)`.
@@ -159,12 +201,12 @@ class Container(_Lifecycle, containers.DeclarativeContainer):
     instance_type = _Instance
 
     config = SettingsProvider()
-    storage: providers.Provider[Storage] = Singleton(Storage, config.provider)
-    api: providers.Provider[ApiSettings] = Singleton(ApiSettings, config.provider)
-    loggers: providers.Provider[Loggers] = Singleton(Loggers, config.provider)
-    logger: providers.Provider[logging.Logger] = providers.Callable(Loggers.get, loggers)
-    sql: providers.Provider[SqlEngines] = Singleton(SqlEngines, storage)
-    engine = providers.Callable(SqlEngines.current, sql)
+    storage: Singleton[Storage] = Singleton(Storage, config.provider)
+    api: Singleton[ApiSettings] = Singleton(ApiSettings, config.provider)
+    loggers: Singleton[Loggers] = Singleton(Loggers, config.provider)
+    logger: Callable[logging.Logger] = Callable(Loggers.get, loggers)
+    sql: Singleton[SqlEngines] = Singleton(SqlEngines, storage)
+    engine: Callable[Engine] = Callable(SqlEngines.current, sql)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -172,19 +214,26 @@ class Container(_Lifecycle, containers.DeclarativeContainer):
             setattr(cls, name, provider)
 
 
-_instances: weakref.WeakSet[_Instance] = weakref.WeakSet()
-
-
-def _dispose(pending: Any) -> None:
-    close = getattr(pending, "close", None)
-    if close:
-        close()
-
-
 @atexit.register
 def _close_all() -> None:
-    for container in tuple(_instances):
+    for container in tuple(known):
         try:
             container.close()
         except CloseError:
             log.exception("closing at exit")
+
+
+def _after_fork() -> None:
+    """Leave the parent's resources alone, and build anew what is built from one."""
+    for container in tuple(known):
+        own = owned(container.providers.values())
+        resources = {provider for provider in own if isinstance(provider, providers.BaseResource)}
+        for provider in own:
+            if isinstance(provider, Resource) or (
+                isinstance(provider, Singleton) and resources & owned([provider]).keys()
+            ):
+                provider.forget_parent()
+    scope.changed()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -6,8 +6,8 @@ from typing import Any
 
 from p8fs_cluster.config.live import Base
 from p8fs_cluster.config.settings import config
-from p8fs_cluster.containers import scope
 from p8fs_cluster.containers.container import Container
+from p8fs_cluster.providers import scope
 
 __all__ = ["active", "default"]
 
@@ -22,7 +22,7 @@ class _Default:
 
     def _follow(self) -> None:
         settings = self.container.config
-        config.follow(lambda: settings() if settings.overridden else None)
+        config.follow(lambda: settings.everywhere() if settings.overridden else None)
 
 
 _default = Base(_Default)
@@ -35,4 +35,4 @@ def default() -> Container:
 
 def active() -> Any:
     """Return the container that `@inject` resolves against: the innermost entered one, else the default."""
-    return scope.innermost() or default()
+    return scope.innermost(scope.here())[0] or default()

@@ -1,101 +1,189 @@
-"""`@inject`: parameters marked with `Provide[...]` are filled from the active container. No `wire()` is needed."""
+"""`@inject`: marked parameters are filled from the active container. No `wire()` is needed."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from dependency_injector import providers, wiring
 
-from p8fs_cluster.containers.default import active
+from p8fs_cluster.containers.building import Resource, Singleton
+from p8fs_cluster.containers.default import default
+from p8fs_cluster.containers.markers import Closing, Injection, Joining, Provide, injections_of, name_of, text_of
+from p8fs_cluster.containers.opening import is_awaited
+from p8fs_cluster.containers.percall import Call, effective, joined, maker
+from p8fs_cluster.containers.replacing import nearest
 from p8fs_cluster.exceptions import InjectionError
+from p8fs_cluster.providers import scope
+from p8fs_cluster.providers.settings import SettingsProvider
 
-__all__ = ["Provide", "inject"]
+__all__ = ["Closing", "Joining", "Provide", "inject"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-Provide: Any = wiring.Provide
-"""dependency-injector's own marker, so that its `wire()` understands it as well."""
-
-_MARKER: Any = wiring._Marker
-_PROVIDER: Any = wiring.Provider
-_CLOSING: Any = wiring.Closing
-_BEYOND = sys.maxsize
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-class _Injection(NamedTuple):
-    name: str
-    position: int
-    """Where the parameter stands among the positional ones; beyond all of them when it is keyword-only."""
-    marker: Any
+class _Bound(NamedTuple):
+    """An injection, and where its value comes from in the active container."""
+
+    injection: Injection
+    get: Callable[[], Any]
+    provider: Any
+    """What is opened for the call, None when nothing is."""
+
+    def shared(self) -> tuple[Any] | None:
+        """Return, in a tuple, what a call around this one has opened, if that is asked for."""
+        return joined(self.provider) if self.injection.way == "joining" else None
 
 
 class _Plan:
-    """What one function needs, found out once."""
+    """What one function needs, found out once, and where it comes from, found out once a container."""
+
+    __slots__ = ("_function", "_injections", "first", "opens", "signature")
 
     def __init__(self, function: Callable[..., Any], names: dict[str, Any]) -> None:
         self._function = function
-        self._injections: tuple[_Injection, ...] | None = None
+        self.signature = inspect.signature(function)
+        self._injections: tuple[Injection, ...] | None = None
+        self.first = -1
+        """How many positional arguments the caller gives when all that is injected comes right after them, else -1."""
+        self.opens = False
+        """Whether something is opened for each call."""
         with contextlib.suppress(NameError):  # an annotation may name what the module defines further down
-            self._injections = _injections_of(function, names)
-
-    def injections(self) -> tuple[_Injection, ...]:
-        """Return what is to be injected."""
-        if self._injections is None:
-            try:
-                self._injections = _injections_of(self._function, {})
-            except NameError as exc:
-                raise InjectionError(f"{_name_of(self._function)}: an annotation can't be read: {exc}") from exc
-        return self._injections
+            self._know(injections_of(function, self.signature, names))
 
     @property
-    def is_empty(self) -> bool:
-        """Whether it is known already that nothing is to be injected."""
-        return self._injections == ()
+    def is_known(self) -> bool:
+        """Whether every annotation could be read."""
+        return self._injections is not None
 
-    def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-        """Put into `kwargs` what the caller has not given, and return the names."""
-        given, filled = len(args), []
-        for name, position, marker in self.injections():
-            if position >= given and kwargs.get(name, marker) is marker:
-                kwargs[name] = self._provider(active(), name, marker)()
-                filled.append(name)
-        return filled
+    @property
+    def injections(self) -> tuple[Injection, ...]:
+        """What is to be injected.
 
-    async def fill_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Do as `fill` does, and await what an asynchronous provider promises."""
-        for name in self.fill(args, kwargs):
-            if inspect.isawaitable(kwargs[name]):
-                kwargs[name] = await kwargs[name]
+        :raises InjectionError: an annotation names what does not exist.
+        """
+        if self._injections is None:
+            try:
+                self._know(injections_of(self._function, self.signature, {}))
+            except NameError as exc:
+                raise InjectionError(f"{name_of(self._function)}: an annotation can't be read: {exc}") from exc
+        return self._injections or ()
 
-    def _provider(self, container: Any, name: str, marker: Any) -> Callable[[], Any]:
-        """Look it up once a container."""
-        found: Callable[[], Any] | None = container.injections.get((self, name))
-        if found is None:
-            found = container.injections[self, name] = self._found(container, name, marker)
+    def visible(self) -> inspect.Signature:
+        """Return the signature as callers see it: a framework must not ask its users for what is injected."""
+        injected = {each.name for each in self.injections}
+        parameters = [each for each in self.signature.parameters.values() if each.name not in injected]
+        return inspect.Signature(
+            parameters, return_annotation=self.signature.return_annotation, __validate_parameters__=False
+        )
+
+    def values(self) -> tuple[Any, ...]:
+        """Return all that is injected, and keep it for the next call if it will be the same."""
+        values = scope.here().cache.values
+        bound, keep = self._bound(self.injections)
+        found = tuple([_settled(each.get()) for each in bound])
+        if keep and all(_is_constant(each.get) for each in bound):
+            values[self] = found[0] if len(found) == 1 else found
         return found
 
-    def _found(self, container: Any, name: str, marker: Any) -> Callable[[], Any]:
+    def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Put into `kwargs` what the caller has not given, and return them."""
+        for each in self.missing(args, kwargs):
+            kwargs[each.injection.name] = _settled(each.get())
+        return kwargs
+
+    async def values_async(self) -> tuple[Any, ...]:
+        """Do as `values` does, and await what is promised."""
+        return tuple([await value if is_awaited(value) else value for value in self.values()])
+
+    async def fill_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Do as `fill` does, and await what is promised."""
+        for each in self.missing(args, kwargs):
+            value = each.get()
+            kwargs[each.injection.name] = await value if is_awaited(value) else value
+        return kwargs
+
+    def open(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Do as `fill` does, and open for the call what is to be closed after it."""
+        for each in self.missing(args, kwargs):
+            shared = each.shared()
+            if shared is not None:
+                kwargs[each.injection.name] = shared[0]
+            elif each.provider is None:
+                kwargs[each.injection.name] = each.get()
+            else:
+                kwargs[each.injection.name] = call.open(each.provider, each.get)
+
+    async def open_async(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Do as `open` does, and await what is promised."""
+        for each in self.missing(args, kwargs):
+            shared = each.shared()
+            if shared is not None:
+                value = shared[0]
+            elif each.provider is None:
+                value = each.get()
+            else:
+                value = await call.open_async(each.provider, each.get)
+            kwargs[each.injection.name] = await value if is_awaited(value) else value
+
+    def missing(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[_Bound]:
+        """Return what the caller has not given."""
+        return self._bound([each for each in self.injections if not _is_given(each, args, kwargs)])[0]
+
+    def _know(self, injections: tuple[Injection, ...]) -> None:
+        first = injections[0].position if injections else -1
+        together = [each.position for each in injections] == list(range(first, first + len(injections)))
+        self.opens = any(each.way in ("closing", "joining") for each in injections)
+        self.first = first if together and not self.opens else -1
+        self._injections = injections
+
+    def _bound(self, injections: Sequence[Injection]) -> tuple[list[_Bound], bool]:
+        """Return where each value comes from, and whether that may be kept."""
+        here = scope.here()
+        values = here.cache.values
+        known = [values.get((self, each.name)) for each in injections]
+        found = [bound for bound in known if bound is not None]
+        if len(found) == len(known):
+            return found, True
+        container, keep = scope.innermost(here)
+        found = [self._bind(each, container or default()) for each in injections]
+        if keep:
+            values.update({(self, bound.injection.name): bound for bound in found})
+        return found, keep
+
+    def _bind(self, injection: Injection, container: Any) -> _Bound:
+        provider = self._provider(injection, container)
+        if injection.way == "provider":
+            return _Bound(injection, _Same(provider), None)
+        if injection.way == "value":
+            return _Bound(injection, provider, None)
+        opened = effective(provider)
+        return _Bound(injection, maker(opened), opened)
+
+    def _provider(self, injection: Injection, container: Any) -> Any:
         for candidate in _with_subcontainers(container):
-            provider = _resolved(candidate, marker)
+            provider = _resolved(candidate, injection.target)
             if provider is not None:
-                return functools.partial(_same, provider) if isinstance(marker, _PROVIDER) else provider
+                return provider
         raise InjectionError(
-            f"{_name_of(self._function)}: parameter {name!r}: {_text(marker)} is not in the active container "
-            f"({container.parent_name}){_hint(container, marker)}"
+            f"{name_of(self._function)}: parameter {injection.name!r}: {text_of(injection.marker)} is not in "
+            f"the active container ({container.parent_name}){_hint(container, injection.target)}"
         )
 
 
-def inject(function: F) -> F:
+def inject(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with its marked parameters filled at each call; what the caller gives wins.
 
     Markers stand as default (`storage: Storage = Provide[Container.storage]`) or in `Annotated`. They resolve against
-    the active container: the innermost `with container:`, else the process's default one.
+    the active container: the innermost `with container:`, else the process's default one. `Closing[Provide[...]]`
+    opens a resource for the call. A class has its `__init__` injected. Frameworks that look at the signature see only
+    what is not injected.
 
     :raises InjectionError: at the call, when a marker can't be resolved.
 
@@ -107,52 +195,127 @@ def inject(function: F) -> F:
     ...     port()
     9000
     """
+    injected: Callable[P, R] = _injected(function, sys._getframe(1).f_locals)
+    return injected
+
+
+def _injected(function: Any, names: dict[str, Any]) -> Any:
     if isinstance(function, (classmethod, staticmethod)):
-        return type(function)(inject(function.__func__))
-    plan = _Plan(function, sys._getframe(1).f_locals)
-    if plan.is_empty:
+        return type(function)(_injected(function.__func__, names))
+    if isinstance(function, type):
+        function.__init__ = _injected(function.__init__, names)  # type: ignore[misc]
         return function
-    wrapper = _wrapper(function, plan)
-    return functools.update_wrapper(wrapper, function)  # type: ignore[return-value]
+    plan = _Plan(function, names)
+    if plan.is_known and not plan.injections:
+        return function
+    wrapper = functools.update_wrapper(_wrapper(function, plan), function)
+    if plan.is_known:
+        wrapper.__signature__ = plan.visible()  # type: ignore[attr-defined]
+    return wrapper
 
 
 def _wrapper(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(function):
-        return _coroutine(function, plan)
+        return _closing_coroutine(function, plan) if plan.opens or not plan.is_known else _coroutine(function, plan)
     if inspect.isasyncgenfunction(function):
         return _async_generator(function, plan)
     if inspect.isgeneratorfunction(function):
         return _generator(function, plan)
-    fill = plan.fill
+    return _closing_function(function, plan) if plan.opens or not plan.is_known else _function(function, plan)
+
+
+def _function(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    here, first, single = scope.in_force.get, plan.first, len(plan.injections) == 1
+
+    def injected_one(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != first:
+            return function(*args, **plan.fill(args, kwargs))
+        try:
+            value = here().cache.values[plan]
+        except KeyError:
+            return function(*args, *plan.values())
+        return function(*args, value) if args else function(value)
 
     def injected(*args: Any, **kwargs: Any) -> Any:
-        fill(args, kwargs)
-        return function(*args, **kwargs)
+        if kwargs or len(args) != first:
+            return function(*args, **plan.fill(args, kwargs))
+        try:
+            values = here().cache.values[plan]
+        except KeyError:
+            values = plan.values()
+        return function(*args, *values)
+
+    return injected_one if single else injected
+
+
+def _coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    here, first, single = scope.in_force.get, plan.first, len(plan.injections) == 1
+
+    async def injected(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != first:
+            return await function(*args, **await plan.fill_async(args, kwargs))
+        try:
+            found = here().cache.values[plan]
+        except KeyError:
+            return await function(*args, *await plan.values_async())
+        return await (function(*args, found) if single else function(*args, *found))
 
     return injected
 
 
-def _coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+def _closing_function(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    def injected(*args: Any, **kwargs: Any) -> Any:
+        call = Call()
+        try:
+            plan.open(call, args, kwargs)
+            call.publish()
+            result = function(*args, **kwargs)
+        except BaseException as exc:
+            call.leave(exc)
+            raise
+        call.leave(None)
+        return result
+
+    return injected
+
+
+def _closing_coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     async def injected(*args: Any, **kwargs: Any) -> Any:
-        await plan.fill_async(args, kwargs)
-        return await function(*args, **kwargs)
+        call = Call()
+        try:
+            await plan.open_async(call, args, kwargs)
+            call.publish()
+            result = await function(*args, **kwargs)
+        except BaseException as exc:
+            await call.leave_async(exc)
+            raise
+        await call.leave_async(None)
+        return result
 
     return injected
 
 
 def _generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     def injected(*args: Any, **kwargs: Any) -> Any:
-        plan.fill(args, kwargs)
-        return (yield from function(*args, **kwargs))
+        call = Call()
+        try:
+            plan.open(call, args, kwargs)
+            result = yield from function(*args, **kwargs)
+        except BaseException as exc:
+            call.leave(exc)
+            raise
+        call.leave(None)
+        return result
 
     return injected
 
 
 def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     async def injected(*args: Any, **kwargs: Any) -> Any:
-        await plan.fill_async(args, kwargs)
-        generator = function(*args, **kwargs)
+        call = Call()
         try:
+            await plan.open_async(call, args, kwargs)
+            generator = function(*args, **kwargs)
             value = await anext(generator)
             while True:
                 try:
@@ -165,46 +328,56 @@ def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[...,
                 else:
                     value = await generator.asend(sent)
         except StopAsyncIteration:
-            return
+            await call.leave_async(None)
+        except BaseException as exc:
+            await call.leave_async(exc)
+            raise
 
     return injected
 
 
-def _injections_of(function: Callable[..., Any], names: dict[str, Any]) -> tuple[_Injection, ...]:
-    parameters = inspect.signature(function).parameters.values()
-    marked = [
-        (position, parameter, _marker_of(parameter, function, names)) for position, parameter in enumerate(parameters)
-    ]
-    return tuple(
-        _Injection(parameter.name, _position(parameter, position, function), marker)
-        for position, parameter, marker in marked
-        if marker is not None
-    )
+class _Same:
+    """Gives the provider itself."""
+
+    __slots__ = ("_provider",)
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+
+    def __call__(self) -> Any:
+        return self._provider
 
 
-def _position(parameter: inspect.Parameter, position: int, function: Callable[..., Any]) -> int:
-    if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise InjectionError(f"{_name_of(function)}: {parameter.name!r} is positional-only and can't be injected")
-    return position if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else _BEYOND
+def _is_given(injection: Injection, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if 0 <= injection.position < len(args):
+        if args[injection.position] is injection.marker:
+            raise InjectionError(f"parameter {injection.name!r}: {text_of(injection.marker)} was handed on as a value")
+        return True
+    return kwargs.get(injection.name, injection.marker) is not injection.marker
 
 
-def _marker_of(parameter: inspect.Parameter, function: Callable[..., Any], names: dict[str, Any]) -> Any | None:
-    annotation = parameter.annotation
-    if isinstance(annotation, str) and "Annotated" in annotation:
-        closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
-        annotation = eval(annotation, getattr(function, "__globals__", {}), {**names, **closure})  # noqa: S307
-    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    for candidate in (*metadata, parameter.default):
-        marker = getattr(candidate, "dependency", candidate)  # FastAPI's Depends(Provide[...])
-        if isinstance(marker, _CLOSING):
-            raise InjectionError(f"{_name_of(function)}: Closing[...] is not supported by p8fs_cluster.inject")
-        if isinstance(marker, _MARKER):
-            return marker
-    return None
+def _is_constant(get: Callable[[], Any]) -> bool:
+    """Whether `get` returns the same until `scope.version` changes."""
+    root = _root(get)
+    if root is not get and not isinstance(root, SettingsProvider):
+        return False  # an attribute of an object that may change
+    if isinstance(get, _Same):
+        return True
+    found = effective(root)
+    if isinstance(found, (Singleton, Resource)):
+        return not found.is_async_mode_enabled()
+    return isinstance(found, SettingsProvider) or (found is not root and type(found) is providers.Object)
 
 
-def _same(provider: Callable[[], Any]) -> Callable[[], Any]:
-    return provider
+def _root(get: Any) -> Any:
+    while isinstance(get, (providers.AttributeGetter, providers.ProvidedInstance)):
+        get = get.provides
+    return get
+
+
+def _settled(value: Any) -> Any:
+    """Return what a promise that was kept has brought, else the value itself."""
+    return value.result() if isinstance(value, asyncio.Future) and value.done() else value
 
 
 def _with_subcontainers(container: Any) -> Iterator[Any]:
@@ -214,24 +387,12 @@ def _with_subcontainers(container: Any) -> Iterator[Any]:
             yield from _with_subcontainers(provider.container)
 
 
-def _resolved(container: Any, marker: Any) -> Callable[[], Any] | None:
+def _resolved(container: Any, marker: Any) -> Any:
     try:
         return wiring.ProvidersMap(container).resolve_provider(marker.provider, marker.modifier)
     except KeyError:  # a provider that was set on the instance, which its class does not know
         return None
 
 
-def _text(marker: Any) -> str:
-    provided = marker.provider
-    return f"{type(marker).__name__}[{provided!r}]"
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
-
-
 def _hint(container: Any, marker: Any) -> str:
-    if not isinstance(marker.provider, str):
-        return ""
-    nearest = difflib.get_close_matches(marker.provider, container.providers, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else f"; it has {', '.join(sorted(container.providers))}"
+    return nearest(marker.provider, container) if isinstance(marker.provider, str) else ""

@@ -27,10 +27,10 @@ class Loggers:
         :raises ConfigurationError: the settings of logging can't be used.
         """
         if not self._in_use:
-            LoggingSetup.configure_logging(self._settings())
+            LoggingSetup.configure_logging(self._settings.everywhere())
             self._in_use = True
         return logging.getLogger(name or self._settings().service_name)
 
     def _follow(self) -> None:
         if self._in_use:
-            LoggingSetup.configure_logging(self._settings())
+            LoggingSetup.configure_logging(self._settings.everywhere())

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from concurrent.futures import Future
 
 from p8fs_cluster.providers.engine import Engine
+from p8fs_cluster.providers.teardown import OPENED
 
-__all__ = ["OPENED", "Slot"]
+__all__ = ["Slot"]
 
 log = logging.getLogger(__name__)
-
-OPENED = itertools.count(1)
-"""Numbers whatever a container opens, so that it can be closed in reverse order."""
 
 
 class Slot:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,7 @@ from p8fs_cluster.providers.engine import ENGINES, Engine, Engines, Parameters, 
 from p8fs_cluster.providers.lease import Entered, Lease
 from p8fs_cluster.providers.settings import SettingsSource
 from p8fs_cluster.providers.slot import Slot
+from p8fs_cluster.providers.teardown import Step
 
 __all__ = ["Storage"]
 
@@ -111,7 +112,7 @@ class Storage:
         borrowed = sum(slot.borrowed for slot in slots)
         return {"provider": self.provider, "engines": len(slots), "borrowed": borrowed, **pool}
 
-    def opened(self) -> list[tuple[int, str, Callable[[], None]]]:
+    def opened(self) -> list[Step]:
         """Return number, name and closer of every engine that is open, for the container that closes them."""
         slots = self._open_slots()
         return [(slot.opened_at, f"storage ({slot.engine.provider})", partial(self._close, slot)) for slot in slots]
@@ -168,8 +169,11 @@ class Storage:
         slot = self._slot_for(self._settings())
         slot.open()
         with self._lock:
-            if changes == self._changes and not self._closed:
+            closed = self._closed
+            if changes == self._changes and not closed and self._settings.announced:
                 self._in_force = slot
+        if closed:
+            slot.retire()
         self._retire_unused()
         return slot
 

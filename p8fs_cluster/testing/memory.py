@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from collections.abc import Hashable, Iterator, MutableMapping
 from typing import Any, ClassVar
 
 from p8fs_cluster.config.settings import P8FSConfig
@@ -109,7 +109,7 @@ def _bytes(value: object) -> bytes:
     return value
 
 
-def memory_storage(settings: SettingsSource | Callable[[], P8FSConfig] | None = None) -> Storage:
+def memory_storage(settings: SettingsSource | None = None) -> Storage:
     """Return a `Storage` in memory, whatever provider the settings name; one database a `rocksdb_path`.
 
     >>> from p8fs_cluster import Container
@@ -121,4 +121,4 @@ def memory_storage(settings: SettingsSource | Callable[[], P8FSConfig] | None = 
     if settings is None:
         settings = SettingsProvider()
         settings.override(P8FSConfig())
-    return Storage(settings, dict.fromkeys(("postgresql", "tidb", "rocksdb"), MemoryEngine))  # type: ignore[arg-type]
+    return Storage(settings, dict.fromkeys(("postgresql", "tidb", "rocksdb"), MemoryEngine))

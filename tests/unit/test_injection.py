@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from dependency_injector import containers, providers
-from dependency_injector.wiring import Closing, Provider
+from dependency_injector.wiring import Provider
 
 from p8fs_cluster import Container, InjectionError, Provide, Storage, inject
 from p8fs_cluster.providers.api import ApiSettings
@@ -213,9 +213,11 @@ def test_an_asynchronous_provider_is_awaited() -> None:
         assert asyncio.run(use()) == "connected"
 
 
-def test_the_signature_stays() -> None:
-    assert inspect.signature(as_default) == inspect.signature(as_default.__wrapped__)  # type: ignore[attr-defined]
-    assert as_default.__name__ == "as_default"
+def test_the_signature_is_that_of_the_function_without_what_is_injected() -> None:
+    assert str(inspect.signature(as_default)) == "(prefix: 'str') -> 'str'"
+    assert str(inspect.signature(as_annotation)) == "(number: 'int' = 1) -> 'tuple[str, int]'"
+    assert list(inspect.signature(as_default.__wrapped__).parameters) == ["prefix", "api"]  # type: ignore[attr-defined]
+    assert (as_default.__name__, as_default.__module__) == ("as_default", __name__)
 
 
 def test_a_function_without_markers_is_returned_as_it_is() -> None:
@@ -305,14 +307,10 @@ class TestErrors:
         assert wants_other(2) == 2
 
     def test_a_marker_never_reaches_the_function(self, container: Container) -> None:
-        marker = inspect.signature(as_default).parameters["api"].default
+        marker = inspect.signature(as_default.__wrapped__).parameters["api"].default  # type: ignore[attr-defined]
         assert as_default("", api=marker) == "9000"
-
-    def test_closing_is_refused(self) -> None:
-        with pytest.raises(InjectionError, match="Closing"):
-
-            @inject
-            def closing(storage: Storage = Closing[Provide[Container.storage]]) -> None: ...
+        with pytest.raises(InjectionError, match=r"'api'.*handed on"):
+            as_default("", marker)
 
     def test_positional_only_is_refused(self) -> None:
         with pytest.raises(InjectionError, match="positional-only"):

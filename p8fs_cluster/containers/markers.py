@@ -1,0 +1,155 @@
+"""Which parameters of a function are injected, found in its defaults and in its annotations."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    overload,
+)
+
+from dependency_injector import containers, providers, wiring
+
+from p8fs_cluster.exceptions import InjectionError
+
+__all__ = ["Closing", "Injection", "Joining", "Provide", "injections_of", "name_of", "text_of"]
+
+T = TypeVar("T")
+
+MARKER: Final[Any] = wiring._Marker
+
+if TYPE_CHECKING:
+
+    class _Provide(Protocol):
+        """Typed as what is injected, so that a parameter of another type is an error."""
+
+        @overload
+        def __getitem__(self, marked: providers.Resource[T]) -> T: ...
+        @overload
+        def __getitem__(self, marked: providers.Provider[T]) -> T: ...
+        @overload
+        def __getitem__(self, marked: Any) -> Any: ...
+
+    class _Closing(Protocol):
+        def __getitem__(self, marked: T) -> T: ...
+
+    Provide: _Provide
+    Closing: _Closing
+    Joining: _Closing
+else:
+    Provide = wiring.Provide
+    """dependency-injector's own marker, so that its `wire()` understands it as well."""
+
+    Closing = wiring.Closing
+    """`Closing[Provide[Container.tx]]`: opened for the call, and closed after it with the call's own exception."""
+
+    class Joining(wiring._Marker):
+        """`Joining[Provide[Container.tx]]`: the one that a call around this one has opened, else as `Closing`."""
+
+
+Way = Literal["value", "provider", "closing", "joining"]
+
+
+class Injection(NamedTuple):
+    """One parameter that is injected."""
+
+    name: str
+    position: int
+    """Where it stands among the positional ones; -1 when it is keyword-only."""
+    marker: Any
+    """What the caller may hand on instead of a value."""
+    target: Any
+    """The marker that says which provider."""
+    way: Way
+
+
+def injections_of(
+    function: Callable[..., Any], signature: inspect.Signature, names: Mapping[str, Any]
+) -> tuple[Injection, ...]:
+    """Return what is injected into `function`. `names` are those that annotations may use besides its globals.
+
+    :raises InjectionError: a marker stands where nothing can be injected.
+    :raises NameError: an annotation names what is not defined (yet).
+    """
+    found = []
+    for position, parameter in enumerate(signature.parameters.values()):
+        marker = _marked(parameter, function, names)
+        if marker is not None:
+            found.append(_injection(parameter, position, marker, function))
+    return tuple(found)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return how messages call a function."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def text_of(marker: Any) -> str:
+    """Return a marker nearly as it is written."""
+    provided = marker.provider
+    shown = text_of(provided) if isinstance(provided, MARKER) else _path_of(provided) or repr(provided)
+    return f"{type(marker).__name__}[{shown}]"
+
+
+def _path_of(provider: Any) -> str | None:
+    """Return `Container.storage` for a provider that some container's class declares."""
+    waiting: list[Any] = [containers.DeclarativeContainer]
+    while waiting:
+        declaring = waiting.pop()
+        for name, declared in declaring.cls_providers.items():
+            if declared is provider:
+                return f"{declaring.__name__}.{name}"
+        waiting.extend(declaring.__subclasses__())
+    return None
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_INJECTABLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, _KEYWORD)
+
+
+def _marked(parameter: inspect.Parameter, function: Callable[..., Any], names: Mapping[str, Any]) -> Any | None:
+    default, annotation = parameter.default, parameter.annotation
+    if isinstance(default, MARKER):
+        return default
+    marker = getattr(default, "dependency", None)  # FastAPI's Depends(Provide[...])
+    if isinstance(marker, MARKER):
+        return marker
+    if isinstance(annotation, str):
+        annotation = _evaluated(annotation, function, names) if "Annotated" in annotation else None
+    if get_origin(annotation) is not Annotated:
+        return None
+    found = (getattr(metadata, "dependency", metadata) for metadata in get_args(annotation)[1:])
+    return next((marker for marker in found if isinstance(marker, MARKER)), None)
+
+
+def _evaluated(annotation: str, function: Callable[..., Any], names: Mapping[str, Any]) -> Any:
+    closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
+    return eval(annotation, getattr(function, "__globals__", {}), {**names, **closure})  # noqa: S307
+
+
+def _injection(parameter: inspect.Parameter, position: int, marker: Any, function: Callable[..., Any]) -> Injection:
+    name = parameter.name
+    if parameter.kind not in _INJECTABLE:
+        raise InjectionError(f"{name_of(function)}: {name!r} is {parameter.kind.description} and can't be injected")
+    position = -1 if parameter.kind is _KEYWORD else position
+    way = next(way for kind, way in _WAYS.items() if isinstance(marker, kind))
+    if way in ("value", "provider"):
+        return Injection(name, position, marker, marker, way)
+    inner = marker.provider if isinstance(marker.provider, MARKER) else _PROVIDE[marker.provider]
+    if not isinstance(inner, _PROVIDE):
+        raise InjectionError(f"{name_of(function)}: parameter {name!r}: {text_of(marker)} takes a Provide[...]")
+    return Injection(name, position, marker, inner, way)
+
+
+_PROVIDE: Any = wiring.Provide
+_WAYS: dict[Any, Way] = {_PROVIDE: "value", wiring.Provider: "provider", Closing: "closing", Joining: "joining"}

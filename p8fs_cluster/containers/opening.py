@@ -1,0 +1,63 @@
+"""Opening what yields: a generator, a context manager, sync or async, by whatever a provider calls."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple, TypeAlias
+
+__all__ = ["Exit", "Opened", "is_asynchronous", "is_awaited", "open_async", "open_in_task", "open_now"]
+
+Exit: TypeAlias = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], Any]
+
+
+class Opened(NamedTuple):
+    """What was opened, and what ends it; None where there is nothing to end."""
+
+    value: Any
+    exit: Exit | None
+
+
+def is_asynchronous(made: Any) -> bool:
+    """Whether `made` has to be awaited to be opened."""
+    return is_awaited(made) or (hasattr(made, "__aenter__") and not hasattr(made, "__enter__"))
+
+
+def is_awaited(made: Any) -> bool:
+    """Whether `made` is a promise. An object that merely can be awaited is a value."""
+    return asyncio.isfuture(made) or inspect.iscoroutine(made)
+
+
+def open_now(made: Any) -> Opened:
+    """Enter a context manager; anything else is the value itself."""
+    if hasattr(made, "__enter__") and hasattr(made, "__exit__"):
+        return Opened(made.__enter__(), made.__exit__)
+    return Opened(made, None)
+
+
+async def open_async(made: Any) -> Opened:
+    """Do as `open_now` does with what is to be awaited, or is an asynchronous context manager."""
+    if is_awaited(made):
+        made = await made
+    if hasattr(made, "__aenter__") and hasattr(made, "__aexit__"):
+        return Opened(await made.__aenter__(), made.__aexit__)
+    return open_now(made)
+
+
+def open_in_task(made: Any) -> Opened:
+    """Begin `open_async` in a task of the running loop: the value is its future, and the exit is to be awaited."""
+    opened: list[Opened] = []
+
+    async def enter() -> Any:
+        opened.append(await open_async(made))
+        return opened[0].value
+
+    async def leave(*exc_info: Any) -> Any:
+        await entering
+        left = opened[0].exit and opened[0].exit(*exc_info)
+        return await left if inspect.isawaitable(left) else left
+
+    entering = asyncio.ensure_future(enter())
+    return Opened(entering, leave)

@@ -1,0 +1,384 @@
+"""Overrides: layers over the providers' graph, which what depends on them follows, and follows back.
+
+What a singleton or a resource holds belongs to the layers that it depends on: with none, it is the one that lives as
+long as its container; with some, another one, built while they are in force, found again as long as they are, and
+closed when one of them ends. So nothing has to be put back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from dependency_injector import providers
+
+from p8fs_cluster.exceptions import InjectionError
+from p8fs_cluster.providers import scope
+from p8fs_cluster.providers.teardown import Step, close, close_async
+
+__all__ = [
+    "Footprint",
+    "Holder",
+    "Key",
+    "Layer",
+    "Overridable",
+    "Override",
+    "begin",
+    "brought",
+    "commit",
+    "containers",
+    "ending",
+    "name_of",
+    "owned",
+]
+
+T = TypeVar("T")
+
+_changing = threading.RLock()
+_numbers = itertools.count(1)
+_foreign: dict[providers.Provider[Any], tuple[Layer, ...]] = {}
+"""The layers over providers of dependency-injector's own kinds, which don't know of layers themselves."""
+containers: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Every container there is."""
+
+
+class Layer:
+    """One override: what stands in place of what, and what was built while it was in force."""
+
+    def __init__(self, replaced: Mapping[Any, providers.Provider[Any]], isolated: bool = False) -> None:
+        self.replaced: dict[Any, providers.Provider[Any]] = dict(replaced)
+        self.isolated = isolated
+        self.number = next(_numbers)
+        self.active = False
+        """Whether it is in force: one flag, so that nobody sees a part of it."""
+        self.held: list[tuple[Holder[Any], Key]] = []
+
+
+Key = tuple[Layer, ...]
+Memo = dict[tuple[Layer, ...], "Footprint"]
+
+
+class Footprint:
+    """What a provider's value depended on when somebody looked: layers, and the number of changes of each provider."""
+
+    __slots__ = ("_marks", "key")
+
+    def __init__(self, key: Key, marks: list[tuple[Overridable[Any], int]]) -> None:
+        self.key = key
+        self._marks = marks
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing of it has changed since."""
+        return all(provider.changes == changes for provider, changes in self._marks)
+
+
+class Overridable(providers.Provider[T]):
+    """A provider whose overrides are layers: they may be isolated, end in any order, and what depends on it follows.
+
+    Mixed in before one of dependency-injector's providers.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    changes = 0
+    _memo: tuple[object, Memo] = (None, {})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
+        if self.layers or scope.in_force.get().isolated:
+            layer = self.layer()
+            replacement = None if layer is None else layer.replaced.get(self)
+            if replacement is not None:
+                value: T = replacement(*args, **kwargs)
+                return value
+        return super().__call__(*args, **kwargs)
+
+    def layer(self) -> Layer | None:
+        """Return the layer that replaces this provider here and now."""
+        for layer in reversed(scope.in_force.get().isolated):
+            if layer.active and self in layer.replaced:
+                found: Layer = layer
+                return found
+        return _active(self.layers)
+
+    @property
+    def overridden(self) -> tuple[providers.Provider[Any], ...]:  # type: ignore[override]
+        """What stands in its place for the whole process, innermost last."""
+        found = (layer.replaced.get(self) for layer in self.layers if layer.active)
+        return tuple(replacement for replacement in found if replacement is not None)
+
+    @property
+    def last_overriding(self) -> providers.Provider[Any] | None:
+        """What stands in its place, None if nothing does."""
+        overridden = self.overridden
+        return overridden[-1] if overridden else None
+
+    def override(self, value: Any, *, isolated: bool = False) -> Override[Any]:  # type: ignore[override]
+        """Put `value`, or what a provider gives, in its place, in a `with` block or until it is reset.
+
+        What depends on it follows: singletons and resources built before are shadowed by new ones, which are closed
+        when it ends, and then the very same old ones are back. `isolated`: only this task or thread sees it, and what
+        it awaits.
+        """
+        replacement = self.replacement(value)
+        return Override(begin(Layer({self: replacement}, isolated)), lambda: replacement)
+
+    def replacement(self, value: Any) -> providers.Provider[Any]:
+        """Return the provider that `override(value)` puts in its place."""
+        if value is self:
+            raise InjectionError(f"{self} can't be overridden with itself")
+        return value if providers.is_provider(value) else providers.Object(value)
+
+    def reset_last_overriding(self) -> None:
+        """End the innermost override that the whole process sees."""
+        layer = _active(self.layers)
+        if layer is None:
+            super().reset_last_overriding()  # raises dependency-injector's own error
+        else:
+            close(end(layer, self))
+
+    def reset_override(self) -> None:
+        """End all overrides that the whole process sees."""
+        close([step for layer in reversed(self.layers) for step in end(layer, self)])
+
+    def footprint(self) -> Footprint:
+        """Return what its value depends on here and now."""
+        version, isolated = scope.version, scope.in_force.get().isolated
+        if self._memo[0] is not version:
+            self._memo = (version, {})
+        memo = self._memo[1]
+        found = memo.get(isolated)
+        if found is None:
+            found = memo[isolated] = footprint(self)
+        return found
+
+    def on_change(self) -> None:
+        """Hear that what replaces this provider may be another one now."""
+
+    def _copy_overridings(self, copied: Any, memo: Any) -> None:
+        for layer in self.layers:
+            twin = memo.get(id(layer))
+            if twin is None:
+                twin = memo[id(layer)] = Layer({})
+                twin.active = layer.active
+            twin.replaced[copied] = providers.deepcopy(layer.replaced[self], memo)
+            copied.layers = (*copied.layers, twin)
+
+
+class Holder(Overridable[T]):
+    """A provider that keeps what it built, one value for each set of layers that it depends on."""
+
+    def take(self, key: Key | None = None) -> list[Step]:
+        """Forget what is held for `key`, by default all of it, and return what closes it."""
+        raise NotImplementedError
+
+
+def begin(layer: Layer) -> Layer:
+    """Put a layer in force, as a whole and at once. Who hears of it and fails takes it back.
+
+    :raises InjectionError: it is to be isolated, and one of the providers can't do that.
+    """
+    ours = [provider for provider in layer.replaced if isinstance(provider, Overridable)]
+    foreign = [provider for provider in layer.replaced if not isinstance(provider, Overridable)]
+    if foreign and layer.isolated:
+        raise InjectionError(f"{foreign[0]} is not of p8fs_cluster's own kinds: its override can't be isolated")
+    with _changing:
+        if not layer.isolated:
+            for provider in ours:
+                provider.layers = (*provider.layers, layer)
+        for provider in foreign:
+            provider.override(layer.replaced[provider])
+            _foreign[provider] = (*_foreign.get(provider, ()), layer)
+        layer.active = True
+        _count(ours)
+    if layer.isolated:
+        scope.isolate(layer)
+    scope.changed()
+    try:
+        for provider in ours:
+            provider.on_change()
+    except BaseException:
+        close(end(layer))
+        raise
+    return layer
+
+
+def end(layer: Layer, only: Overridable[Any] | None = None) -> list[Step]:
+    """Take a layer out of force, or one provider out of it, and return what closes all that was built in it.
+
+    It may be below others, which stay as they are. Nothing happens if it has ended before.
+    """
+    with _changing:
+        if not layer.active:
+            return []
+        remaining = {provider: value for provider, value in layer.replaced.items() if only not in (None, provider)}
+        ended = [provider for provider in layer.replaced if provider not in remaining]
+        gone = [layer.replaced[provider] for provider in ended]
+        layer.active = bool(remaining)
+        for provider in ended:
+            _uncover(provider, layer)
+        if remaining:
+            layer.replaced = remaining
+        ours = [provider for provider in ended if isinstance(provider, Overridable)]
+        _count(ours)
+        held, layer.held = layer.held, []
+    scope.rejoin(layer)
+    scope.changed()
+    steps = [step for holder, key in held for step in holder.take(key)]
+    steps += [step for holder in brought(gone) for step in ending(holder)]
+    for provider in ours:
+        provider.on_change()
+    return steps
+
+
+def commit(holder: Holder[Any], footprint: Footprint, keep: Callable[[], bool]) -> bool:
+    """Call `keep` if nothing that `footprint` has looked at was overridden since; return whether it kept."""
+    with _changing:
+        if not footprint.holds or not keep():
+            return False
+        for layer in footprint.key:
+            layer.held.append((holder, footprint.key))
+        return True
+
+
+class Override(Generic[T]):
+    """An override in force. Leaving its `with` or `async with` block ends it, also when others were put over it since.
+
+    :raises CloseError: at the end, when something that was opened in it can't be closed; it has ended all the same.
+    """
+
+    def __init__(self, layer: Layer, entered: Callable[[], T]) -> None:
+        self._layer = layer
+        self._entered = entered
+
+    def end(self) -> None:
+        """End it, and close what was opened in it."""
+        close(end(self._layer))
+
+    def __enter__(self) -> T:
+        return self._entered()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end()
+
+    async def __aenter__(self) -> T:
+        return self._entered()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await close_async(end(self._layer))
+
+
+def footprint(provider: Overridable[Any]) -> Footprint:
+    """Walk over what the provider's value is built from, as it stands here and now."""
+    found: set[Layer] = set()
+    marks: list[tuple[Overridable[Any], int]] = []
+    seen: set[Any] = {provider}
+    waiting = list(_needed(provider))
+    while waiting:
+        needed = waiting.pop()
+        if needed in seen:
+            continue
+        seen.add(needed)
+        if isinstance(needed, Overridable):
+            marks.append((needed, needed.changes))  # before its layer is looked at
+            layer = needed.layer()
+        else:
+            layer = _active(_foreign.get(needed, ()))
+        replacement = None if layer is None else layer.replaced.get(needed)
+        if layer is None or replacement is None:
+            waiting.extend(_needed(needed))
+        else:
+            found.add(layer)
+            waiting.append(replacement)
+    return Footprint(tuple(sorted(found, key=lambda layer: layer.number)), marks)
+
+
+def owned(roots: Iterable[providers.Provider[Any]]) -> dict[providers.Provider[Any], None]:
+    """Return the providers and all that they are built from, without those that only override one of them."""
+    seen: dict[providers.Provider[Any], None] = {}
+    waiting = list(roots)
+    while waiting:
+        provider = waiting.pop()
+        if provider not in seen:
+            seen[provider] = None
+            overriding = provider.overridden
+            waiting.extend(child for child in provider.related if child not in overriding)
+    return seen
+
+
+def brought(overriding: Iterable[providers.Provider[Any]]) -> list[providers.Provider[Any]]:
+    """Return what came along with overriding providers: what they are built from and no container has as its own."""
+    roots = [provider for provider in overriding if not isinstance(provider, providers.Object)]
+    if not roots:
+        return []
+    others = owned(provider for container in tuple(containers) for provider in container.providers.values())
+    return [provider for provider in owned(roots) if provider not in others]
+
+
+def ending(provider: providers.Provider[Any]) -> list[Step]:
+    """Return what closes all that a provider holds; it builds anew when it is asked again."""
+    if isinstance(provider, Holder):
+        return provider.take()
+    if isinstance(provider, providers.BaseResource) and provider.initialized:
+        return [(0, name_of(provider), provider.shutdown)]
+    return []
+
+
+def name_of(resource: providers.BaseResource[Any]) -> str:
+    """Return what a resource is called in the report of closing."""
+    provides = resource.provides
+    return f"resource ({getattr(provides, '__name__', provides)})"
+
+
+def _needed(provider: providers.Provider[Any]) -> Iterator[providers.Provider[Any]]:
+    """Yield what the provider's value is built from. Who is handed a provider itself asks it anew at each use."""
+    if isinstance(provider, providers.Delegate):
+        return
+    if not isinstance(provider, Overridable) and provider.last_overriding is not None:
+        yield provider.last_overriding
+        return
+    overriding = provider.overridden
+    yield from (
+        needed for needed in provider.related if needed not in overriding and not providers.is_delegated(needed)
+    )
+
+
+def _active(layers: tuple[Layer, ...]) -> Layer | None:
+    for layer in reversed(layers):
+        if layer.active:
+            return layer
+    return None
+
+
+def _count(changed: list[Overridable[Any]]) -> None:
+    for provider in changed:
+        provider.changes += 1
+
+
+def _uncover(provider: Any, layer: Layer) -> None:
+    if isinstance(provider, Overridable):
+        provider.layers = tuple(other for other in provider.layers if other is not layer)
+        return
+    _foreign[provider] = tuple(other for other in _foreign[provider] if other is not layer)
+    if not _foreign[provider]:
+        del _foreign[provider]
+    kept = [value for value in provider.overridden if value is not layer.replaced[provider]]
+    provider.reset_override()
+    for value in kept:
+        provider.override(value)
+
+
+def _after_fork() -> None:
+    global _changing  # noqa: PLW0603
+    _changing = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,140 @@
+"""What is in force here, in this task or thread: the containers that were entered, and overrides for it alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+__all__ = [
+    "Cache",
+    "Scope",
+    "changed",
+    "enter",
+    "here",
+    "in_force",
+    "innermost",
+    "isolate",
+    "leave",
+    "rejoin",
+    "version",
+]
+
+
+class _Entered(Protocol):
+    entered: int
+    cache: Cache
+
+
+class Cache:
+    """What `@inject` found for its functions. A change anywhere replaces `values`, so that nothing old is kept."""
+
+    __slots__ = ("__weakref__", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[Any, Any] = {}
+        with _lock:
+            _caches.add(self)
+
+
+class Scope:
+    """One task's or thread's view: immutable, so that a context that was copied keeps its own."""
+
+    __slots__ = ("cache", "entered", "isolated")
+
+    def __init__(self, cache: Cache, entered: tuple[Any, Any] | None, isolated: tuple[Any, ...]) -> None:
+        self.cache = cache
+        self.entered = entered
+        """The innermost container and what lies around it."""
+        self.isolated = isolated
+        """The overrides that only this context sees, innermost last."""
+
+
+_lock = threading.Lock()
+_caches: weakref.WeakSet[Cache] = weakref.WeakSet()
+_everywhere: list[Any] = []
+_ROOT: Final = Scope(Cache(), None, ())
+version: object = object()
+"""Another one after each change."""
+
+in_force: ContextVar[Scope] = ContextVar("p8fs_cluster_scope", default=_ROOT)
+
+
+def here() -> Scope:
+    """Return the view of this task or thread."""
+    return in_force.get()
+
+
+def changed() -> None:
+    """Forget all that was found. Whoever looks something up now keeps it where nobody reads it any more."""
+    global version  # noqa: PLW0603
+    with _lock:
+        version = object()
+        for cache in _caches:
+            cache.values = {}
+
+
+def enter(container: _Entered) -> None:
+    """Make `container` the active one, here and wherever nothing else was entered (a server's other threads)."""
+    scope = in_force.get()
+    in_force.set(_scope((container, scope.entered), scope.isolated))
+    with _lock:
+        _everywhere.append(container)
+        _ROOT.cache.values = {}
+
+
+def leave(container: _Entered) -> None:
+    """Take back the latest `enter(container)`."""
+    scope = in_force.get()
+    in_force.set(_scope(_without(container, scope.entered), scope.isolated))
+    with _lock:
+        position = len(_everywhere) - 1 - _everywhere[::-1].index(container)
+        del _everywhere[position]
+        _ROOT.cache.values = {}
+
+
+def isolate(override: Any) -> None:
+    """Let this context alone, and those that will be copied from it, see `override`."""
+    scope = in_force.get()
+    in_force.set(Scope(Cache(), scope.entered, (*scope.isolated, override)))
+
+
+def rejoin(override: Any) -> None:
+    """Take back `isolate(override)`, if it was made in this context."""
+    scope = in_force.get()
+    if override in scope.isolated:
+        in_force.set(_scope(scope.entered, tuple(other for other in scope.isolated if other is not override)))
+
+
+def innermost(scope: Scope) -> tuple[Any | None, bool]:
+    """Return the active container, None when none is entered, and whether what is found may be kept for `scope`."""
+    stack = scope.entered
+    while stack is not None:
+        if stack[0].entered:
+            return stack[0], stack is scope.entered
+        stack = stack[1]
+    with _lock:
+        return (_everywhere[-1] if _everywhere else None), scope is _ROOT
+
+
+def _scope(entered: tuple[Any, Any] | None, isolated: tuple[Any, ...]) -> Scope:
+    if isolated:
+        return Scope(Cache(), entered, isolated)
+    return _ROOT if entered is None else Scope(entered[0].cache, entered, ())
+
+
+def _without(container: _Entered, stack: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
+    if stack is None:
+        return None
+    inner, outer = stack
+    return outer if inner is container else (inner, _without(container, outer))
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
