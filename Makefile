@@ -2,7 +2,8 @@
 #              make demo FOLDER=some/folder · P8FS_STORAGE_PROVIDER=postgresql P8FS_PG_HOST=… make demo
 # make test    every test, against real servers, which it provides
 # make lint    ruff, mypy --strict, import-linter
-# make bench   the handle against the bare pool of each engine
+# make bench   the handle against the bare pool of each engine, the live settings, and make bench-injection
+# make bench-injection   @inject against plain Python and six peers, and what starting costs
 
 PYTHON ?= python3
 FOLDER ?= .
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-injection clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -30,9 +31,13 @@ lint: $(VENV)/lints
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/tests
+bench: $(VENV)/tests bench-injection
 	$(BIN)/python -m benchmarks.configuration
 	$(BIN)/python -m benchmarks.storage $(ARGS)
+
+bench-injection: $(VENV)/benches
+	$(BIN)/python -m benchmarks.injection
+	$(BIN)/python -m benchmarks.starting
 
 clean:
 	rm -rf $(VENV) data .pytest_tmp .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
@@ -44,6 +49,10 @@ $(VENV)/runs: pyproject.toml scripts/venv.sh
 
 $(VENV)/tests: $(VENV)/runs
 	$(BIN)/python scripts/install_group.py test
+	@touch $@
+
+$(VENV)/benches: $(VENV)/runs
+	$(BIN)/python scripts/install_group.py bench
 	@touch $@
 
 $(VENV)/lints: $(VENV)/runs

@@ -6,17 +6,10 @@ python -m benchmarks.configuration
 from __future__ import annotations
 
 import statistics
-import timeit
-from collections.abc import Callable
+from timeit import Timer
 
+from benchmarks.rounds import measure, ratio
 from p8fs_cluster.config.settings import P8FSConfig, config
-
-TIMES = 200_000
-
-
-def nanoseconds(read: Callable[[], object]) -> float:
-    """Return the time of one read, the call included."""
-    return timeit.timeit(read, number=TIMES) / TIMES * 1e9
 
 
 def main() -> None:
@@ -29,10 +22,9 @@ def main() -> None:
     }
     print(f"{'':30}{'live view':>12}{'model':>12}{'ratio':>8}")
     for name, (live, field) in reads.items():
-        pairs = [(nanoseconds(live), nanoseconds(field)) for _ in range(31)]
-        ours, theirs = (statistics.median(values) for values in zip(*pairs, strict=True))
-        ratio = statistics.median(a / b for a, b in pairs)
-        print(f"{name:30}{ours:9.0f} ns{theirs:9.0f} ns{ratio:8.2f}")
+        figures = measure({"live": Timer(live).timeit, "model": Timer(field).timeit}, rounds=31, seconds=0.01)
+        ours, theirs = (statistics.median(seconds) * 1e9 for seconds in figures.values())
+        print(f"{name:30}{ours:9.0f} ns{theirs:9.0f} ns{ratio(figures, 'live', 'model'):8.2f}")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ in microseconds per use, and the median of the rounds' ratios. A use is: borrow,
 from __future__ import annotations
 
 import argparse
-import gc
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from timeit import Timer
 from typing import Any
 
 import psycopg_pool
@@ -23,6 +22,7 @@ import pymysql
 from rocksdict import Options, Rdict
 from sqlalchemy.pool import QueuePool
 
+from benchmarks.rounds import measure, ratio
 from p8fs_cluster import Container
 from tests import servers
 
@@ -132,28 +132,12 @@ def rocksdb() -> Iterator[list[tuple[str, Use, Use]]]:
             bare.close()
 
 
-def seconds(use: Use, times: int) -> float:
-    """Return the seconds per use."""
-    started = time.perf_counter()
-    for _ in range(times):
-        use()
-    return (time.perf_counter() - started) / times
-
-
 def compare(name: str, ours: Use, bare: Use, rounds: int) -> None:
     """Print one line."""
-    times = max(10, int(0.1 / max(seconds(bare, 10), seconds(bare, 10), 1e-7)))
-    seconds(ours, times)
-    pairs = []
-    for number in range(rounds):
-        gc.collect()
-        if number % 2:
-            pairs.append((seconds(ours, times), seconds(bare, times)))
-        else:
-            pairs.append(tuple(reversed((seconds(bare, times), seconds(ours, times)))))
-    ours_us, bare_us = (statistics.median(values) * 1e6 for values in zip(*pairs, strict=True))
-    ratio = statistics.median(a / b for a, b in pairs)
-    print(f"{name:24}{ours_us:10.2f} µs{bare_us:10.2f} µs{ratio:8.3f}{ours_us - bare_us:+10.2f} µs")
+    figures = measure({"handle": Timer(ours).timeit, "bare": Timer(bare).timeit}, rounds, seconds=0.1)
+    ours_us, bare_us = (statistics.median(seconds) * 1e6 for seconds in figures.values())
+    more = ours_us - bare_us
+    print(f"{name:24}{ours_us:10.2f} µs{bare_us:10.2f} µs{ratio(figures, 'handle', 'bare'):8.3f}{more:+10.2f} µs")
 
 
 def main() -> None:

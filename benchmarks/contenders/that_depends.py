@@ -1,0 +1,43 @@
+"""that-depends: `@inject`, with the container's providers as defaults."""
+
+from __future__ import annotations
+
+from that_depends import BaseContainer, ContextScopes, inject, providers
+
+from benchmarks.contenders import Cache, Mailer, Service, Transaction, transaction
+
+RESOLVE = "Container.service.resolve_sync()"
+
+
+class Container(BaseContainer):
+    default_scope = ContextScopes.ANY
+    service = providers.Singleton(Service)
+    cache = providers.Singleton(Cache)
+    mailer = providers.Singleton(Mailer)
+    transaction = providers.ContextResource(transaction)
+
+
+@inject
+def one(service: Service = Container.service) -> Service:
+    return service
+
+
+@inject
+def three(
+    service: Service = Container.service, cache: Cache = Container.cache, mailer: Mailer = Container.mailer
+) -> tuple[Service, Cache, Mailer]:
+    return service, cache, mailer
+
+
+@inject
+async def one_async(service: Service = Container.service) -> Service:
+    return service
+
+
+def use(transaction: Transaction) -> tuple[Transaction, int]:
+    return transaction, transaction.closed
+
+
+def with_resource() -> tuple[Transaction, int]:
+    with Container.transaction.context_sync():  # `@inject` opens it as well, and takes longer
+        return use(Container.transaction.resolve_sync())
