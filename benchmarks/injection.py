@@ -98,9 +98,9 @@ def show(title: str, contenders: dict[str, Loop]) -> Figures:
 
 
 def aim_at_peers(title: str, figures: Figures, limit: float) -> None:
-    """Say how we stand to the fastest peer."""
-    fastest = min(PEERS, key=lambda name: statistics.median(figures[name]))
-    aim(f"{title}, to the fastest peer ({fastest})", ratio(figures, OURS, fastest), limit)
+    """Say how we stand to the fastest peer: the one to which our ratio is the worst."""
+    worst, fastest = max((ratio(figures, OURS, name), name) for name in PEERS)
+    aim(f"{title}, to the fastest peer ({fastest})", worst, limit)
 
 
 def main() -> None:
