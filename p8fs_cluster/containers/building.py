@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from dependency_injector import providers
 
-from p8fs_cluster.containers.opening import Opened, is_asynchronous, is_awaited, open_in_task, open_now
+from p8fs_cluster.containers.opening import Opened, generator_of, is_asynchronous, is_awaited, open_in_task, open_now
 from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.overriding import Footprint, Holder, Key, Overridable, commit, name_of
 from p8fs_cluster.providers.storage import Storage
@@ -171,9 +171,12 @@ class Resource(_Keeping[T], providers.Resource[T]):
         made = self.maker()(*args, **kwargs)
         return open_in_task(made) if is_asynchronous(made) else open_now(made)
 
-    def maker(self) -> Any:
-        """Return what calls that which it provides, with its arguments: what is returned is not open yet."""
-        provides: Any = self.provides
+    def maker(self, bare: bool = False) -> Any:
+        """Return what calls that which it provides, with its arguments: what is returned is not open yet.
+
+        `bare`: of a generator function, the generator itself rather than a context manager over it.
+        """
+        provides: Any = (bare and generator_of(self.provides)) or self.provides
         args: tuple[Any, ...] = self.args
         kwargs: dict[str, Any] = self.kwargs
         return providers.Callable(functools.partial(provides), *args, **kwargs) if args or kwargs else provides

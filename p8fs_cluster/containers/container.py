@@ -41,13 +41,13 @@ class _Lifecycle:
     """Entering makes a container the active one; the outermost exit closes what was opened, in reverse order."""
 
     providers: dict[str, Any]
-    entered: int
-    cache: scope.Cache
+    _entered: int
+    _cache: scope.Cache
     _entering: Any
 
     def __enter__(self) -> Self:
         with self._entering:
-            self.entered += 1
+            self._entered += 1
             for storage in self._storages():
                 storage.reopen()
         scope.enter(self)
@@ -115,8 +115,8 @@ class _Lifecycle:
     def _left(self) -> bool:
         scope.leave(self)
         with self._entering:
-            self.entered -= 1
-            return not self.entered
+            self._entered -= 1
+            return not self._entered
 
     def _steps(self) -> list[Step]:
         """Forget what was opened, except for handles, and return what closes it."""
@@ -150,8 +150,8 @@ class _Instance(_Lifecycle, containers.DynamicContainer):  # type: ignore[misc]
     """What `Container()` returns."""
 
     def __init__(self) -> None:
-        self.entered = 0
-        self.cache = scope.Cache()
+        self._entered = 0
+        self._cache = scope.Cache()
         self._entering = threading.RLock()
         super().__init__()
         known.add(self)
@@ -159,7 +159,7 @@ class _Instance(_Lifecycle, containers.DynamicContainer):  # type: ignore[misc]
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if isinstance(value, providers.Provider):
-            self.cache.values = {}
+            self._cache.values = {}
 
 
 if TYPE_CHECKING:

@@ -31,25 +31,33 @@ R = TypeVar("R")
 class _Bound(NamedTuple):
     """An injection, and where its value comes from in the active container."""
 
-    injection: Injection
+    name: str
     get: Callable[[], Any]
-    provider: Any
+    provider: Any = None
     """What is opened for the call, None when nothing is."""
+    joins: bool = False
 
-    def shared(self) -> tuple[Any] | None:
-        """Return, in a tuple, what a call around this one has opened, if that is asked for."""
-        return joined(self.provider) if self.injection.way == "joining" else None
+
+class _Binding(NamedTuple):
+    """All injections of a function in one container."""
+
+    injections: Sequence[_Bound]
+    constant: bool
+    """Whether they give the same until `scope.version` changes, unless they are promises."""
 
 
 class _Plan:
     """What one function needs, found out once, and where it comes from, found out once a container."""
 
-    __slots__ = ("_function", "_injections", "first", "opens", "signature")
+    __slots__ = ("_bound", "_function", "_injections", "_lowest", "first", "opens", "signature")
 
     def __init__(self, function: Callable[..., Any], names: dict[str, Any]) -> None:
         self._function = function
-        self.signature = inspect.signature(function)
+        self._bound = object()
+        """The key under which a cache has what was bound; the plan itself is the key of values that stay the same."""
         self._injections: tuple[Injection, ...] | None = None
+        self._lowest = -1
+        self.signature = inspect.signature(function)
         self.first = -1
         """How many positional arguments the caller gives when all that is injected comes right after them, else -1."""
         self.opens = False
@@ -85,86 +93,94 @@ class _Plan:
 
     def values(self) -> tuple[Any, ...]:
         """Return all that is injected, and keep it for the next call if it will be the same."""
-        values = scope.here().cache.values
-        bound, keep = self._bound(self.injections)
-        found = tuple([_settled(each.get()) for each in bound])
-        if keep and all(_is_constant(each.get) for each in bound):
-            values[self] = found[0] if len(found) == 1 else found
+        kept = scope.here().cache.values
+        bound = self.bound()
+        found = tuple([_settled(each.get()) for each in bound.injections])
+        if bound.constant and kept.get(self._bound) is bound and not any(map(is_awaited, found)):
+            kept[self] = found
         return found
-
-    def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Put into `kwargs` what the caller has not given, and return them."""
-        for each in self.missing(args, kwargs):
-            kwargs[each.injection.name] = _settled(each.get())
-        return kwargs
 
     async def values_async(self) -> tuple[Any, ...]:
         """Do as `values` does, and await what is promised."""
         return tuple([await value if is_awaited(value) else value for value in self.values()])
 
+    def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Put into `kwargs` what the caller has not given, and return them."""
+        for each in self.missing(args, kwargs):
+            kwargs[each.name] = _settled(each.get())
+        return kwargs
+
     async def fill_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Do as `fill` does, and await what is promised."""
         for each in self.missing(args, kwargs):
             value = each.get()
-            kwargs[each.injection.name] = await value if is_awaited(value) else value
+            kwargs[each.name] = await value if is_awaited(value) else value
         return kwargs
 
     def open(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Do as `fill` does, and open for the call what is to be closed after it."""
-        for each in self.missing(args, kwargs):
-            shared = each.shared()
-            if shared is not None:
-                kwargs[each.injection.name] = shared[0]
-            elif each.provider is None:
-                kwargs[each.injection.name] = each.get()
+        for name, get, provider, joins in self.missing(args, kwargs):
+            if provider is None:
+                kwargs[name] = _settled(get())
+            elif joins and (shared := joined(provider)) is not None:
+                kwargs[name] = shared[0]
             else:
-                kwargs[each.injection.name] = call.open(each.provider, each.get)
+                kwargs[name] = call.open(provider, get)
 
     async def open_async(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Do as `open` does, and await what is promised."""
-        for each in self.missing(args, kwargs):
-            shared = each.shared()
-            if shared is not None:
-                value = shared[0]
-            elif each.provider is None:
-                value = each.get()
+        for name, get, provider, joins in self.missing(args, kwargs):
+            if provider is None:
+                value = get()
+                kwargs[name] = await value if is_awaited(value) else value
+            elif joins and (shared := joined(provider)) is not None:
+                kwargs[name] = shared[0]
             else:
-                value = await call.open_async(each.provider, each.get)
-            kwargs[each.injection.name] = await value if is_awaited(value) else value
+                kwargs[name] = await call.open_async(provider, get)
 
-    def missing(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[_Bound]:
+    def missing(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[_Bound]:
         """Return what the caller has not given."""
-        return self._bound([each for each in self.injections if not _is_given(each, args, kwargs)])[0]
+        if not kwargs and len(args) <= self._lowest:
+            found: _Binding | None = scope.in_force.get().cache.values.get(self._bound)
+            return (found or self.bound()).injections
+        wanted = [each for each in self.injections if not _is_given(each, args, kwargs)]
+        if len(wanted) == len(self.injections):
+            return self.bound().injections
+        names = {each.name for each in wanted}
+        kept: _Binding | None = scope.here().cache.values.get(self._bound)
+        return self._binding(wanted)[0] if kept is None else [each for each in kept.injections if each.name in names]
+
+    def bound(self) -> _Binding:
+        """Return where each value comes from, found out once a container."""
+        kept = scope.here().cache.values
+        found: _Binding | None = kept.get(self._bound)
+        if found is None:
+            injections, keep = self._binding(self.injections)
+            found = _Binding(injections, not self.opens and all(_is_constant(each.get) for each in injections))
+            if keep:
+                kept[self._bound] = found
+        return found
 
     def _know(self, injections: tuple[Injection, ...]) -> None:
         first = injections[0].position if injections else -1
         together = [each.position for each in injections] == list(range(first, first + len(injections)))
         self.opens = any(each.way in ("closing", "joining") for each in injections)
         self.first = first if together and not self.opens else -1
+        self._lowest = min([each.position for each in injections if each.position >= 0], default=sys.maxsize)
         self._injections = injections
 
-    def _bound(self, injections: Sequence[Injection]) -> tuple[list[_Bound], bool]:
-        """Return where each value comes from, and whether that may be kept."""
-        here = scope.here()
-        values = here.cache.values
-        known = [values.get((self, each.name)) for each in injections]
-        found = [bound for bound in known if bound is not None]
-        if len(found) == len(known):
-            return found, True
-        container, keep = scope.innermost(here)
-        found = [self._bind(each, container or default()) for each in injections]
-        if keep:
-            values.update({(self, bound.injection.name): bound for bound in found})
-        return found, keep
+    def _binding(self, injections: Sequence[Injection]) -> tuple[list[_Bound], bool]:
+        container, keep = scope.innermost(scope.here())
+        return [self._bind(each, container or default()) for each in injections], keep
 
     def _bind(self, injection: Injection, container: Any) -> _Bound:
         provider = self._provider(injection, container)
         if injection.way == "provider":
-            return _Bound(injection, _Same(provider), None)
+            return _Bound(injection.name, _Same(provider))
         if injection.way == "value":
-            return _Bound(injection, provider, None)
+            return _Bound(injection.name, provider)
         opened = effective(provider)
-        return _Bound(injection, maker(opened), opened)
+        return _Bound(injection.name, maker(opened), opened, injection.way == "joining")
 
     def _provider(self, injection: Injection, container: Any) -> Any:
         for candidate in _with_subcontainers(container):
@@ -215,52 +231,47 @@ def _injected(function: Any, names: dict[str, Any]) -> Any:
 
 
 def _wrapper(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    opens = plan.opens or not plan.is_known
     if inspect.iscoroutinefunction(function):
-        return _closing_coroutine(function, plan) if plan.opens or not plan.is_known else _coroutine(function, plan)
-    if inspect.isasyncgenfunction(function):
-        return _async_generator(function, plan)
-    if inspect.isgeneratorfunction(function):
-        return _generator(function, plan)
-    return _closing_function(function, plan) if plan.opens or not plan.is_known else _function(function, plan)
+        make = (
+            _closing_coroutine if opens else _maker_of(plan.first, len(plan.injections), "async ", "await ", "_async")
+        )
+    elif inspect.isasyncgenfunction(function):
+        make = _async_generator
+    elif inspect.isgeneratorfunction(function):
+        make = _generator
+    else:
+        make = _closing_function if opens else _maker_of(plan.first, len(plan.injections), "", "", "")
+    return make(function, plan)
 
 
-def _function(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
-    here, first, single = scope.in_force.get, plan.first, len(plan.injections) == 1
+@functools.cache
+def _maker_of(first: int, count: int, async_: str, await_: str, suffix: str) -> Callable[..., Any]:
+    """Return what makes wrappers of one shape. Written out, because unpacking arguments costs more than all the rest.
 
-    def injected_one(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != first:
-            return function(*args, **plan.fill(args, kwargs))
+    A shape is the number of arguments that callers usually give, and of those that are injected right after them.
+    """
+    given = "".join(f"given_{number}, " for number in range(first))
+    values = "".join(f"value_{number}, " for number in range(count))
+    names: dict[str, Any] = {"here": scope.in_force.get}
+    exec(_SHAPE.format(**locals(), unpacked=f"{given}= args" if given else "pass"), names)  # noqa: S102
+    made: Callable[..., Any] = names["maker"]
+    return made
+
+
+_SHAPE = """
+def maker(function, plan):
+    {async_}def injected(*args, **kwargs):
+        if kwargs or len(args) != {first}:
+            return {await_}function(*args, **{await_}plan.fill{suffix}(args, kwargs))
+        {unpacked}
         try:
-            value = here().cache.values[plan]
+            {values}= here().cache.values[plan]
         except KeyError:
-            return function(*args, *plan.values())
-        return function(*args, value) if args else function(value)
-
-    def injected(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != first:
-            return function(*args, **plan.fill(args, kwargs))
-        try:
-            values = here().cache.values[plan]
-        except KeyError:
-            values = plan.values()
-        return function(*args, *values)
-
-    return injected_one if single else injected
-
-
-def _coroutine(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
-    here, first, single = scope.in_force.get, plan.first, len(plan.injections) == 1
-
-    async def injected(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != first:
-            return await function(*args, **await plan.fill_async(args, kwargs))
-        try:
-            found = here().cache.values[plan]
-        except KeyError:
-            return await function(*args, *await plan.values_async())
-        return await (function(*args, found) if single else function(*args, *found))
-
+            {values}= {await_}plan.values{suffix}()
+        return {await_}function({given}{values})
     return injected
+"""
 
 
 def _closing_function(function: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
@@ -364,9 +375,8 @@ def _is_constant(get: Callable[[], Any]) -> bool:
     if isinstance(get, _Same):
         return True
     found = effective(root)
-    if isinstance(found, (Singleton, Resource)):
-        return not found.is_async_mode_enabled()
-    return isinstance(found, SettingsProvider) or (found is not root and type(found) is providers.Object)
+    overriding = found is not root and type(found) is providers.Object
+    return overriding or isinstance(found, (Singleton, Resource, SettingsProvider))
 
 
 def _root(get: Any) -> Any:

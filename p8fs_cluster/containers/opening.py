@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-__all__ = ["Exit", "Opened", "is_asynchronous", "is_awaited", "open_async", "open_in_task", "open_now"]
+__all__ = ["Exit", "Opened", "generator_of", "is_asynchronous", "is_awaited", "open_async", "open_in_task", "open_now"]
 
 Exit: TypeAlias = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], Any]
 
@@ -18,6 +19,16 @@ class Opened(NamedTuple):
 
     value: Any
     exit: Exit | None
+
+
+def generator_of(provides: Any) -> Callable[..., Generator[Any, Any, Any]] | None:
+    """Return the generator function from which `contextlib.contextmanager` made `provides`, None if it did not."""
+    made_here = getattr(provides, "__code__", None) is _HELPER
+    found: Callable[..., Generator[Any, Any, Any]] | None = provides.__wrapped__ if made_here else None
+    return found
+
+
+_HELPER: Final = contextlib.contextmanager(iter).__code__
 
 
 def is_asynchronous(made: Any) -> bool:

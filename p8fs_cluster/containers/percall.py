@@ -5,33 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import threading
-from collections.abc import Callable
-from contextvars import ContextVar
-from types import TracebackType
+from asyncio import _get_running_loop
+from collections.abc import Callable, Generator
+from threading import get_ident
+from types import GeneratorType
 from typing import Any
 
 from dependency_injector import providers
 
 from p8fs_cluster.containers.building import Resource
-from p8fs_cluster.containers.opening import Exit, Opened, is_asynchronous, is_awaited, open_async, open_now
+from p8fs_cluster.containers.opening import Opened, is_asynchronous, is_awaited, open_async, open_now
 from p8fs_cluster.exceptions import InjectionError
 from p8fs_cluster.providers.overriding import Overridable
 
 __all__ = ["Call", "effective", "joined", "maker"]
 
-_calls: ContextVar[tuple[Call, Any] | None] = ContextVar("p8fs_cluster_calls", default=None)
+_calls: dict[Any, list[Call]] = {}
+"""The calls that are running, innermost last, of each task, or of each thread that runs no event loop."""
 
 
 class Call:
     """The resources of one call. Leaving closes them; the call's exception always goes on to the caller."""
 
-    __slots__ = ("_exits", "owner", "values")
+    __slots__ = ("_exits", "_owner", "values")
 
     def __init__(self) -> None:
         self.values: dict[Any, Any] = {}
-        self.owner: Any = None
-        self._exits: list[Exit] = []
+        self._exits: list[Any] = []
+        self._owner: Any = None
 
     def open(self, provider: Any, make: Callable[[], Any]) -> Any:
         """Open what `make` returns, for this call.
@@ -39,22 +40,35 @@ class Call:
         :raises InjectionError: it is asynchronous.
         """
         made = make()
-        if is_asynchronous(made):
+        if type(made) is GeneratorType:
+            value = self._begin(made)
+        elif is_asynchronous(made):
             if inspect.iscoroutine(made):
                 made.close()
             raise InjectionError(f"{provider} is asynchronous, so what it is injected into has to be `async def`")
-        return self._keep(provider, open_now(made))
+        else:
+            value = self._keep(open_now(made))
+        self.values[provider] = value
+        return value
 
     async def open_async(self, provider: Any, make: Callable[[], Any]) -> Any:
         """Open what `make` returns, for this call."""
         made = make()
-        return self._keep(provider, await open_async(made) if is_asynchronous(made) else open_now(made))
+        if type(made) is GeneratorType:
+            value = self._begin(made)
+        else:
+            value = self._keep(await open_async(made) if is_asynchronous(made) else open_now(made))
+        self.values[provider] = value
+        return value
 
     def publish(self) -> None:
-        """Let calls inside this one join what it has opened."""
-        if self.values:
-            self.owner = _owner()
-            _calls.set((self, _calls.get()))
+        """Let calls inside this one join what it has opened, in the same task or thread."""
+        loop = _get_running_loop()
+        self._owner = owner = get_ident() if loop is None else asyncio.current_task(loop)
+        if owner in _calls:
+            _calls[owner].append(self)
+        else:
+            _calls[owner] = [self]
 
     def leave(self, exc: BaseException | None) -> None:
         """Close in reverse order. What a step raises goes on to the next one, and to the caller."""
@@ -62,10 +76,10 @@ class Call:
         self._withdraw()
         while self._exits:
             try:
-                self._exits.pop()(*_details(raised))
+                _leave(self._exits.pop(), raised)
             except BaseException as fault:
                 raised = fault
-        if raised is not None and raised is not exc:
+        if raised is not exc and raised is not None:
             raise raised
 
     async def leave_async(self, exc: BaseException | None) -> None:
@@ -74,34 +88,39 @@ class Call:
         self._withdraw()
         while self._exits:
             try:
-                left = self._exits.pop()(*_details(raised))
+                left = _leave(self._exits.pop(), raised)
                 if is_awaited(left):
                     await left
             except BaseException as fault:
                 raised = fault
-        if raised is not None and raised is not exc:
+        if raised is not exc and raised is not None:
             raise raised
 
-    def _keep(self, provider: Any, opened: Opened) -> Any:
-        self.values[provider] = opened.value
+    def _begin(self, generator: Generator[Any, Any, Any]) -> Any:
+        for value in generator:
+            self._exits.append(generator)
+            return value
+        raise RuntimeError(f"{generator!r} did not yield")
+
+    def _keep(self, opened: Opened) -> Any:
         if opened.exit is not None:
             self._exits.append(opened.exit)
         return opened.value
 
     def _withdraw(self) -> None:
-        self.values = {}  # contexts that were copied meanwhile find nothing to join
-        innermost = _calls.get()
-        if innermost is not None and innermost[0] is self:
-            _calls.set(innermost[1])
+        owner = self._owner
+        if owner is not None:
+            calls = _calls[owner]
+            calls.remove(self)
+            if not calls:
+                del _calls[owner]
 
 
 def joined(provider: Any) -> tuple[Any] | None:
     """Return, in a tuple, what the nearest call around this one has opened, in this very task or thread."""
-    around = _calls.get()
-    owner = _owner() if around else None
-    while around is not None:
-        call, around = around
-        if provider in call.values and call.owner == owner:
+    loop = _get_running_loop()
+    for call in reversed(_calls.get(get_ident() if loop is None else asyncio.current_task(loop), ())):
+        if provider in call.values:
             return (call.values[provider],)
     return None
 
@@ -119,7 +138,7 @@ def effective(provider: Any) -> Any:
 def maker(provider: providers.Provider[Any]) -> Callable[[], Any]:
     """Return what makes, at each call, a context manager or a promise of one."""
     if isinstance(provider, Resource):
-        make: Callable[[], Any] = provider.maker()
+        make: Callable[[], Any] = provider.maker(bare=True)
         return make
     if isinstance(provider, providers.Object):  # somebody else's
         return lambda: contextlib.nullcontext(provider())
@@ -128,21 +147,20 @@ def maker(provider: providers.Provider[Any]) -> Callable[[], Any]:
 
 def _enterable(provider: providers.Provider[Any]) -> Any:
     made = provider()
-    if inspect.isgenerator(made):
-        return contextlib.contextmanager(lambda: made)()
     if inspect.isasyncgen(made):
         return contextlib.asynccontextmanager(lambda: made)()
-    if hasattr(made, "__enter__") or is_asynchronous(made):
+    if type(made) is GeneratorType or hasattr(made, "__enter__") or is_asynchronous(made):
         return made
     raise InjectionError(f"{provider} gives nothing that could be closed: Closing is for what yields, a Resource say")
 
 
-def _owner() -> Any:
-    try:
-        return threading.get_ident(), asyncio.current_task()
-    except RuntimeError:
-        return threading.get_ident(), None
-
-
-def _details(exc: BaseException | None) -> tuple[Any, Any, TracebackType | None]:
-    return (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
+def _leave(end: Any, exc: BaseException | None) -> Any:
+    if type(end) is not GeneratorType:
+        return end(None, None, None) if exc is None else end(type(exc), exc, exc.__traceback__)
+    if exc is None:
+        for _ in end:
+            raise RuntimeError(f"{end!r} yielded more than once")
+        return None
+    manager = contextlib.contextmanager(lambda: end)()
+    manager.gen = end  # already begun
+    return manager.__exit__(type(exc), exc, exc.__traceback__)

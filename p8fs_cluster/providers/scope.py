@@ -23,9 +23,11 @@ __all__ = [
 ]
 
 
-class _Entered(Protocol):
-    entered: int
-    cache: Cache
+class _Container(Protocol):
+    """What a container has for us; its public names are its providers'."""
+
+    _entered: int
+    _cache: Cache
 
 
 class Cache:
@@ -76,7 +78,7 @@ def changed() -> None:
             cache.values = {}
 
 
-def enter(container: _Entered) -> None:
+def enter(container: _Container) -> None:
     """Make `container` the active one, here and wherever nothing else was entered (a server's other threads)."""
     scope = in_force.get()
     in_force.set(_scope((container, scope.entered), scope.isolated))
@@ -85,7 +87,7 @@ def enter(container: _Entered) -> None:
         _ROOT.cache.values = {}
 
 
-def leave(container: _Entered) -> None:
+def leave(container: _Container) -> None:
     """Take back the latest `enter(container)`."""
     scope = in_force.get()
     in_force.set(_scope(_without(container, scope.entered), scope.isolated))
@@ -112,7 +114,7 @@ def innermost(scope: Scope) -> tuple[Any | None, bool]:
     """Return the active container, None when none is entered, and whether what is found may be kept for `scope`."""
     stack = scope.entered
     while stack is not None:
-        if stack[0].entered:
+        if stack[0]._entered:
             return stack[0], stack is scope.entered
         stack = stack[1]
     with _lock:
@@ -122,10 +124,10 @@ def innermost(scope: Scope) -> tuple[Any | None, bool]:
 def _scope(entered: tuple[Any, Any] | None, isolated: tuple[Any, ...]) -> Scope:
     if isolated:
         return Scope(Cache(), entered, isolated)
-    return _ROOT if entered is None else Scope(entered[0].cache, entered, ())
+    return _ROOT if entered is None else Scope(entered[0]._cache, entered, ())
 
 
-def _without(container: _Entered, stack: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
+def _without(container: _Container, stack: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
     if stack is None:
         return None
     inner, outer = stack
