@@ -72,11 +72,16 @@ class Call:
 
     def leave(self, exc: BaseException | None) -> None:
         """Close in reverse order. What a step raises goes on to the next one, and to the caller."""
-        raised = exc
+        raised, exits = exc, self._exits
         self._withdraw()
-        while self._exits:
+        while exits:
+            end = exits.pop()
             try:
-                _leave(self._exits.pop(), raised)
+                if raised is None and type(end) is GeneratorType:
+                    for _ in end:
+                        raise RuntimeError(f"{end!r} yielded more than once")
+                else:
+                    _leave(end, raised)
             except BaseException as fault:
                 raised = fault
         if raised is not exc and raised is not None:
@@ -111,9 +116,10 @@ class Call:
         owner = self._owner
         if owner is not None:
             calls = _calls[owner]
-            calls.remove(self)
-            if not calls:
+            if len(calls) == 1:
                 del _calls[owner]
+            else:
+                calls.remove(self)
 
 
 def joined(provider: Any) -> tuple[Any] | None:
