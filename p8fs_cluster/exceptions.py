@@ -12,6 +12,7 @@ __all__ = [
     "CloseError",
     "ClusterError",
     "ConfigurationError",
+    "GraphProblem",
     "InjectionError",
     "Problem",
     "StorageClosed",
@@ -71,8 +72,35 @@ class StorageClosed(StorageError):
     """The container that owns this handle was closed."""
 
 
+@dataclass(frozen=True)
+class GraphProblem:
+    """One fault in a container: the path of the provider that has it, what is wrong, and the way out, if it is known.
+
+    >>> str(GraphProblem("counters", "Counters takes no argument 'storge'", "did you mean 'storage'?"))
+    "counters: Counters takes no argument 'storge'; did you mean 'storage'?"
+    """
+
+    where: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f"; {self.hint}" if self.hint else "")
+
+
 class InjectionError(ClusterError):
-    """A parameter of an `@inject`ed function can't be resolved."""
+    """A parameter of an `@inject`ed function can't be resolved, or a container can't work.
+
+    `problems` holds each fault of a container; the message lists them all.
+    """
+
+    def __init__(self, message: str, problems: tuple[GraphProblem, ...] = ()) -> None:
+        super().__init__(message, problems)
+        self.message = message
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.message, *map(str, self.problems)])
 
 
 class CloseError(ClusterError):

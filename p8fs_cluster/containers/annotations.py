@@ -1,0 +1,284 @@
+"""What a provider gives, by its class or by what annotations say. Nothing is built or called to find it out."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import re
+import sys
+import types
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+
+from dependency_injector import providers, resources
+from pydantic import BaseModel
+
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.providers.settings import SettingsProvider
+
+__all__ = ["CALLING", "GETTERS", "Given", "classes_of", "fits", "given", "injected", "signature_of", "text_of"]
+
+CALLING = (providers.Factory, providers.Callable, providers.BaseSingleton, providers.BaseResource)
+"""Providers that call what they provide with arguments."""
+
+GETTERS = (providers.ProvidedInstance, providers.AttributeGetter, providers.ItemGetter, providers.MethodCaller)
+"""Providers that take a part of what another one gives."""
+
+UNKNOWN: Any = inspect.Parameter.empty
+
+_STREAMS = (Iterator, Generator, Iterable, AsyncIterator, AsyncGenerator, AsyncIterable)
+_CUSTOM = (resources.Resource, resources.AsyncResource)
+_NEW: Any = object.__new__
+_CONTEXTS = ("__enter__", "__aenter__")
+_MODULE = re.compile(r"\w+\.")
+_WRITTEN = re.compile(r"[\w.\[\], |]+")
+_TOWER: Mapping[type, tuple[type, ...]] = {float: (int,), complex: (int, float)}
+
+
+class Given(NamedTuple):
+    """What a provider gives: a class or an annotation. It is exact when it can't be a subclass of that."""
+
+    annotation: Any = UNKNOWN
+    exact: bool = False
+
+
+class Signature(NamedTuple):
+    """The parameters of what a provider calls, and the names that their annotations see."""
+
+    parameters: Mapping[str, inspect.Parameter]
+    names: dict[str, Any]
+
+    def annotation(self, parameter: inspect.Parameter) -> Any:
+        """Return the annotation, evaluated; as it is written when it can't be."""
+        return _evaluated(parameter.annotation, self.names)
+
+
+def given(provider: Any, seen: tuple[Any, ...] = ()) -> Given:
+    """Return what calling `provider` gives, its override in force included.
+
+    >>> given(providers.Factory(dict)).annotation
+    <class 'dict'>
+    """
+    if any(provider is other for other in seen):
+        return Given()
+    seen = (*seen, provider)
+    if provider.last_overriding is not None:
+        return given(provider.last_overriding, seen)
+    kind: Any = type(provider)
+    return _giver(kind)(provider, seen)
+
+
+def injected(value: Any) -> Given:
+    """Return what an argument receives when `value`, a provider or not, is injected into it."""
+    if isinstance(value, providers.Delegate):
+        return Given(type(value.provides), exact=True)
+    if not isinstance(value, providers.Provider) or providers.is_delegated(value):
+        return Given(type(value), exact=True)
+    return given(value)
+
+
+def signature_of(provider: Any) -> Signature | None:
+    """Return the signature of what `provider` calls; None when it is not known."""
+    call = provider.provides
+    if call is None or isinstance(call, providers.Provider):
+        return None
+    method = _method_called(call)
+    try:
+        parameters = dict(inspect.signature(method or call).parameters)
+    except (TypeError, ValueError):
+        return None
+    first = next(iter(parameters.values()), None)
+    if method is not None and first is not None and first.kind is not first.VAR_POSITIONAL:
+        del parameters[first.name]
+    return Signature(parameters, _names_seen_by(call))
+
+
+def classes_of(annotation: Any) -> tuple[type, ...] | None:
+    """Return the classes that an annotation admits; None when that is not certain (protocols, type variables, …).
+
+    >>> classes_of(int | None), classes_of(list[int])
+    ((<class 'int'>, <class 'NoneType'>), None)
+    """
+    if type(annotation) is type and annotation is not UNKNOWN:  # most are, and nothing is quicker to see
+        return (annotation,)
+    if annotation is None:
+        return (type(None),)
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return classes_of(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        parts = [classes_of(part) for part in get_args(annotation)]
+        return None if None in parts else tuple(cls for part in parts for cls in part or ())
+    return (annotation,) if origin is None and _is_plain_class(annotation) else None
+
+
+def fits(what: Given, wanted: tuple[type, ...]) -> bool:
+    """Return whether `what` may be an instance of one of the classes; True when that is not certain.
+
+    >>> fits(Given(int), (float,)), fits(Given(str), (float,))
+    (True, False)
+    """
+    classes = classes_of(what.annotation)
+    if classes is None:
+        return True
+    return any(_may_be(cls, other, what.exact) for cls in classes for other in wanted)
+
+
+def text_of(annotation: Any) -> str:
+    """Return an annotation as it is written, without modules and metadata; "" when it is not known.
+
+    >>> text_of(dict[str, int | None])
+    'dict[str, int | None]'
+    """
+    if annotation is UNKNOWN:
+        return ""
+    if annotation is None or annotation is type(None):
+        return "None"
+    if isinstance(annotation, str):
+        return _MODULE.sub("", annotation) if _WRITTEN.fullmatch(annotation) else ""
+    origin, parts = get_origin(annotation), [text_of(part) for part in get_args(annotation)]
+    if origin is Annotated:
+        return parts[0]
+    if origin in (Union, types.UnionType):
+        return " | ".join(parts)
+    if origin is not None:
+        return f"{text_of(origin)}[{', '.join(parts)}]" if all(parts) else text_of(origin)
+    return str(getattr(annotation, "__name__", ""))
+
+
+def _given_by_call(provider: Any, seen: tuple[Any, ...]) -> Given:
+    call = provider.provides
+    if isinstance(call, providers.Provider):
+        return given(call, seen)
+    if isinstance(provider, providers.BaseResource):
+        return _given_by_resource(call)
+    is_class = isinstance(call, type)
+    return Given(call, exact=call.__new__ is _NEW) if is_class else Given(_returned(call))
+
+
+def _given_by_resource(call: Any) -> Given:
+    """A generator gives what it yields; a context manager gives what it is entered as, which is not known."""
+    if _is_custom(call):
+        return Given(_returned(call.init))
+    returned = call if isinstance(call, type) else _returned(call)
+    if get_origin(returned) in _STREAMS:
+        return Given(get_args(returned)[0])
+    entered = any(hasattr(cls, name) for cls in classes_of(returned) or () for name in _CONTEXTS)
+    return Given() if entered else Given(returned)
+
+
+def _given_by_dependency(dependency: Any, seen: tuple[Any, ...]) -> Given:
+    return Given(dependency.instance_of) if dependency.default is None else given(dependency.default, seen)
+
+
+def _attribute(owner: Given, name: str) -> Given:
+    classes = classes_of(owner.annotation) or ()
+    return Given(_annotation_of_attribute(classes[0], name)) if len(classes) == 1 else Given()
+
+
+def _annotation_of_attribute(cls: type, name: str) -> Any:
+    if issubclass(cls, BaseModel) and name in cls.model_fields:
+        return cls.model_fields[name].annotation
+    member = inspect.getattr_static(cls, name, None)
+    if isinstance(member, property):
+        return _returned(member.fget)
+    for owner in cls.__mro__:
+        if name in vars(owner).get("__annotations__", {}):
+            return _evaluated(vars(owner)["__annotations__"][name], vars(sys.modules[owner.__module__]))
+    return UNKNOWN
+
+
+_Giver = Callable[[Any, tuple[Any, ...]], Given]
+_GIVERS: tuple[tuple[Any, _Giver], ...] = (
+    (SettingsProvider, lambda provider, seen: Given(P8FSConfig)),
+    (CALLING, _given_by_call),
+    (providers.AttributeGetter, lambda getter, seen: _attribute(given(getter.provides, seen), str(getter.name))),
+    (providers.ProvidedInstance, lambda provider, seen: given(provider.provides, seen)),
+    ((providers.Configuration, providers.DependenciesContainer), lambda provider, seen: Given()),
+    (providers.Object, lambda provider, seen: Given(type(provider.provides), exact=True)),
+    (providers.Delegate, lambda delegate, seen: Given(type(delegate.provides), exact=True)),
+    (providers.Dependency, _given_by_dependency),
+    (providers.List, lambda provider, seen: Given(list, exact=True)),
+    (providers.Dict, lambda provider, seen: Given(dict, exact=True)),
+    (providers.Provider, lambda provider, seen: Given()),
+)
+
+
+@functools.lru_cache(maxsize=256)
+def _giver(kind: type) -> _Giver:
+    return next(giver for kinds, giver in _GIVERS if issubclass(kind, kinds))
+
+
+def _returned(function: Any) -> Any:
+    """The return annotation."""
+    function = _unwrapped(function)
+    annotation = getattr(function, "__annotations__", {}).get("return", UNKNOWN)
+    return _evaluated(annotation, _names_seen_by(function))
+
+
+def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    for known in (names, vars(builtins)):  # far quicker, and most are plain names
+        if annotation in known:
+            return known[annotation]
+    try:
+        return eval(annotation, names)  # noqa: S307  # the module's own text, as `inspect` evaluates it
+    except Exception:  # it names what is only there for type checkers
+        return annotation
+
+
+def _names_seen_by(call: Any) -> dict[str, Any]:
+    call = _unwrapped(call)
+    is_class = isinstance(call, type)
+    function = _unwrapped(call.__init__) if is_class else call
+    module = sys.modules.get(getattr(call, "__module__", None) or "")
+    names: dict[str, Any] = getattr(function, "__globals__", None) or vars(module or builtins)
+    return names
+
+
+def _unwrapped(call: Any) -> Any:
+    while isinstance(call, functools.partial):
+        call = call.func
+    return inspect.unwrap(call) if hasattr(call, "__wrapped__") else call
+
+
+def _is_custom(call: Any) -> bool:
+    return isinstance(call, type) and issubclass(call, _CUSTOM)
+
+
+def _method_called(call: Any) -> Any:
+    """The method that takes the arguments of a class, where that is plain to see: `inspect` takes twice the time."""
+    if _is_custom(call):
+        return call.init
+    plain = type(call) is type and call.__new__ is _NEW and not hasattr(call, "__signature__")
+    return call.__init__ if plain and inspect.isfunction(call.__init__) else None
+
+
+def _is_plain_class(annotation: Any) -> bool:
+    return (
+        isinstance(annotation, type)
+        and annotation not in (UNKNOWN, Any)
+        and not getattr(annotation, "_is_protocol", False)
+    )
+
+
+def _may_be(cls: type, wanted: type, exact: bool) -> bool:
+    if cls is wanted:
+        return True
+    try:
+        if issubclass(cls, (wanted, *_TOWER.get(wanted, ()))) or (not exact and issubclass(wanted, cls)):
+            return True
+    except TypeError:  # a class that can't be asked, such as a TypedDict
+        return True
+    return any("__class__" in vars(base) for base in cls.__mro__[:-1])  # a mock or a proxy says itself what it is

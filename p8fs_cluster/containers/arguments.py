@@ -1,0 +1,71 @@
+"""Whether a call takes the arguments that it is given, as Python's own binding would say, all faults at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from inspect import Parameter
+from typing import Any, NamedTuple
+
+__all__ = ["Binding", "bind", "did_you_mean"]
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+class Binding(NamedTuple):
+    """Which parameter takes which argument, what no parameter takes, and which parameters are left without."""
+
+    taken: list[tuple[Parameter, Any]]
+    faults: list[tuple[str, str]]
+    """What is wrong, and a hint."""
+    missing: list[Parameter]
+
+
+def bind(parameters: Mapping[str, Parameter], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Binding:
+    """Lay arguments on parameters.
+
+    >>> from inspect import signature
+    >>> def serve(host, port, *, debug=False): ...
+    >>> bind(signature(serve).parameters, ("::1",), {"prot": 80}).faults
+    [("there is no argument 'prot'", "did you mean 'port'?")]
+    """
+    by_position = [parameter for parameter in parameters.values() if parameter.kind in _POSITIONAL]
+    by_name = {name: parameter for name, parameter in parameters.items() if parameter.kind in _NAMED}
+    rest = {parameter.kind: parameter for parameter in parameters.values()}
+    binding = Binding(list(zip(by_position, args, strict=False)), [], [])
+    _bind_rest(binding, args[len(by_position) :], rest.get(Parameter.VAR_POSITIONAL), len(by_position))
+    given = {parameter.name for parameter, _ in binding.taken}
+    for name, value in kwargs.items():
+        parameter = by_name.get(name, rest.get(Parameter.VAR_KEYWORD))
+        if name in given and name in by_name:
+            binding.faults.append((f"argument {name!r} is given twice", "by position and by name"))
+        elif parameter is None:
+            binding.faults.append((f"there is no argument {name!r}", did_you_mean(name, by_name)))
+            given.update(_nearest(name, by_name))  # which is not missing as well, then
+        else:
+            binding.taken.append((parameter, value))
+    given.update(kwargs)
+    needed = (p for p in parameters.values() if p.kind in (*_POSITIONAL, *_NAMED) and p.default is p.empty)
+    binding.missing.extend(parameter for parameter in needed if parameter.name not in given)
+    return binding
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the nearest name, "" when none is near.
+
+    >>> did_you_mean("storge", ["storage", "log"])
+    "did you mean 'storage'?"
+    """
+    return "".join(f"did you mean {near!r}?" for near in _nearest(name, known))
+
+
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, list(known), n=1)
+
+
+def _bind_rest(binding: Binding, args: tuple[Any, ...], parameter: Parameter | None, takes: int) -> None:
+    if parameter is not None:
+        binding.taken.extend((parameter, value) for value in args)
+    elif args:
+        binding.faults.append((f"it takes {takes} arguments by position, and {takes + len(args)} are given", ""))

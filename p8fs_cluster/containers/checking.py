@@ -1,0 +1,224 @@
+"""What is wrong with a container, all of it at once, before anything is built, opened or called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from dependency_injector import providers
+
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.containers.annotations import (
+    CALLING,
+    Given,
+    Signature,
+    classes_of,
+    fits,
+    given,
+    injected,
+    signature_of,
+    text_of,
+)
+from p8fs_cluster.containers.arguments import bind, did_you_mean
+from p8fs_cluster.containers.cycles import cycles
+from p8fs_cluster.containers.graph import Providers
+from p8fs_cluster.containers.markers import Injection, ProvidersOf, functions_of, injections_of, resolved
+from p8fs_cluster.exceptions import GraphProblem, InjectionError
+
+__all__ = ["check", "require"]
+
+_ABSTRACT = (
+    providers.AbstractFactory,
+    providers.AbstractSingleton,
+    providers.AbstractCallable,
+    providers.AbstractCoroutine,
+)
+_COMPLETE = (providers.BaseSingleton, providers.BaseResource)
+"""These are called without arguments; others may be completed by who calls them."""
+
+Fault = tuple[str, str]
+"""What is wrong, and the way out."""
+
+
+def check(container: Any, *, functions: Iterable[Any] = ()) -> tuple[GraphProblem, ...]:
+    """Return every problem of a container, an instance or a declarative class; none when all is well.
+
+    `functions` are `@inject`ed ones, or modules of such, that will be called with this container. Overrides in force
+    count. What is not certain, for want of annotations, is no problem.
+
+    >>> from p8fs_cluster import Container
+    >>> class Application(Container):
+    ...     host = providers.Singleton(str, Container.config.provided.pg_hots)
+    >>> print(*check(Application))
+    host: there is no setting 'pg_hots'; did you mean 'pg_host'?
+    """
+    return tuple(_Check(container, functions).problems())
+
+
+def require(container: Any, *, functions: Iterable[Any] = ()) -> None:
+    """Do as `check` does, and raise what it finds.
+
+    :raises InjectionError: with every problem.
+    """
+    problems = check(container, functions=functions)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise InjectionError(f"{count} in the container:", problems)
+
+
+class _Check:
+    def __init__(self, container: Any, functions: Iterable[Any]) -> None:
+        self._reached = Providers(container)
+        searched = [ProvidersOf(each) for each in (container, *self._reached.containers())] if functions else []
+        self._injections = [found for function in functions_of(functions) for found in resolved(function, searched)]
+        for injection in self._injections:
+            if injection.provider is not None:
+                self._reached.reach(injection.provider, f"{injection.function}({injection.parameter.name})")
+        self._bare: set[Any] = set()
+        for provider in self._called_bare():
+            self._use(provider)
+
+    def problems(self) -> Iterator[GraphProblem]:
+        for provider, path in self._reached.paths.items():
+            for what, hint in self._faults(provider):
+                yield GraphProblem(path, what, hint)
+        yield from self._cycles()
+        for injection in self._injections:
+            for what, hint in self._faults_of_injection(injection):
+                yield GraphProblem(injection.function, what, hint)
+
+    def _called_bare(self) -> Iterator[Any]:
+        """The providers that others call, without arguments."""
+        for provider, links in self._reached.links.items():
+            for link in links:
+                if not link.live and (link.key != "" or isinstance(provider, providers.AttributeGetter)):
+                    yield link.provider
+        yield from (found.provider for found in self._injections if found.provider is not None and not found.live)
+
+    def _use(self, provider: Any) -> None:
+        """Note that `provider` is called without arguments, and so is what stands in for it."""
+        waiting = [provider]
+        while waiting:
+            provider = waiting.pop()
+            if provider not in self._bare:
+                self._bare.add(provider)
+                waiting.extend(
+                    link.provider for link in self._reached.links[provider] if link.key == "" and not link.live
+                )
+
+    def _faults(self, provider: Any) -> Iterator[Fault]:
+        if provider.last_overriding is not None:
+            yield from self._faults_of_overriding(provider)
+        elif isinstance(provider, providers.Dependency):
+            yield from self._faults_of_dependency(provider)
+        elif isinstance(provider, _ABSTRACT):
+            yield f"it is abstract ({type(provider).__name__}), and nothing overrides it", ""
+        elif isinstance(provider, providers.AttributeGetter):
+            yield from _faults_of_setting(provider)
+        elif isinstance(provider, (*CALLING, providers.Delegate)):
+            yield from self._faults_of_call(provider)
+
+    def _faults_of_overriding(self, provider: Any) -> Iterator[Fault]:
+        if isinstance(provider, providers.Dependency) and provider.instance_of is not object:
+            yield from self._faults_of_type("it", provider.instance_of, given(provider), provider.last_overriding)
+
+    def _faults_of_dependency(self, provider: Any) -> Iterator[Fault]:
+        if provider.default is not None:
+            return
+        parent = provider.parent
+        siblings = parent.providers if isinstance(parent, providers.DependenciesContainer) else {}
+        name = next((name for name, sibling in siblings.items() if sibling is provider), "")
+        known = [name for name, sibling in siblings.items() if sibling.last_overriding is not None]
+        hint = did_you_mean(name, known) or "give it to its container, or override it"
+        yield "this dependency is not defined", hint
+
+    def _faults_of_call(self, provider: Any) -> Iterator[Fault]:
+        call = provider.provides
+        if call is None:
+            yield "it has nothing to provide", "give it a class or a function"
+            return
+        if inspect.isabstract(call):
+            methods = ", ".join(sorted(call.__abstractmethods__))
+            yield f"{call.__name__} is abstract: {methods} must be implemented", self._offer(call)
+        signature = signature_of(provider) if isinstance(provider, CALLING) else None
+        if signature is not None:
+            yield from self._faults_of_arguments(provider, signature)
+
+    def _faults_of_arguments(self, provider: Any, signature: Signature) -> Iterator[Fault]:
+        call = provider.provides
+        name = getattr(call, "__qualname__", type(call).__name__)
+        binding = bind(signature.parameters, provider.args, provider.kwargs)
+        for fault, hint in binding.faults:
+            yield f"{name}: {fault}", hint
+        if binding.missing and (provider in self._bare or isinstance(provider, _COMPLETE)):
+            filled = {parameter.name for parameter, _ in injections_of(call)}
+            for parameter in binding.missing:
+                if parameter.name not in filled:
+                    yield (
+                        f"{name}: argument {parameter.name!r} is missing",
+                        self._offer(signature.annotation(parameter)),
+                    )
+        if not hasattr(call, "__signature__"):  # who writes it himself, as pydantic does, converts what is given
+            for parameter, value in binding.taken:
+                what = injected(value)
+                if parameter.default is not None or what.annotation is not type(None):
+                    argument = f"{name}: argument {parameter.name!r}"
+                    yield from self._faults_of_type(argument, signature.annotation(parameter), what, value)
+
+    def _faults_of_type(self, where: str, wanted: Any, what: Given, value: Any) -> Iterator[Fault]:
+        classes = classes_of(wanted)
+        if classes is not None and not fits(what, classes):
+            yield f"{where} wants {text_of(wanted)}, not {self._told(what, value)}", self._offer(wanted)
+
+    def _told(self, what: Given, value: Any) -> str:
+        """What is given instead, and where it comes from; never a value, which may be a secret."""
+        if not isinstance(value, providers.Provider):
+            return text_of(what.annotation)
+        source = self._reached.text(value)
+        if what == Given(type(value), exact=True) or isinstance(value, providers.Delegate):
+            return f"{source} itself, a provider"
+        return f"{text_of(what.annotation)} (from {source})"
+
+    def _faults_of_injection(self, injection: Injection) -> Iterator[Fault]:
+        name, provider = injection.parameter.name, injection.provider
+        if provider is None:
+            asked = injection.marker.provider
+            paths = [path for _, path in self._reached.named()]
+            hint = did_you_mean(asked, paths) if isinstance(asked, str) else self._offer(injection.wanted)
+            yield f"argument {name!r}: {injection.asked_for} is not in {self._reached.name}", hint
+            return
+        what = Given(type(provider), exact=True) if injection.live else injected(provider)
+        yield from self._faults_of_type(f"argument {name!r}", injection.wanted, what, provider)
+
+    def _offer(self, wanted: Any) -> str:
+        """Name the providers that give what is wanted, unless that is as common as a string."""
+        classes = tuple(cls for cls in classes_of(wanted) or () if cls.__module__ != "builtins")
+        paths = [path for provider, path in self._reached.named() if _gives(provider, classes)]
+        return f"{' or '.join(paths)} would fit" if paths else ""
+
+    def _cycles(self) -> Iterator[GraphProblem]:
+        calls = {
+            provider: [link.provider for link in links if not link.live]
+            for provider, links in self._reached.links.items()
+        }
+        for cycle in cycles(calls):
+            drawn = [self._reached.paths[provider] for provider in cycle if self._reached.is_node(provider)]
+            path = list(dict.fromkeys(drawn)) or [self._reached.paths[cycle[0]]]
+            hint = f"give one of them `{path[0]}.provider`, to be called later"
+            yield GraphProblem(path[0], f"it needs itself: {' → '.join([*path, path[0]])}", hint)
+
+
+def _faults_of_setting(provider: Any) -> Iterator[Fault]:
+    classes = classes_of(given(provider.provides).annotation) or ()
+    for cls in classes:
+        if issubclass(cls, P8FSConfig) and provider.name not in cls.model_fields and not hasattr(cls, provider.name):
+            computed = [name for name, member in inspect.getmembers_static(cls) if isinstance(member, property)]
+            yield f"there is no setting {provider.name!r}", did_you_mean(provider.name, [*cls.model_fields, *computed])
+
+
+def _gives(provider: Any, classes: tuple[type, ...]) -> bool:
+    try:
+        return all(issubclass(cls, classes) for cls in classes_of(given(provider).annotation) or (type(None),))
+    except TypeError:  # a class that can't be asked, such as a TypedDict
+        return False
