@@ -13,7 +13,7 @@ from dependency_injector import providers
 from p8fs_cluster import Container
 from p8fs_cluster.containers.checking import check
 
-ROUNDS = 7
+ROUNDS = 21
 
 
 def container_of(count: int) -> type[Container]:

@@ -18,7 +18,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
 
 from dependency_injector import providers, resources
 from pydantic import BaseModel
@@ -26,7 +26,18 @@ from pydantic import BaseModel
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.providers.settings import SettingsProvider
 
-__all__ = ["CALLING", "GETTERS", "Given", "classes_of", "fits", "given", "injected", "signature_of", "text_of"]
+__all__ = [
+    "CALLING",
+    "GETTERS",
+    "Given",
+    "classes_of",
+    "fits",
+    "given",
+    "injected",
+    "is_delegated",
+    "signature_of",
+    "text_of",
+]
 
 CALLING = (providers.Factory, providers.Callable, providers.BaseSingleton, providers.BaseResource)
 """Providers that call what they provide with arguments."""
@@ -52,6 +63,9 @@ class Given(NamedTuple):
     exact: bool = False
 
 
+Known = dict[Any, Given]
+
+
 class Signature(NamedTuple):
     """The parameters of what a provider calls, and the names that their annotations see."""
 
@@ -63,28 +77,36 @@ class Signature(NamedTuple):
         return _evaluated(parameter.annotation, self.names)
 
 
-def given(provider: Any, seen: tuple[Any, ...] = ()) -> Given:
-    """Return what calling `provider` gives, its override in force included.
+def given(provider: Any, known: Known | None = None) -> Given:
+    """Return what calling `provider` gives, its override in force included. `known` remembers it.
 
     >>> given(providers.Factory(dict)).annotation
     <class 'dict'>
     """
-    if any(provider is other for other in seen):
-        return Given()
-    seen = (*seen, provider)
-    if provider.last_overriding is not None:
-        return given(provider.last_overriding, seen)
-    kind: Any = type(provider)
-    return _giver(kind)(provider, seen)
+    known = {} if known is None else known
+    found = known.get(provider)
+    if found is None:
+        known[provider] = Given()  # who needs himself gives nothing that is known
+        overriding, kind = provider.last_overriding, cast(Any, type(provider))
+        found = _giver(kind)(provider, known) if overriding is None else given(overriding, known)
+        known[provider] = found
+    return found
 
 
-def injected(value: Any) -> Given:
+def injected(value: Any, known: Known | None = None) -> Given:
     """Return what an argument receives when `value`, a provider or not, is injected into it."""
-    if isinstance(value, providers.Delegate):
-        return Given(type(value.provides), exact=True)
-    if not isinstance(value, providers.Provider) or providers.is_delegated(value):
+    if not isinstance(value, providers.Provider) or is_delegated(value):
         return Given(type(value), exact=True)
-    return given(value)
+    return given(value, known)
+
+
+def is_delegated(provider: Any) -> bool:
+    """Whether it is injected as it is, not called. Its type says so: some kinds have any attribute that is asked for.
+
+    >>> is_delegated(providers.DelegatedFactory(dict))
+    True
+    """
+    return getattr(type(provider), "__IS_DELEGATED__", False)
 
 
 def signature_of(provider: Any) -> Signature | None:
@@ -109,8 +131,9 @@ def classes_of(annotation: Any) -> tuple[type, ...] | None:
     >>> classes_of(int | None), classes_of(list[int])
     ((<class 'int'>, <class 'NoneType'>), None)
     """
-    if type(annotation) is type and annotation is not UNKNOWN:  # most are, and nothing is quicker to see
-        return (annotation,)
+    if isinstance(annotation, type):
+        certain = annotation not in (UNKNOWN, Any) and not getattr(annotation, "_is_protocol", False)
+        return (annotation,) if certain else None
     if annotation is None:
         return (type(None),)
     origin = get_origin(annotation)
@@ -119,7 +142,7 @@ def classes_of(annotation: Any) -> tuple[type, ...] | None:
     if origin in (Union, types.UnionType):
         parts = [classes_of(part) for part in get_args(annotation)]
         return None if None in parts else tuple(cls for part in parts for cls in part or ())
-    return (annotation,) if origin is None and _is_plain_class(annotation) else None
+    return None
 
 
 def fits(what: Given, wanted: tuple[type, ...]) -> bool:
@@ -156,10 +179,10 @@ def text_of(annotation: Any) -> str:
     return str(getattr(annotation, "__name__", ""))
 
 
-def _given_by_call(provider: Any, seen: tuple[Any, ...]) -> Given:
+def _given_by_call(provider: Any, known: Known) -> Given:
     call = provider.provides
     if isinstance(call, providers.Provider):
-        return given(call, seen)
+        return given(call, known)
     if isinstance(provider, providers.BaseResource):
         return _given_by_resource(call)
     is_class = isinstance(call, type)
@@ -177,8 +200,8 @@ def _given_by_resource(call: Any) -> Given:
     return Given() if entered else Given(returned)
 
 
-def _given_by_dependency(dependency: Any, seen: tuple[Any, ...]) -> Given:
-    return Given(dependency.instance_of) if dependency.default is None else given(dependency.default, seen)
+def _given_by_dependency(dependency: Any, known: Known) -> Given:
+    return Given(dependency.instance_of) if dependency.default is None else given(dependency.default, known)
 
 
 def _attribute(owner: Given, name: str) -> Given:
@@ -198,19 +221,19 @@ def _annotation_of_attribute(cls: type, name: str) -> Any:
     return UNKNOWN
 
 
-_Giver = Callable[[Any, tuple[Any, ...]], Given]
+_Giver = Callable[[Any, Known], Given]
 _GIVERS: tuple[tuple[Any, _Giver], ...] = (
-    (SettingsProvider, lambda provider, seen: Given(P8FSConfig)),
+    (SettingsProvider, lambda provider, known: Given(P8FSConfig)),
     (CALLING, _given_by_call),
-    (providers.AttributeGetter, lambda getter, seen: _attribute(given(getter.provides, seen), str(getter.name))),
-    (providers.ProvidedInstance, lambda provider, seen: given(provider.provides, seen)),
-    ((providers.Configuration, providers.DependenciesContainer), lambda provider, seen: Given()),
-    (providers.Object, lambda provider, seen: Given(type(provider.provides), exact=True)),
-    (providers.Delegate, lambda delegate, seen: Given(type(delegate.provides), exact=True)),
+    (providers.AttributeGetter, lambda getter, known: _attribute(given(getter.provides, known), str(getter.name))),
+    (providers.ProvidedInstance, lambda provider, known: given(provider.provides, known)),
+    ((providers.Configuration, providers.DependenciesContainer), lambda provider, known: Given()),
+    (providers.Object, lambda provider, known: Given(type(provider.provides), exact=True)),
+    (providers.Delegate, lambda delegate, known: Given(type(delegate.provides), exact=True)),
     (providers.Dependency, _given_by_dependency),
-    (providers.List, lambda provider, seen: Given(list, exact=True)),
-    (providers.Dict, lambda provider, seen: Given(dict, exact=True)),
-    (providers.Provider, lambda provider, seen: Given()),
+    (providers.List, lambda provider, known: Given(list, exact=True)),
+    (providers.Dict, lambda provider, known: Given(dict, exact=True)),
+    (providers.Provider, lambda provider, known: Given()),
 )
 
 
@@ -263,14 +286,6 @@ def _method_called(call: Any) -> Any:
         return call.init
     plain = type(call) is type and call.__new__ is _NEW and not hasattr(call, "__signature__")
     return call.__init__ if plain and inspect.isfunction(call.__init__) else None
-
-
-def _is_plain_class(annotation: Any) -> bool:
-    return (
-        isinstance(annotation, type)
-        and annotation not in (UNKNOWN, Any)
-        and not getattr(annotation, "_is_protocol", False)
-    )
 
 
 def _may_be(cls: type, wanted: type, exact: bool) -> bool:

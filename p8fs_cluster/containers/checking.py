@@ -75,6 +75,7 @@ class _Check:
         for injection in self._injections:
             if injection.provider is not None:
                 self._reached.reach(injection.provider, f"{injection.function}({injection.parameter.name})")
+        self._known: dict[Any, Given] = {}
         self._bare: set[Any] = set()
         for provider in self._called_bare():
             self._use(provider)
@@ -107,24 +108,21 @@ class _Check:
                     link.provider for link in self._reached.links[provider] if link.key == "" and not link.live
                 )
 
-    def _faults(self, provider: Any) -> Iterator[Fault]:
+    def _faults(self, provider: Any) -> Iterable[Fault]:
+        if isinstance(provider, providers.Dependency):
+            return self._faults_of_dependency(provider)
         if provider.last_overriding is not None:
-            yield from self._faults_of_overriding(provider)
-        elif isinstance(provider, providers.Dependency):
-            yield from self._faults_of_dependency(provider)
-        elif isinstance(provider, _ABSTRACT):
-            yield f"it is abstract ({type(provider).__name__}), and nothing overrides it", ""
-        elif isinstance(provider, providers.AttributeGetter):
-            yield from _faults_of_setting(provider)
-        elif isinstance(provider, (*CALLING, providers.Delegate)):
-            yield from self._faults_of_call(provider)
-
-    def _faults_of_overriding(self, provider: Any) -> Iterator[Fault]:
-        if isinstance(provider, providers.Dependency) and provider.instance_of is not object:
-            yield from self._faults_of_type("it", provider.instance_of, given(provider), provider.last_overriding)
+            return ()
+        if isinstance(provider, _ABSTRACT):
+            return [(f"it is abstract ({type(provider).__name__}), and nothing overrides it", "")]
+        if isinstance(provider, providers.AttributeGetter):
+            return _faults_of_setting(str(provider.name), given(provider.provides, self._known))
+        return self._faults_of_call(provider) if isinstance(provider, (*CALLING, providers.Delegate)) else ()
 
     def _faults_of_dependency(self, provider: Any) -> Iterator[Fault]:
-        if provider.default is not None:
+        if provider.is_defined:
+            stand_in = provider.last_overriding or provider.default
+            yield from self._faults_of_type("it", provider.instance_of, given(provider, self._known), stand_in)
             return
         parent = provider.parent
         siblings = parent.providers if isinstance(parent, providers.DependenciesContainer) else {}
@@ -159,9 +157,11 @@ class _Check:
                         f"{name}: argument {parameter.name!r} is missing",
                         self._offer(signature.annotation(parameter)),
                     )
-        if not hasattr(call, "__signature__"):  # who writes it himself, as pydantic does, converts what is given
+        if binding.taken and not hasattr(
+            call, "__signature__"
+        ):  # who writes it himself, as pydantic does, converts what is given
             for parameter, value in binding.taken:
-                what = injected(value)
+                what = injected(value, self._known)
                 if parameter.default is not None or what.annotation is not type(None):
                     argument = f"{name}: argument {parameter.name!r}"
                     yield from self._faults_of_type(argument, signature.annotation(parameter), what, value)
@@ -188,13 +188,13 @@ class _Check:
             hint = did_you_mean(asked, paths) if isinstance(asked, str) else self._offer(injection.wanted)
             yield f"argument {name!r}: {injection.asked_for} is not in {self._reached.name}", hint
             return
-        what = Given(type(provider), exact=True) if injection.live else injected(provider)
+        what = Given(type(provider), exact=True) if injection.live else injected(provider, self._known)
         yield from self._faults_of_type(f"argument {name!r}", injection.wanted, what, provider)
 
     def _offer(self, wanted: Any) -> str:
         """Name the providers that give what is wanted, unless that is as common as a string."""
         classes = tuple(cls for cls in classes_of(wanted) or () if cls.__module__ != "builtins")
-        paths = [path for provider, path in self._reached.named() if _gives(provider, classes)]
+        paths = [path for provider, path in self._reached.named() if _gives(given(provider, self._known), classes)]
         return f"{' or '.join(paths)} would fit" if paths else ""
 
     def _cycles(self) -> Iterator[GraphProblem]:
@@ -209,16 +209,15 @@ class _Check:
             yield GraphProblem(path[0], f"it needs itself: {' → '.join([*path, path[0]])}", hint)
 
 
-def _faults_of_setting(provider: Any) -> Iterator[Fault]:
-    classes = classes_of(given(provider.provides).annotation) or ()
-    for cls in classes:
-        if issubclass(cls, P8FSConfig) and provider.name not in cls.model_fields and not hasattr(cls, provider.name):
-            computed = [name for name, member in inspect.getmembers_static(cls) if isinstance(member, property)]
-            yield f"there is no setting {provider.name!r}", did_you_mean(provider.name, [*cls.model_fields, *computed])
+def _faults_of_setting(name: str, owner: Given) -> Iterator[Fault]:
+    for cls in classes_of(owner.annotation) or ():
+        if issubclass(cls, P8FSConfig) and name not in cls.model_fields and not hasattr(cls, name):
+            computed = [member for member, value in inspect.getmembers_static(cls) if isinstance(value, property)]
+            yield f"there is no setting {name!r}", did_you_mean(name, [*cls.model_fields, *computed])
 
 
-def _gives(provider: Any, classes: tuple[type, ...]) -> bool:
+def _gives(what: Given, classes: tuple[type, ...]) -> bool:
     try:
-        return all(issubclass(cls, classes) for cls in classes_of(given(provider).annotation) or (type(None),))
+        return all(issubclass(cls, classes) for cls in classes_of(what.annotation) or (type(None),))
     except TypeError:  # a class that can't be asked, such as a TypedDict
         return False

@@ -112,6 +112,15 @@ class _Lifecycle:
                 provider.take()
         return contextlib.nullcontext(self)
 
+    def check(self, *, functions: Iterable[Any] = ()) -> None:
+        """Raise if this container can't work; see `p8fs_cluster.containers.checking.check`. Nothing is built or opened.
+
+        :raises InjectionError: with every problem at once.
+        """
+        from p8fs_cluster.containers.checking import require
+
+        require(self, functions=functions)
+
     def _left(self) -> bool:
         scope.leave(self)
         with self._entering:

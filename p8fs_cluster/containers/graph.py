@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from dependency_injector import providers
 
-from p8fs_cluster.containers.annotations import CALLING, GETTERS, given, signature_of, text_of
+from p8fs_cluster.containers.annotations import CALLING, GETTERS, given, is_delegated, signature_of, text_of
 
 __all__ = ["Edge", "Graph", "Link", "Node", "Providers", "in_force", "read"]
 
@@ -223,7 +223,7 @@ def _links(provider: Any) -> Iterator[Link]:
     for reader in _readers(kind):
         for key, value in reader(provider):
             if isinstance(value, providers.Provider):
-                yield Link(key, value, always_live or providers.is_delegated(value))
+                yield Link(key, value, always_live or is_delegated(value))
 
 
 _Reader = Callable[[Any], Iterable[tuple[int | str, Any]]]
