@@ -33,6 +33,7 @@ lint: $(VENV)/lints
 
 bench: $(VENV)/tests bench-injection
 	$(BIN)/python -m benchmarks.configuration
+	$(BIN)/python -m benchmarks.graph
 	$(BIN)/python -m benchmarks.storage $(ARGS)
 
 bench-injection: $(VENV)/benches

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from pydantic import SecretStr
@@ -13,14 +14,29 @@ from rich.markup import escape
 from rich.table import Table
 
 from p8fs_cluster.cli.documentation import settings_table
+from p8fs_cluster.cli.loading import LoadingError, load
 from p8fs_cluster.config.settings import PREFIX, P8FSConfig
+from p8fs_cluster.containers.checking import require
 from p8fs_cluster.containers.container import Container
+from p8fs_cluster.containers.drawing import dot, mermaid, svg
+from p8fs_cluster.containers.graph import read
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.health.checks import Step, run, steps
 
 __all__ = ["app", "main"]
 
+Format = Literal["mermaid", "dot", "svg"]
+
 MASK = "**********"
+OURS = "p8fs_cluster:Container"
+DRAWN = {"mermaid": mermaid, "dot": dot, "svg": svg}
+ENDINGS: dict[str, Format] = {
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".svg": "svg",
+}
 
 app = typer.Typer(
     help="Checks and shows what P8FS services stand on.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -28,18 +44,42 @@ app = typer.Typer(
 config_app = typer.Typer(help="Shows the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
+Target = Annotated[
+    str,
+    typer.Argument(metavar="MODULE:CONTAINER", help="A container, a class of such, or a function that makes one."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command()
-def check(as_json: Json = False) -> None:
-    """Validate the settings, open the storage, make one real round trip. Exit code 0, or 1 with the fault."""
-    done = list(_steps())
+def check(target: Target = OURS, as_json: Json = False) -> None:
+    """Check the container, validate the settings, open the storage, make one real round trip.
+
+    Exit code 0, or 1 with the fault; 2 when there is no such container.
+    """
+    done = list(_steps(_loaded(target)))
     if as_json:
         typer.echo(json.dumps(_report(done), indent=2, ensure_ascii=False))
     else:
         _print(done)
     raise typer.Exit(0 if all(step.ok for step in done) else 1)
+
+
+@app.command()
+def graph(
+    target: Target = OURS,
+    form: Annotated[Format | None, typer.Option("--format", help="By default as the file's ending says.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write, instead of printing.")] = None,
+) -> None:
+    """Draw what a container holds, and what needs what. Nothing of it is built, and no setting is read."""
+    drawn = DRAWN[form or _format_of(output)](read(_loaded(target)))
+    if output is None:
+        typer.echo(drawn)
+        return
+    try:
+        output.write_text(drawn + "\n", "utf-8")
+    except OSError as exc:
+        _refuse(f"{output} can't be written: {exc.strerror}")
 
 
 @config_app.command()
@@ -75,14 +115,43 @@ def main() -> None:
     app()
 
 
-def _steps() -> Iterator[Step]:
-    container = Container()
-    loaded = run("read the settings", lambda: container.config().storage_provider)
-    yield loaded
-    if loaded.ok:
+def _loaded(target: str) -> Any:
+    try:
+        return load(target)
+    except LoadingError as exc:
+        _refuse(str(exc))
+
+
+def _format_of(output: Path | None) -> Format:
+    if output is None:
+        return "mermaid"
+    if output.suffix not in ENDINGS:
+        _refuse(f"{output} does not say a format: use --format, or an ending of {', '.join(ENDINGS)}")
+    return ENDINGS[output.suffix]
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(reason, err=True)
+    raise typer.Exit(2)
+
+
+def _steps(loaded: Any) -> Iterator[Step]:
+    container = loaded() if isinstance(loaded, type) else loaded
+    checked = run("check the container", lambda: _checked(container))
+    yield checked
+    if not checked.ok or not issubclass(container.declarative_parent or object, Container):
+        return
+    settings = run("read the settings", lambda: container.config().storage_provider)
+    yield settings
+    if settings.ok:
         with container:
             yield from steps(container.config(), container.storage())
             yield run("close", lambda: _closed(container))
+
+
+def _checked(container: Any) -> str:
+    require(container)
+    return f"{len(read(container).nodes)} providers"
 
 
 def _closed(container: Container) -> str:

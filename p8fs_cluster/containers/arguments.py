@@ -68,4 +68,4 @@ def _bind_rest(binding: Binding, args: tuple[Any, ...], parameter: Parameter | N
     if parameter is not None:
         binding.taken.extend((parameter, value) for value in args)
     elif args:
-        binding.faults.append((f"it takes {takes} arguments by position, and {takes + len(args)} are given", ""))
+        binding.faults.append((f"it takes {takes} by position, and {takes + len(args)} are given", ""))

@@ -23,7 +23,7 @@ from p8fs_cluster.containers.annotations import (
 from p8fs_cluster.containers.arguments import bind, did_you_mean
 from p8fs_cluster.containers.cycles import cycles
 from p8fs_cluster.containers.graph import Providers
-from p8fs_cluster.containers.markers import Injection, ProvidersOf, functions_of, injections_of, resolved
+from p8fs_cluster.containers.injected import Injection, ProvidersOf, functions_of, injections_of, resolved
 from p8fs_cluster.exceptions import GraphProblem, InjectionError
 
 __all__ = ["check", "require"]
@@ -49,9 +49,9 @@ def check(container: Any, *, functions: Iterable[Any] = ()) -> tuple[GraphProble
 
     >>> from p8fs_cluster import Container
     >>> class Application(Container):
-    ...     host = providers.Singleton(str, Container.config.provided.pg_hots)
+    ...     client = providers.Singleton(dict, host=Container.config.provided.pg_hots)
     >>> print(*check(Application))
-    host: there is no setting 'pg_hots'; did you mean 'pg_host'?
+    client(host): there is no setting 'pg_hots'; did you mean 'pg_host'?
     """
     return tuple(_Check(container, functions).problems())
 
@@ -115,6 +115,8 @@ class _Check:
             return ()
         if isinstance(provider, _ABSTRACT):
             return [(f"it is abstract ({type(provider).__name__}), and nothing overrides it", "")]
+        if isinstance(provider, providers.Container) and provider.container is None:
+            return [("it has nothing to provide", "give it a container")]
         if isinstance(provider, providers.AttributeGetter):
             return _faults_of_setting(str(provider.name), given(provider.provides, self._known))
         return self._faults_of_call(provider) if isinstance(provider, (*CALLING, providers.Delegate)) else ()

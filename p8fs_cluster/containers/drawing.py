@@ -112,7 +112,7 @@ def svg(graph: Graph) -> str:
     parts = [_line(edge, layout.routes[number]) for number, (_, edge, _) in enumerate(drawn)]
     for node, own, (x, y), width in zip(graph.nodes, edges, layout.corners, layout.widths, strict=True):
         parts.append(_box(node, own, (x + MARGIN, y + MARGIN), width))
-    return "\n".join([*_opening(graph, layout), *parts, *_legend(graph, layout), "</svg>", ""])
+    return "\n".join([*_opening(graph, layout), *parts, *_legend(graph, layout), "</svg>"])
 
 
 def _texts(node: Node) -> list[str]:

@@ -69,9 +69,10 @@ def read(container: Any) -> Graph:
     """Return the graph of a container, an instance or a declarative class.
 
     >>> from p8fs_cluster import Container
-    >>> read(Container).nodes[1], read(Container).edges[0]
-    (Node(name='storage', kind='Singleton', type='Storage', overridden_by=None),
-     Edge(source='storage', target='config', argument='settings', part='', live=True))
+    >>> read(Container).nodes[1]
+    Node(name='storage', kind='Singleton', type='Storage', overridden_by=None)
+    >>> read(Container).edges[0]
+    Edge(source='storage', target='config', argument='settings', part='', live=True)
     """
     return Providers(container).graph()
 

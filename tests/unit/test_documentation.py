@@ -15,6 +15,8 @@ import pytest
 
 import p8fs_cluster
 from p8fs_cluster.cli.documentation import settings_table
+from p8fs_cluster.containers.drawing import svg
+from p8fs_cluster.containers.graph import read
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -37,6 +39,11 @@ def test_the_table_of_settings_is_the_models() -> None:
     table = re.search(r"<!-- settings: .*? -->\n(.*?)\n<!-- end of settings -->", README, re.DOTALL)
     assert table is not None
     assert table.group(1) == settings_table(), "run: python scripts/update_readme.py"
+
+
+def test_the_picture_is_the_containers() -> None:
+    drawn = svg(read(p8fs_cluster.Container)) + "\n"
+    assert (ROOT / "docs" / "container.svg").read_text("utf-8") == drawn, "run: python scripts/update_readme.py"
 
 
 def test_the_errors_that_the_readme_shows_are_real(monkeypatch: pytest.MonkeyPatch) -> None:
