@@ -42,7 +42,7 @@ def load(target: str) -> Any:
     if not containers.is_container(found) and callable(found):
         found = _run(found, f"calling {target}")
     if not containers.is_container(found):
-        raise LoadingError(f"{target} is no container, but a {type(found).__name__}")
+        raise LoadingError(f"{target} is no container, but of type {type(found).__name__}")
     return found
 
 
