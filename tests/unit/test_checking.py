@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 from unittest.mock import Mock
 
 import pytest
 from dependency_injector import containers, providers, resources
+from dependency_injector.wiring import Closing
+from fastapi import Depends
 from pydantic import BaseModel
 
 from examples import documents, own_container
@@ -30,12 +32,24 @@ class Named(Protocol):
     name: str
 
 
+@runtime_checkable
+class Runnable(Protocol):
+    def run(self) -> None: ...
+
+
 class Client:
     def __init__(self, host: str, port: int = 80, *, timeout: float = 1.0) -> None: ...
 
 
 class Service:
     def __init__(self, storage: Storage, log: Logger | None = None) -> None: ...
+
+
+class Session:
+    """It may be entered as anything."""
+
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *exc: object) -> None: ...
 
 
 class Special(Service):
@@ -70,6 +84,10 @@ def opened(host: str) -> Iterator[Client]:
     yield
 
 
+def entered() -> Session:
+    raise AssertionError("nothing is opened")
+
+
 def client_of(storage: Storage) -> Client:
     raise AssertionError("nothing is called")
 
@@ -81,6 +99,8 @@ def takes_int(number: int) -> None: ...
 def takes_text(text: str, more: str = "") -> None: ...
 def takes_path(path: Path) -> None: ...
 def takes_either(it: Client | Service | None) -> None: ...
+def takes_partly(it: Client | Named) -> None: ...
+def takes_runnable(it: Runnable) -> None: ...
 def takes_maybe(it: Client = None) -> None: ...  # type: ignore[assignment]
 def takes_many(*services: Service, **clients: Client) -> None: ...
 def takes_settings(settings: P8FSConfig) -> None: ...
@@ -228,6 +248,9 @@ class TestTypes:
             (takes_path, providers.Factory(Path)),
             (takes_either, None),
             (takes_either, providers.Factory(Special)),
+            (takes_partly, providers.Factory(Special)),
+            (takes_runnable, providers.Factory(Special)),
+            (takes_service, providers.Resource(entered)),
             (takes_maybe, None),
             (takes_settings, Container.config),
             (takes_text, providers.Callable(lambda: 1)),
@@ -327,6 +350,14 @@ class TestCycles:
         alone = providers.Singleton(dict)
         alone.add_attributes(me=alone)
         assert [p for p in problems_of(alone=alone) if "alone → alone" in p]
+
+    def test_once_and_without_the_way_to_them(self) -> None:
+        a, b = providers.Factory(dict), providers.Factory(dict)
+        a.add_kwargs(b=b)
+        b.add_kwargs(a=a)
+        first, last = providers.Factory(dict, a=a), providers.Factory(dict, a=a, b=b)
+        (problem,) = problems_of(first=first, a=a, b=b, last=last)
+        assert problem.startswith("a: it needs itself: a → b → a;")
 
     def test_all_of_them(self) -> None:
         a, b, c = (providers.Factory(dict) for _ in range(3))
@@ -428,6 +459,11 @@ async def injected_wrongly(
 def calls_a_factory(make: Service = Provide["make"]) -> None: ...
 
 
+def marked_for_others(
+    one: Annotated[Storage, Depends(Provide["storge"])], two: Storage = Closing[Provide["storge"]]
+) -> None: ...
+
+
 class Handlers:
     @staticmethod
     @inject
@@ -446,6 +482,10 @@ class TestFunctions:
             f"{name}: argument 'five': Provide[Singleton of another container] is not in Container",
         ]
 
+    def test_markers_of_fastapi_and_of_wiring(self) -> None:
+        found = [problem.what for problem in check(Container, functions=[marked_for_others])]
+        assert found == [f"argument {name!r}: Provide['storge'] is not in Container" for name in ("one", "two")]
+
     def test_the_container_is_left_as_it_was(self) -> None:
         container = Container()
         before = dict(container.providers)
@@ -462,7 +502,7 @@ class TestFunctions:
         for member in (injected_wrongly, Handlers):
             setattr(module, member.__name__, member)
         assert check(Container, functions=[module]) == ()  # they are another module's
-        assert len(check(Container, functions=[sys.modules[__name__]])) == 6
+        assert len(check(Container, functions=[sys.modules[__name__]])) == 8
 
     def test_of_a_sub_container(self) -> None:
         outer = type("Outer", (containers.DeclarativeContainer,), {"core": providers.Container(Container)})
