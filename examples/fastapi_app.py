@@ -8,25 +8,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
 
 from examples.documents import count, find, prepare, take_in
-from p8fs_cluster import Container, StorageError, validate_configuration
+from p8fs_cluster import Container, Storage
+from p8fs_cluster.frameworks.fastapi import depends, install, lifespan
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Refuse to start on settings that do not work; close what was opened when the server ends."""
-    async with Container() as container:
-        validate_configuration(container)
-        prepare()
-        app.state.container = container
-        yield
+async def tables(app: FastAPI) -> AsyncIterator[None]:
+    """Runs within the container's lifespan, which refuses to start on settings that do not work."""
+    prepare()
+    yield
 
 
-app = FastAPI(title="Documents", lifespan=lifespan)
+app = FastAPI(title="Documents", lifespan=lifespan(Container, around=tables))
+install(app)
 
 
 @app.get("/words/{word}")
@@ -42,12 +41,6 @@ def add(path: Path) -> dict[str, int]:
 
 
 @app.get("/ready")
-def ready(request: Request) -> dict[str, float]:
-    """Seconds that a round trip to the storage takes."""
-    return {"seconds": request.app.state.container.storage().ping()}
-
-
-@app.exception_handler(StorageError)
-async def storage_failed(request: Request, exc: StorageError) -> JSONResponse:
-    """Say that it is the storage, and no more: the log has the rest."""
-    return JSONResponse({"detail": "the storage does not answer"}, status_code=503)
+def ready(storage: Annotated[Storage, depends(Container.storage)]) -> dict[str, float]:
+    """Seconds that a round trip to the storage takes; 503 when it does not answer."""
+    return {"seconds": storage.ping()}

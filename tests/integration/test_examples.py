@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from p8fs_cluster import Container, StorageError
+from p8fs_cluster import Container, StorageUnavailable
 from tests.servers import Server, free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -129,7 +129,7 @@ def test_fastapi_app(folder: Path, rocksdb_settings: dict[str, Any], monkeypatch
 
 class Broken:
     def ping(self) -> float:
-        raise StorageError("gone")
+        raise StorageUnavailable("gone")
 
 
 def test_fastapi_app_refuses_to_start_on_bad_settings() -> None:

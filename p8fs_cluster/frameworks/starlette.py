@@ -1,0 +1,61 @@
+"""Starlette: the container in the lifespan of an application, and 503 when its storage can't be reached."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from p8fs_cluster.containers.validation import validate_configuration
+from p8fs_cluster.exceptions import StorageUnavailable
+from p8fs_cluster.frameworks.given import Given, container_of, unavailable
+
+__all__ = ["Lifespan", "install", "lifespan"]
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+"""What `Starlette(lifespan=...)` takes."""
+
+
+def lifespan(container: Given = None, *, around: Lifespan | None = None, validate: bool = True) -> Lifespan:
+    """Return a lifespan that enters the container, puts it at `app.state.container`, and closes it at the end.
+
+    Each worker process enters it at its own start. `around` is a lifespan of yours, which runs within: the container
+    is the active one there. With `validate`, the settings and one round trip to the storage are checked first.
+
+    :raises ConfigurationError: at start, when the settings or the storage can't be used; the server then ends.
+
+    >>> app = Starlette(lifespan=lifespan())
+    """
+
+    @asynccontextmanager
+    async def entered(app: Any) -> AsyncIterator[Any]:
+        async with container_of(container) as opened:
+            if validate:
+                await run_in_threadpool(validate_configuration, opened)
+            app.state.container = opened
+            async with (around or _nothing)(app) as state:
+                yield state
+
+    return entered
+
+
+def install(app: Starlette) -> None:
+    """Answer 503 when the storage is unavailable. The log has the fault; the client learns nothing of the store.
+
+    >>> install(Starlette())
+    """
+    app.add_exception_handler(StorageUnavailable, _unavailable)
+
+
+@asynccontextmanager
+async def _nothing(app: Any) -> AsyncIterator[None]:
+    yield
+
+
+async def _unavailable(request: Request, exc: Exception) -> JSONResponse:
+    return JSONResponse(unavailable(exc), status_code=503)
