@@ -2,12 +2,11 @@
 
 export P8FS_STORAGE_PROVIDER=postgresql P8FS_PG_HOST=localhost
 celery --app examples.celery_app worker
-python -m examples.celery_app README.md
+python -c 'from examples.celery_app import add; print(add.delay("README.md").get())'
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from celery import Celery
@@ -34,7 +33,3 @@ def add(path: str) -> dict[str, int]:
     """Take in a file. A task that needs something injected itself is `@app.task` above `@inject`."""
     prepare()
     return {"taken": take_in([Path(path)]), "stored": count()}  # type: ignore[call-arg]
-
-
-if __name__ == "__main__":
-    print(add.delay(str(Path(sys.argv[1]).absolute())).get(timeout=60))
