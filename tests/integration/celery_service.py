@@ -23,6 +23,7 @@ def queue_in(folder: Path) -> Celery:
         "data_folder_in": str(queue),
         "data_folder_out": str(queue),
         "control_folder": str(folder / "data" / "control"),
+        "polling_interval": 0.1,
     }
     return app
 

@@ -377,7 +377,7 @@ def queue(tmp_path: Path) -> Iterator[Celery]:
 
 
 def celery_worker(folder: Path, app: str, pool: str, settings: dict[str, Any] | None = None) -> Any:
-    options = ("worker", "--pool", pool, "--concurrency", "2", "--loglevel", "INFO")
+    options = ("worker", "--pool", pool, "--concurrency", "2", "--without-gossip", "--without-mingle")
     return running(folder / "log", "-m", "celery", "--app", app, *options, settings=settings)
 
 
