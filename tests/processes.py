@@ -12,15 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from tests.servers import free_port
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60
 """Seconds that something may take on a busy machine before it counts as not happening."""
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -50,14 +47,21 @@ class Running:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not end:\n{self.output}") from None
 
-    def until(self, condition: Callable[[], T]) -> T:
-        """Return what `condition` returns when that is true, if the process lives for so long."""
-        deadline = time.monotonic() + PATIENCE
-        while not (found := condition()):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{condition} never came; exit code {self.process.poll()}:\n{self.output}")
-            time.sleep(0.02)
-        return found
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for a condition, for as long as the process lives."""
+        try:
+            until(lambda: condition() or self.process.poll() is not None, what)
+            assert condition(), f"{what}: it ended before, with exit code {self.process.poll()}"
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{self.output}") from None
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition, but not for ever."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: that never came"
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -88,7 +92,7 @@ def serving(
     port = free_port()
     where = ("--bind", f"127.0.0.1:{port}") if server == "gunicorn" else ("--port", port)
     with running(log, "-m", server, *where, *arguments, settings=settings) as process:
-        process.until(lambda: takes_connections(port))
+        process.until(lambda: takes_connections(port), "it listens")
         yield process, f"http://127.0.0.1:{port}"
 
 

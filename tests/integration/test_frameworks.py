@@ -425,7 +425,7 @@ note("returned")
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
     def test_the_job_at_hand_is_finished(self, how: signal.Signals, tmp_path: Path) -> None:
         with running(tmp_path / "log", "-c", self.CODE.format(every=0)) as worker:
-            worker.until(lambda: "begin" in words(tmp_path))
+            worker.until(lambda: "begin" in words(tmp_path), "it works")
             worker.process.send_signal(how)
             (tmp_path / "go on").touch()
             assert worker.wait() == 0
@@ -436,16 +436,16 @@ note("returned")
     def test_a_signal_ends_the_wait_between_jobs(self, tmp_path: Path) -> None:
         (tmp_path / "go on").touch()
         with running(tmp_path / "log", "-c", self.CODE.format(every=3600)) as worker:
-            worker.until(lambda: "end" in words(tmp_path))
+            worker.until(lambda: "end" in words(tmp_path), "it waits")
             assert worker.end() == 0
         assert words(tmp_path) == ["open", "begin", "end", "close", "returned"]
 
     @pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)])
     def test_a_second_signal_does_not_wait(self, second: signal.Signals, code: int, tmp_path: Path) -> None:
         with running(tmp_path / "log", "-c", self.CODE.format(every=0)) as worker:
-            worker.until(lambda: "begin" in words(tmp_path))
+            worker.until(lambda: "begin" in words(tmp_path), "it works")
             worker.process.send_signal(signal.SIGTERM)
-            worker.until(lambda: handled(worker.pid, signal.SIGTERM) is False)
+            worker.until(lambda: not handled(worker.pid, signal.SIGTERM), "it has noted the first")
             assert worker.end(second) == code
         assert "end" not in words(tmp_path)
         assert ("close" in words(tmp_path)) is (second is signal.SIGINT), "KeyboardInterrupt unwinds"
@@ -472,7 +472,8 @@ assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == be
             for number in (1, 2):
                 (inbox / f"{number}.part").write_text("a lease has a token")
                 (inbox / f"{number}.part").rename(inbox / f"{number}.txt")
-                worker.until(lambda number=number: f"{number}.txt is stored; {number} are." in worker.output)
+                told = f"{number}.txt is stored; {number} are."
+                worker.until(lambda told=told: told in worker.output, told)
             assert worker.end() == 0
         with Container(config=rocksdb_settings) as container:
             assert container.storage().ping() > 0
