@@ -37,22 +37,25 @@ def with_multiprocessing(how: str) -> list[list[int]]:
 
 
 def with_os_fork() -> list[list[int]]:
-    """The child leaves by SystemExit through its parent's blocks, and its interpreter ends as any other does."""
-    pipes = []
-    for _ in range(2):
-        hear, tell = os.pipe()
-        with container.storage() as connection:
-            connection.cursor().execute("SELECT 1")  # a transaction, which is the parent's to end
-            pid = os.fork()
-            if pid == 0:
-                os.write(tell, json.dumps(asked_in_parallel(container)).encode())
-                sys.exit(0)
-        os.close(tell)
-        pipes.append((pid, hear))
-    answers = [json.loads(os.read(hear, 65536) or b"null") for _, hear in pipes]
-    for pid, _ in pipes:
-        assert os.waitpid(pid, 0)[1] == 0
+    """The children leave by SystemExit through their parent's blocks, and their interpreters end as any other does."""
+    with container.storage() as connection:
+        connection.cursor().execute("INSERT INTO before_the_fork VALUES ('forked')")  # the parent's to commit
+        pipes = [forked() for _ in range(2)]
+        answers = [json.loads(os.read(hear, 65536) or b"null") for _, hear in pipes]
+        for pid, _ in pipes:
+            assert os.waitpid(pid, 0)[1] == 0
     return answers
+
+
+def forked() -> tuple[int, int]:
+    """Return the process id of a child, and where to read what it tells."""
+    hear, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(tell, json.dumps(asked_in_parallel(container)).encode())
+        sys.exit(0)
+    os.close(tell)
+    return pid, hear
 
 
 def while_threads_borrow() -> list[list[int]]:

@@ -323,7 +323,10 @@ def fail():
 @app.command()
 def leave():
     raise typer.Exit(len(active_line()) and 3)
-app()
+try:
+    app()
+finally:
+    note("ended")
 """
     CLICK = """
 import click
@@ -342,7 +345,10 @@ def fail():
 @main.command()
 def leave():
     raise click.exceptions.Exit(len(active_line()) and 3)
-main()
+try:
+    main()
+finally:
+    note("ended")
 """
 
     @pytest.mark.parametrize("program", [TYPER, CLICK], ids=["typer", "click"])
@@ -351,12 +357,12 @@ main()
         done = python(program, command)
         assert done.returncode == code, done.stderr
         assert ("ZeroDivisionError" in done.stderr) is (command == "fail")
-        assert words(tmp_path) == (["open", "line", "close"] if command == "work" else ["open", "close"])
+        assert words(tmp_path) == ["open", *(["line"] if command == "work" else []), "close", "ended"]
 
     @pytest.mark.parametrize("program", [TYPER, CLICK], ids=["typer", "click"])
     def test_help_opens_nothing(self, program: str, tmp_path: Path) -> None:
         assert python(program, "work", "--help").returncode == 0
-        assert words(tmp_path) == []
+        assert words(tmp_path) == ["ended"]
 
     def test_the_example(self, tmp_path: Path, rocksdb_settings: dict[str, Any]) -> None:
         (tmp_path / "note.txt").write_text("a lease has a token")
