@@ -16,7 +16,7 @@ from p8fs_cluster.providers.overriding import Footprint, Holder, Key, Overridabl
 from p8fs_cluster.providers.storage import Storage
 from p8fs_cluster.providers.teardown import OPENED, Step, close
 
-__all__ = ["Callable", "Factory", "Object", "Resource", "Singleton", "adopted"]
+__all__ = ["Callable", "Factory", "Object", "Resource", "Singleton", "adopted", "maker_of"]
 
 T = TypeVar("T")
 
@@ -168,22 +168,23 @@ class Resource(_Keeping[T], providers.Resource[T]):
         return super().shutdown()
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
-        made = self.maker()(*args, **kwargs)
+        made = maker_of(self)(*args, **kwargs)
         return open_in_task(made) if is_asynchronous(made) else open_now(made)
-
-    def maker(self, bare: bool = False) -> Any:
-        """Return what calls that which it provides, with its arguments: what is returned is not open yet.
-
-        `bare`: of a generator function, the generator itself rather than a context manager over it.
-        """
-        provides: Any = (bare and generator_of(self.provides)) or self.provides
-        args: tuple[Any, ...] = self.args
-        kwargs: dict[str, Any] = self.kwargs
-        return providers.Callable(functools.partial(provides), *args, **kwargs) if args or kwargs else provides
 
     def _ending(self, cell: _Cell) -> list[Step]:
         leave = cell.opened.exit
         return [(cell.opened_at, name_of(self), lambda: leave and leave(None, None, None))]
+
+
+def maker_of(resource: providers.BaseResource[Any], bare: bool = False) -> Any:
+    """Return what calls that which a resource provides, with its arguments: what is returned is not open yet.
+
+    `bare`: of a generator function, the generator itself rather than a context manager over it.
+    """
+    provides: Any = (bare and generator_of(resource.provides)) or resource.provides
+    args: tuple[Any, ...] = resource.args
+    kwargs: dict[str, Any] = resource.kwargs
+    return providers.Callable(functools.partial(provides), *args, **kwargs) if args or kwargs else provides
 
 
 class Factory(Overridable[T], providers.Factory[T]):

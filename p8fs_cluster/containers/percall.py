@@ -13,7 +13,7 @@ from typing import Any
 
 from dependency_injector import providers
 
-from p8fs_cluster.containers.building import Resource
+from p8fs_cluster.containers.building import maker_of
 from p8fs_cluster.containers.opening import Opened, is_asynchronous, is_awaited, open_async, open_now
 from p8fs_cluster.exceptions import InjectionError
 from p8fs_cluster.providers.overriding import Overridable
@@ -143,8 +143,8 @@ def effective(provider: Any) -> Any:
 
 def maker(provider: providers.Provider[Any]) -> Callable[[], Any]:
     """Return what makes, at each call, a context manager or a promise of one."""
-    if isinstance(provider, Resource):
-        make: Callable[[], Any] = provider.maker(bare=True)
+    if isinstance(provider, providers.BaseResource):
+        make: Callable[[], Any] = maker_of(provider, bare=True)
         return make
     if isinstance(provider, providers.Object):  # somebody else's
         return lambda: contextlib.nullcontext(provider())

@@ -29,7 +29,7 @@ def init_app(app: Flask, container: Given = None) -> Container:
     opened = app.extensions["p8fs_cluster"] = container_of(container)
 
     def enter(sender: Flask, **context: Any) -> None:
-        if not opened.entered:  # nobody holds it open beyond this request, so the process does
+        if not opened._entered:  # nobody holds it open beyond this request, so the process does
             opened.__enter__()
         opened.__enter__()
 

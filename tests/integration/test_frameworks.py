@@ -252,7 +252,7 @@ class TestFlask:
                     assert client.get("/port").json == {"port": number}
                     assert client.get("/stream").text == f"{number}" * 3
                     assert client.get("/broken").status_code == 500
-            assert (first.entered, second.entered, port()) == (1, 1, 9002)
+            assert (first._entered, second._entered, port()) == (1, 1, 9002)
 
     def test_what_was_opened_stays_open_between_requests(self, rocksdb_settings: dict[str, Any]) -> None:
         container = Container(config=rocksdb_settings)
