@@ -1,0 +1,59 @@
+"""What type checkers know: every line passes mypy --strict and pyright."""
+
+from __future__ import annotations
+
+from logging import Logger
+from typing import Annotated, assert_type
+
+from dependency_injector import providers
+from sqlalchemy import Engine
+
+from p8fs_cluster import Closing, Container, Provide, Storage, container, inject
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.providers.api import ApiSettings
+
+
+class Service:
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+
+class App(Container):
+    service = providers.Singleton(Service, Container.storage)
+
+
+def uses() -> None:
+    assert_type(Container().storage(), Storage)
+    assert_type(container.storage(), Storage)
+    assert_type(container.config(), P8FSConfig)
+    assert_type(container.logger("name"), Logger)
+    assert_type(container.api(), ApiSettings)
+    assert_type(container.engine(), Engine)
+    assert_type(App().storage(), Storage)
+    with App() as app:
+        assert_type(app, App)
+    with container.config.override({"pg_host": "db"}, isolated=True) as settings:
+        assert_type(settings, P8FSConfig)
+    with App().override_providers(service=None, isolated=True) as app:
+        assert_type(app, App)
+
+
+@inject
+def save(number: int, storage: Storage = Provide[Container.storage]) -> str:
+    return f"{number} {storage.provider}"
+
+
+@inject
+async def load(service: Service = Closing[Provide[App.service]]) -> Service:
+    return service
+
+
+@inject
+def log(logger: Annotated[Logger, Provide[Container.logger]] = Provide[Container.logger]) -> Logger:
+    return logger
+
+
+def calls() -> None:
+    assert_type(save(1), str)
+    assert_type(save(1, Container().storage()), str)
+    assert_type(log(), Logger)
