@@ -30,24 +30,29 @@ def bind(parameters: Mapping[str, Parameter], args: tuple[Any, ...], kwargs: Map
     >>> bind(signature(serve).parameters, ("::1",), {"prot": 80}).faults
     [("there is no argument 'prot'", "did you mean 'port'?")]
     """
-    by_position = [parameter for parameter in parameters.values() if parameter.kind in _POSITIONAL]
-    by_name = {name: parameter for name, parameter in parameters.items() if parameter.kind in _NAMED}
-    rest = {parameter.kind: parameter for parameter in parameters.values()}
+    by_position, by_name, rest = [], {}, {}
+    for name, parameter in parameters.items():
+        kind = parameter.kind
+        if kind in _POSITIONAL:
+            by_position.append(parameter)
+        if kind in _NAMED:
+            by_name[name] = parameter
+        rest[kind] = parameter
     binding = Binding(list(zip(by_position, args, strict=False)), [], [])
     _bind_rest(binding, args[len(by_position) :], rest.get(Parameter.VAR_POSITIONAL), len(by_position))
     given = {parameter.name for parameter, _ in binding.taken}
     for name, value in kwargs.items():
-        parameter = by_name.get(name, rest.get(Parameter.VAR_KEYWORD))
+        taker = by_name.get(name, rest.get(Parameter.VAR_KEYWORD))
         if name in given and name in by_name:
             binding.faults.append((f"argument {name!r} is given twice", "by position and by name"))
-        elif parameter is None:
+        elif taker is None:
             binding.faults.append((f"there is no argument {name!r}", did_you_mean(name, by_name)))
             given.update(_nearest(name, by_name))  # which is not missing as well, then
         else:
-            binding.taken.append((parameter, value))
-    given.update(kwargs)
-    needed = (p for p in parameters.values() if p.kind in (*_POSITIONAL, *_NAMED) and p.default is p.empty)
-    binding.missing.extend(parameter for parameter in needed if parameter.name not in given)
+            binding.taken.append((taker, value))
+            given.add(name if name in by_name else "")
+    needed = {parameter.name: parameter for parameter in (*by_position, *by_name.values())}
+    binding.missing.extend(p for name, p in needed.items() if p.default is p.empty and name not in given)
     return binding
 
 

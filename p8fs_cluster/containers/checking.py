@@ -155,20 +155,19 @@ class _Check:
             filled = {parameter.name for parameter, _ in injections_of(call)}
             for parameter in binding.missing:
                 if parameter.name not in filled:
-                    yield (
-                        f"{name}: argument {parameter.name!r} is missing",
-                        self._offer(signature.annotation(parameter)),
-                    )
-        if binding.taken and not hasattr(
-            call, "__signature__"
-        ):  # who writes it himself, as pydantic does, converts what is given
-            for parameter, value in binding.taken:
-                what = injected(value, self._known)
-                if parameter.default is not None or what.annotation is not type(None):
-                    argument = f"{name}: argument {parameter.name!r}"
-                    yield from self._faults_of_type(argument, signature.annotation(parameter), what, value)
+                    hint = self._offer(signature.annotation(parameter))
+                    yield f"{name}: argument {parameter.name!r} is missing", hint
+        if hasattr(call, "__signature__"):  # who writes it himself, as pydantic does, converts what is given
+            return
+        for parameter, value in binding.taken:
+            what = injected(value, self._known)
+            if parameter.default is not None or what.annotation is not type(None):
+                argument = f"{name}: argument {parameter.name!r}"
+                yield from self._faults_of_type(argument, signature.annotation(parameter), what, value)
 
     def _faults_of_type(self, where: str, wanted: Any, what: Given, value: Any) -> Iterator[Fault]:
+        if what.annotation is wanted:
+            return
         classes = classes_of(wanted)
         if classes is not None and not fits(what, classes):
             yield f"{where} wants {text_of(wanted)}, not {self._told(what, value)}", self._offer(wanted)

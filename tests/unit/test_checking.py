@@ -8,6 +8,8 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import Parameter, Signature
+from inspect import _ParameterKind as Kind
 from logging import Logger
 from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -17,11 +19,14 @@ import pytest
 from dependency_injector import containers, providers, resources
 from dependency_injector.wiring import Closing
 from fastapi import Depends
+from hypothesis import given, reject
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from examples import documents, own_container
 from p8fs_cluster import Container, InjectionError, Provide, Storage, inject
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.containers.arguments import bind
 from p8fs_cluster.containers.checking import check
 from p8fs_cluster.exceptions import GraphProblem
 from p8fs_cluster.providers.api import ApiSettings
@@ -101,6 +106,7 @@ def takes_path(path: Path) -> None: ...
 def takes_either(it: Client | Service | None) -> None: ...
 def takes_partly(it: Client | Named) -> None: ...
 def takes_runnable(it: Runnable) -> None: ...
+def takes_unhashable(it: Annotated[int, {}]) -> None: ...
 def takes_maybe(it: Client = None) -> None: ...  # type: ignore[assignment]
 def takes_many(*services: Service, **clients: Client) -> None: ...
 def takes_settings(settings: P8FSConfig) -> None: ...
@@ -202,10 +208,46 @@ class TestArguments:
     def test_without_a_signature_nothing_is_said(self) -> None:
         assert problems_of(text=providers.Singleton(str, 1, nope=2), same=providers.Singleton(dict, a=1)) == []
 
+    def test_of_annotations_that_can_not_be_hashed(self) -> None:
+        assert len(problems_of(it=providers.Singleton(takes_unhashable))) == 1
+
+    @given(
+        kinds=st.lists(st.tuples(st.sampled_from(list(Kind)), st.booleans()), max_size=6),
+        args=st.tuples() | st.tuples(st.just(1)) | st.tuples(st.just(1), st.just(2), st.just(3)),
+        kwargs=st.dictionaries(st.sampled_from(["p0", "p1", "p2", "p3", "pp9", "other"]), st.just(0)),
+    )
+    def test_as_python_binds_them(
+        self, kinds: list[tuple[Kind, bool]], args: tuple[int, ...], kwargs: dict[str, int]
+    ) -> None:
+        kinds.sort(
+            key=lambda each: (each[0], each[1] and each[0] in (Kind.POSITIONAL_ONLY, Kind.POSITIONAL_OR_KEYWORD))
+        )
+        parameters = [
+            Parameter(f"p{number}", kind, default=0 if optional else Parameter.empty)
+            if kind not in (Kind.VAR_POSITIONAL, Kind.VAR_KEYWORD)
+            else Parameter(f"p{number}", kind)
+            for number, (kind, optional) in enumerate(kinds)
+        ]
+        names: dict[str, Any] = {}
+        try:
+            signature = Signature(parameters)
+            exec(f"def called{signature}: ...", names)  # noqa: S102  # `Signature.bind` itself errs before Python 3.13
+        except (ValueError, SyntaxError):  # such as two of `*p`
+            reject()
+        bound = bind(signature.parameters, args, kwargs)
+        try:
+            names["called"](*args, **kwargs)
+        except TypeError:
+            assert bound.faults or bound.missing
+        else:
+            assert not bound.faults
+            assert not bound.missing
+            assert [value for _, value in bound.taken] == [*args, *kwargs.values()]
+
 
 class TestTypes:
     @pytest.mark.parametrize(
-        ("function", "given", "said"),
+        ("function", "value", "said"),
         [
             (takes_service, Container.api, "'service' wants Service, not ApiSettings (from api)"),
             (takes_service, providers.Factory(Client, "h"), "'service' wants Service, not Client (from it(service))"),
@@ -228,13 +270,13 @@ class TestTypes:
             (takes_service, providers.DelegatedFactory(Service), "wants Service, not it(service) itself, a provider"),
         ],
     )
-    def test_that_do_not_fit(self, function: Any, given: Any, said: str) -> None:
-        found = problems_of(it=providers.Singleton(function, given))
+    def test_that_do_not_fit(self, function: Any, value: Any, said: str) -> None:
+        found = problems_of(it=providers.Singleton(function, value))
         assert len([problem for problem in found if said in problem]) == 1, found
         assert all("secret" not in problem for problem in found)
 
     @pytest.mark.parametrize(
-        ("function", "given"),
+        ("function", "value"),
         [
             (takes_float, 1),
             (takes_float, True),
@@ -260,8 +302,8 @@ class TestTypes:
             (takes_text, Container.config.provided.origin.call("pg_host")),
         ],
     )
-    def test_that_fit_or_are_not_certain(self, function: Any, given: Any) -> None:
-        assert problems_of(it=providers.Singleton(function, given)) == []
+    def test_that_fit_or_are_not_certain(self, function: Any, value: Any) -> None:
+        assert problems_of(it=providers.Singleton(function, value)) == []
 
     def test_a_base_class_does_not_do(self) -> None:
         assert problems_of(it=providers.Singleton(takes_special, providers.Factory(Service, Container.storage))) != []
