@@ -8,7 +8,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from p8fs_cluster import Provide, inject
+from p8fs_cluster import Container, Provide, inject
 from p8fs_cluster.frameworks.celery import init_app
 from tests.integration.recorded import Recorded
 
@@ -30,6 +30,7 @@ def queue_in(folder: Path) -> Celery:
 
 app = queue_in(Path.cwd())
 init_app(app, Recorded)
+init_app(Celery("another", set_as_current=False), Container)  # of no concern to this worker
 
 
 @app.task

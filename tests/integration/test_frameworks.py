@@ -483,6 +483,9 @@ assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == be
             assert worker.end() == 0
         with Container(config=rocksdb_settings) as container:
             assert container.storage().ping() > 0
+        refused = run("examples.worker", str(inbox), **UNREACHABLE)
+        assert refused.returncode == 1
+        assert "P8FS_TIDB_PORT (from the environment)" in refused.stderr
 
 
 def blocks() -> dict[str, str]:
