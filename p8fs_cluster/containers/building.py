@@ -52,7 +52,9 @@ class _Keeping(Holder[T]):
         self._latest: tuple[object, Any] = (_UNKNOWN, None)
         super().__init__(provides, *args, **kwargs)  # type: ignore[call-arg]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
+        version: object
+        value: T
         version, value = self._latest
         if version is scope.version and not scope.in_force.get().isolated:
             return value
