@@ -16,7 +16,16 @@ RIGHT, WRONG = ROOT / "tests/typing/right.py", ROOT / "tests/typing/wrong.py"
 
 
 def faults_of_mypy(path: Path, cache: Path) -> set[int]:
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache), "--follow-imports=silent", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--cache-dir",
+        str(cache),
+        "--follow-imports=silent",
+        str(path),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     return {int(line) for line in re.findall(rf"{path.name}:(\d+): error", done.stdout)}
@@ -27,7 +36,9 @@ def faults_of_pyright(path: Path, cache: Path) -> set[int]:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["summary"]["filesAnalyzed"] == 1, done.stdout
-    return {fault["range"]["start"]["line"] + 1 for fault in report["generalDiagnostics"] if fault["severity"] == "error"}
+    return {
+        fault["range"]["start"]["line"] + 1 for fault in report["generalDiagnostics"] if fault["severity"] == "error"
+    }
 
 
 @pytest.mark.parametrize("faults_of", [faults_of_mypy, faults_of_pyright])

@@ -1,0 +1,116 @@
+"""The pytest plugin: a container of the test's own, settings in one line, captured logs; what leaks fails the test."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from p8fs_cluster import Container
+
+__all__ = ["CapturedLogs", "capture_logs", "container", "override_settings"]
+
+SETTINGS = "settings(**changes): settings for the fixtures `container` and `override_settings` of p8fs_cluster"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", SETTINGS)
+
+
+@pytest.fixture
+def container(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Container]:
+    """A container of the test's own, entered: no environment, no `.env`, a RocksDB in the test's temporary directory.
+
+    `@pytest.mark.settings(storage_provider=..., api_port=...)` changes its settings. A connection that is still
+    borrowed at the end, or an override that is still in force, fails the test.
+    """
+    from p8fs_cluster import Container
+
+    for name in [name for name in os.environ if name.upper().startswith("P8FS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "no.env").touch()
+    monkeypatch.setenv("P8FS_ENV_FILE", str(tmp_path / "no.env"))
+    changes = {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "p8fs", **_marked(request)}
+    with Container(config=changes) as made:
+        before = _overriding(made)
+        yield made
+        leaks = _leaks(made, before)
+        made.reset_override()
+    if leaks:
+        pytest.fail("left behind: " + "; ".join(leaks), pytrace=False)
+
+
+@pytest.fixture
+def override_settings(container: Container) -> Iterator[Callable[..., Any]]:
+    """Put settings of `container` in force until the end of the test: `override_settings(api_port=9000)`."""
+    with contextlib.ExitStack() as stack:
+
+        def put(**changes: Any) -> Any:
+            return stack.enter_context(container.config.override(changes))
+
+        yield put
+
+
+class CapturedLogs(logging.Handler):
+    """The records of the test, oldest first."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.NOTSET)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        self.records.append(record)
+
+    @property
+    def messages(self) -> list[str]:
+        """The messages, formatted with their arguments."""
+        return [record.getMessage() for record in self.records]
+
+
+@pytest.fixture
+def capture_logs() -> Iterator[CapturedLogs]:
+    """What is logged in the test; from the moment a container sets logging up, what its level lets through."""
+    root, captured = logging.getLogger(), CapturedLogs()
+    level = root.level
+    root.addHandler(captured)
+    root.setLevel(logging.NOTSET)
+    try:
+        yield captured
+    finally:
+        root.removeHandler(captured)
+        root.setLevel(level)
+
+
+def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return what the markers say; the nearest to the test has the last word."""
+    return {
+        name: value
+        for mark in reversed(list(request.node.iter_markers("settings")))
+        for name, value in mark.kwargs.items()
+    }
+
+
+def _overriding(container: Container) -> dict[str, tuple[Any, ...]]:
+    return {name: provider.overridden for name, provider in container.providers.items()}
+
+
+def _leaks(container: Container, before: dict[str, tuple[Any, ...]]) -> list[str]:
+    leaks = [
+        f"an override of {name!r}: use `with`, or reset it"
+        for name, overriding in _overriding(container).items()
+        if len(overriding) > len(before.get(name, ()))
+    ]
+    gc.collect()  # a lease that only a dead cycle holds has ended
+    borrowed = [] if container.storage.overridden else [container.storage().stats()["borrowed"]]
+    if any(borrowed):
+        leaks.append(f"{borrowed[0]} borrowed connection(s): use `with container.storage()`")
+    return leaks
