@@ -5,9 +5,7 @@ from p8fs_cluster import Container, Provide, container, inject
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` would be nearly all that this import costs
 if TYPE_CHECKING:
     from p8fs_cluster.containers.container import Container as Container
     from p8fs_cluster.containers.injection import Closing as Closing
@@ -45,9 +43,11 @@ _PLACES = {
 __all__ = [*_PLACES, "__version__", "container"]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name == "container":
-        value: Any = import_module("p8fs_cluster.containers.default").default()
+        value = import_module("p8fs_cluster.containers.default").default()
     elif name in _PLACES:
         value = getattr(import_module(_PLACES[name]), name)
     else:

@@ -35,6 +35,13 @@ def test_the_quickstart_runs() -> None:
     assert Path("data/quickstart").is_dir()
 
 
+def test_the_page_on_injection_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/injection.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    done = subprocess.run([sys.executable, "-W", "error", "page.py"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("committed ['note', 'audited']\n", "")
+
+
 def test_the_table_of_settings_is_the_models() -> None:
     table = re.search(r"<!-- settings: .*? -->\n(.*?)\n<!-- end of settings -->", README, re.DOTALL)
     assert table is not None

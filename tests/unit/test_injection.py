@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -11,8 +12,11 @@ from logging import Logger
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
+import typer
 from dependency_injector import containers, providers
 from dependency_injector.wiring import Provider
+from fastapi import Depends, FastAPI
+from typer.testing import CliRunner
 
 from p8fs_cluster import Container, InjectionError, Provide, Storage, inject
 from p8fs_cluster.providers.api import ApiSettings
@@ -280,6 +284,79 @@ def test_a_subclass_and_a_subcontainer(container: Container) -> None:
         assert inner_port() is outer.inner.api()
         assert several()[0] is outer.storage()
     assert Application().cluster.api().port == 8000
+
+
+@inject
+@dataclasses.dataclass
+class Holder:
+    name: str
+    api: ApiSettings = Provide[Container.api]
+    storage: Storage = Provide[Container.storage]
+
+
+def test_dataclasses(container: Container) -> None:
+    held = Holder("a")
+    assert (held.api, held.storage) == (container.api(), container.storage())
+    assert Holder("a", storage="mine").storage == "mine"  # type: ignore[arg-type]
+    assert str(inspect.signature(Holder)) == "(name: 'str') -> None"
+
+
+@pytest.fixture
+@inject
+def injected_fixture(container: Container, log: Annotated[Logger, Provide[Container.logger]]) -> str:
+    return log.name
+
+
+def test_pytest_fixtures(injected_fixture: str) -> None:
+    assert injected_fixture == "notes"
+
+
+def test_typer_commands(container: Container) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @inject
+    def show(name: str, api: ApiSettings = Provide[Container.api], loud: bool = False) -> None:
+        typer.echo(f"{name} {api.port} {loud}")
+
+    done = CliRunner().invoke(app, ["port", "--loud"])
+    assert (done.output, done.exit_code) == ("port 9000 True\n", 0)
+
+
+def test_fastapi_does_not_ask_its_users(container: Container) -> None:
+    app = FastAPI()
+
+    @app.get("/{name}")
+    @inject
+    async def show(
+        name: str,
+        api: Annotated[ApiSettings, Provide[Container.api]],
+        storage: Storage = Depends(Provide[Container.storage]),  # noqa: B008
+    ) -> str:
+        return f"{name} {api.port} {storage.provider}"
+
+    assert [each["name"] for each in app.openapi()["paths"]["/{name}"]["get"]["parameters"]] == ["name"]
+    assert asyncio.run(app.routes[-1].endpoint("a")) == "a 9000 postgresql"  # type: ignore[attr-defined]
+
+
+def test_plain_functions_get_what_a_kept_promise_brought() -> None:
+    async def connect() -> AsyncIterator[str]:
+        yield "connected"
+
+    class Mine(Container):
+        connection = providers.Resource(connect)
+
+    @inject
+    def use(connection: Any = Provide[Mine.connection]) -> Any:
+        return connection
+
+    async def run() -> None:
+        async with Mine() as mine:
+            promise = use()
+            assert await promise == "connected"
+            assert use() == "connected" == await mine.connection()
+
+    asyncio.run(run())
 
 
 class TestErrors:
