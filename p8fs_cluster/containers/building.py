@@ -79,6 +79,10 @@ class _Keeping(Holder[T]):
         scope.changed()
         return [step for cell in cells for step in self._ending(cell)]
 
+    def forget_unfinished(self) -> None:
+        """In a forked child: forget what a thread that is not here was building, with the lock that it holds."""
+        self._cells = {key: cell for key, cell in self._cells.items() if cell.ready}
+
     def forget_parent(self) -> None:
         """In a forked child: build anew, and keep what is the parent's referenced, so that nothing finalizes it."""
         self._inherited.append(self._cells)

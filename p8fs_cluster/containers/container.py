@@ -235,6 +235,7 @@ def _close_all() -> None:
 def _after_fork() -> None:
     """Leave the parent's resources alone, and build anew what is built from one."""
     for container in tuple(known):
+        container._entering = threading.RLock()
         own = owned(container.providers.values())
         resources = {provider for provider in own if isinstance(provider, providers.BaseResource)}
         for provider in own:
@@ -242,6 +243,8 @@ def _after_fork() -> None:
                 isinstance(provider, Singleton) and resources & owned([provider]).keys()
             ):
                 provider.forget_parent()
+            elif isinstance(provider, Singleton):
+                provider.forget_unfinished()
     scope.changed()
 
 

@@ -47,7 +47,7 @@ def injections_of(function: Any) -> tuple[tuple[inspect.Parameter, Any], ...]:
     >>> [(parameter.name, marker) for parameter, marker in injections_of(port)]
     [('api', Provide['api'])]
     """
-    signature = signature_of(providers.Callable(function))
+    signature = signature_of(providers.Callable(inspect.unwrap(function)))
     found = [(p, _marker_of(p, signature)) for p in signature.parameters.values()] if signature else []
     return tuple((parameter, marker) for parameter, marker in found if marker is not None)
 
@@ -75,7 +75,7 @@ class ProvidersOf(wiring.ProvidersMap):
 
 def resolved(function: Any, containers: Iterable[ProvidersOf]) -> Iterator[Injection]:
     """Yield what each marked parameter of `function` gets of the first container that has it."""
-    signature = signature_of(providers.Callable(function))
+    signature = signature_of(providers.Callable(inspect.unwrap(function)))
     for parameter, marker in injections_of(function):
         wanted = signature.annotation(parameter) if signature else parameter.empty
         name = f"{function.__module__}.{function.__qualname__}"
