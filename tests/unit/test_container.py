@@ -226,6 +226,14 @@ class TestOnce:
         release.set()
         thread.join()
 
+    def test_a_factory_may_wait_for_a_worker_thread(self) -> None:
+        class Mine(Container):
+            part = providers.Singleton(object)
+            whole = providers.Singleton(lambda provider: in_threads(1, provider), part.provider)
+
+        container = Mine()
+        assert container.whole() == [container.part()]
+
     def test_a_build_that_fails_is_tried_again(self) -> None:
         results = iter([ValueError("not yet"), 7])
 
