@@ -152,6 +152,7 @@ def test_nested_calls_share_only_where_asked() -> None:
         assert joins() is tx
         assert save()[0] is not tx
         assert log.count("commit tx") == 1, "the nested one has ended, ours has not"
+        assert joins() is tx
 
     outer()
     assert log.count("commit tx") == 2

@@ -116,13 +116,18 @@ def test_tasks_have_their_own_innermost_container(container: Container) -> None:
 
 
 def test_a_task_that_outlives_its_container_does_not_get_a_closed_one(container: Container) -> None:
+    left = Container(config={"api_port": 1})
+
     async def later(closed: asyncio.Event) -> str:
         await closed.wait()
-        return as_default("")
+        found = as_default("")
+        with left:
+            assert as_default("") == "1", "nothing of another container was kept for it"
+        return found
 
     async def run() -> str:
         closed = asyncio.Event()
-        with Container(config={"api_port": 1}):
+        with left:
             task = asyncio.create_task(later(closed))
         closed.set()
         return await task

@@ -57,7 +57,18 @@ def service(found: Any = Provide[App.service]) -> Any:
     return found
 
 
+@inject
+def part(found: Any = Provide[App.part]) -> Any:
+    return found
+
+
 class TestFollowing:
+    def test_what_is_injected_itself(self, app: Any) -> None:
+        before, fake = part(), Part("fake")
+        with app.part.override(fake):
+            assert part() is part() is fake
+        assert part() is part() is before
+
     def test_what_was_built_before_follows_and_is_back_afterwards(self, app: Any) -> None:
         before, unrelated = app.service(), app.unrelated()
         assert service() is before
