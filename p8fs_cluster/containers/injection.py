@@ -14,7 +14,16 @@ from dependency_injector import providers, wiring
 
 from p8fs_cluster.containers.building import Resource, Singleton
 from p8fs_cluster.containers.default import default
-from p8fs_cluster.containers.markers import Closing, Injection, Joining, Provide, injections_of, name_of, text_of
+from p8fs_cluster.containers.markers import (
+    Closing,
+    Injection,
+    Joining,
+    Provide,
+    injections_of,
+    name_of,
+    signature_of,
+    text_of,
+)
 from p8fs_cluster.containers.opening import is_awaited
 from p8fs_cluster.containers.percall import Call, effective, joined, maker
 from p8fs_cluster.containers.replacing import nearest
@@ -57,7 +66,7 @@ class _Plan:
         """The key under which a cache has what was bound; the plan itself is the key of values that stay the same."""
         self._injections: tuple[Injection, ...] | None = None
         self._lowest = -1
-        self.signature = inspect.signature(function)
+        self.signature = signature_of(function)
         self.first = -1
         """How many positional arguments the caller gives when all that is injected comes right after them, else -1."""
         self.opens = False

@@ -19,6 +19,7 @@ from fastapi import Depends, FastAPI
 from typer.testing import CliRunner
 
 from p8fs_cluster import Container, InjectionError, Provide, Storage, inject
+from p8fs_cluster.containers.markers import signature_of
 from p8fs_cluster.providers.api import ApiSettings
 
 if TYPE_CHECKING:
@@ -227,6 +228,14 @@ def test_the_signature_is_that_of_the_function_without_what_is_injected() -> Non
     assert str(inspect.signature(as_annotation)) == "(number: 'int' = 1) -> 'tuple[str, int]'"
     assert list(inspect.signature(as_default.__wrapped__).parameters) == ["prefix", "api"]  # type: ignore[attr-defined]
     assert (as_default.__name__, as_default.__module__) == ("as_default", __name__)
+
+
+def test_a_signature_is_read_as_inspect_reads_it() -> None:
+    def plain(a: int, b: "str" = "", *, c: Any, d: Any = None) -> None: ...  # noqa: UP037
+    def unusual(a: int, /, *rest: int, **more: int) -> int: ...  # type: ignore[empty-body]
+
+    for function in (plain, unusual, as_default, several, test_methods, lambda: None):
+        assert signature_of(function) == inspect.signature(function)  # type: ignore[arg-type]
 
 
 def test_a_function_without_markers_is_returned_as_it_is() -> None:
