@@ -54,7 +54,7 @@ class Scope:
         """The overrides that only this context sees, innermost last."""
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finalizer may come in between
 _caches: weakref.WeakSet[Cache] = weakref.WeakSet()
 _everywhere: list[Any] = []
 _ROOT: Final = Scope(Cache(), None, ())
@@ -74,7 +74,7 @@ def changed() -> None:
     global version  # noqa: PLW0603
     with _lock:
         version = object()
-        for cache in _caches:
+        for cache in tuple(_caches):
             cache.values = {}
 
 
@@ -136,7 +136,7 @@ def _without(container: _Container, stack: tuple[Any, Any] | None) -> tuple[Any,
 
 def _after_fork() -> None:
     global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
