@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from p8fs_cluster import Container
 from p8fs_cluster.config import secrets
 from p8fs_cluster.logging.setup import LoggingSetup
 from tests import servers
+
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine is no fault
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from dependency_injector import providers
 
 from p8fs_cluster.containers.opening import Opened, generator_of, is_asynchronous, is_awaited, open_in_task, open_now
 from p8fs_cluster.providers import scope
-from p8fs_cluster.providers.overriding import Footprint, Holder, Key, Overridable, commit, name_of
+from p8fs_cluster.providers.overriding import Footprint, Holder, Key, Overridable, commit, described
 from p8fs_cluster.providers.storage import Storage
 from p8fs_cluster.providers.teardown import OPENED, Step, close
 
@@ -107,7 +107,7 @@ class _Keeping(Holder[T]):
                 return True
             opened = self._open(args, kwargs)
             if commit(self, footprint, lambda: self._cells.get(footprint.key) is cell and cell.fill(opened)):
-                self._watch(opened.value, footprint.key)
+                self._watch(cell, footprint.key)
                 return True
             self._memo = (None, {})
         left: Any = opened.exit and opened.exit(None, None, None)
@@ -115,12 +115,15 @@ class _Keeping(Holder[T]):
             asyncio.ensure_future(left)  # noqa: RUF006
         return False
 
-    def _watch(self, value: Any, key: Key) -> None:
+    def _watch(self, cell: _Cell, key: Key) -> None:
         """Forget a promise that failed, so that the next call tries again."""
-        if asyncio.isfuture(value):
-            value.add_done_callback(
-                lambda done: (done.cancelled() or done.exception()) and self._cells.pop(key, None) and None
-            )
+
+        def settled(promise: asyncio.Future[Any]) -> None:
+            if (promise.cancelled() or promise.exception()) and self._cells.get(key) is cell:
+                del self._cells[key]
+
+        if asyncio.isfuture(cell.opened.value):
+            cell.opened.value.add_done_callback(settled)
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
         raise NotImplementedError
@@ -179,7 +182,7 @@ class Resource(_Keeping[T], providers.Resource[T]):
 
     def _ending(self, cell: _Cell) -> list[Step]:
         leave = cell.opened.exit
-        return [(cell.opened_at, name_of(self), lambda: leave and leave(None, None, None))]
+        return [(cell.opened_at, described(self), lambda: leave and leave(None, None, None))]
 
 
 def maker_of(resource: providers.BaseResource[Any], bare: bool = False) -> Any:

@@ -23,7 +23,8 @@ from p8fs_cluster.containers.annotations import (
 from p8fs_cluster.containers.arguments import bind, did_you_mean
 from p8fs_cluster.containers.cycles import cycles
 from p8fs_cluster.containers.graph import Providers
-from p8fs_cluster.containers.injected import Injection, ProvidersOf, functions_of, injections_of, resolved
+from p8fs_cluster.containers.injected import Injection, functions_of, injections_of, resolved
+from p8fs_cluster.containers.lookup import ProvidersOf
 from p8fs_cluster.exceptions import GraphProblem, InjectionError
 
 __all__ = ["check", "require"]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
 from dependency_injector import providers, wiring
 
-from p8fs_cluster.containers.annotations import Signature, signature_of
+from p8fs_cluster.containers import markers
+from p8fs_cluster.containers.annotations import signature_of
+from p8fs_cluster.containers.lookup import ProvidersOf, found
+from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Injection", "ProvidersOf", "functions_of", "injections_of", "resolved"]
+__all__ = ["Injection", "functions_of", "injections_of", "resolved"]
 
-_MARKER: Any = wiring._Marker
 _LIVE: Any = wiring.Provider
 
 
@@ -33,11 +35,8 @@ class Injection(NamedTuple):
 
     @property
     def asked_for(self) -> str:
-        """What the marker names, without addresses."""
-        asked = self.marker.provider
-        if isinstance(asked, str):
-            return f"{type(self.marker).__name__}[{asked!r}]"
-        return f"{type(self.marker).__name__}[{type(asked).__name__} of another container]"
+        """The marker, nearly as it is written."""
+        return markers.text_of(self.marker)
 
 
 def injections_of(function: Any) -> tuple[tuple[inspect.Parameter, Any], ...]:
@@ -47,9 +46,13 @@ def injections_of(function: Any) -> tuple[tuple[inspect.Parameter, Any], ...]:
     >>> [(parameter.name, marker) for parameter, marker in injections_of(port)]
     [('api', Provide['api'])]
     """
-    signature = signature_of(providers.Callable(inspect.unwrap(function)))
-    found = [(p, _marker_of(p, signature)) for p in signature.parameters.values()] if signature else []
-    return tuple((parameter, marker) for parameter, marker in found if marker is not None)
+    plain = inspect.unwrap(function)
+    try:
+        signature = inspect.signature(plain)
+        marked = markers.injections_of(plain, signature, {})
+    except (NameError, TypeError, ValueError, InjectionError):  # is told when it is called
+        return ()
+    return tuple((signature.parameters[each.name], each.target) for each in marked)
 
 
 def functions_of(things: Iterable[Any]) -> Iterator[Any]:
@@ -65,48 +68,10 @@ def functions_of(things: Iterable[Any]) -> Iterator[Any]:
             yield thing
 
 
-class ProvidersOf(wiring.ProvidersMap):
-    """dependency-injector's look-up of markers, also in a declarative class, and without its mark on the container."""
-
-    def __init__(self, container: Any) -> None:
-        self._container = container
-        self._map = dict(_pairs(container, getattr(container, "declarative_parent", None) or container))
-
-
-def resolved(function: Any, containers: Iterable[ProvidersOf]) -> Iterator[Injection]:
+def resolved(function: Any, searched: Iterable[ProvidersOf]) -> Iterator[Injection]:
     """Yield what each marked parameter of `function` gets of the first container that has it."""
     signature = signature_of(providers.Callable(inspect.unwrap(function)))
     for parameter, marker in injections_of(function):
         wanted = signature.annotation(parameter) if signature else parameter.empty
         name = f"{function.__module__}.{function.__qualname__}"
-        yield Injection(name, parameter, wanted, marker, _found(marker, containers))
-
-
-def _pairs(current: Any, original: Any) -> Iterator[tuple[Any, Any]]:
-    yield original.__self__, current.__self__
-    for name, provider in current.providers.items():
-        declared = original.providers.get(name)
-        if declared is not None:
-            yield declared, provider
-        if isinstance(provider, providers.Container) and isinstance(declared, providers.Container):
-            yield from _pairs(provider.container, declared.container)
-
-
-def _found(marker: Any, containers: Iterable[ProvidersOf]) -> Any:
-    for container in containers:
-        provider = container.resolve_provider(marker.provider, marker.modifier)
-        if isinstance(provider, providers.Provider):
-            return provider
-    return None
-
-
-def _marker_of(parameter: inspect.Parameter, signature: Signature) -> Any | None:
-    annotation = signature.annotation(parameter)
-    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    for candidate in (*metadata, parameter.default):
-        marker = getattr(candidate, "dependency", candidate)  # FastAPI's Depends(Provide[...])
-        if isinstance(marker, _MARKER):
-            while isinstance(marker.provider, _MARKER):  # Closing[Provide[...]]
-                marker = marker.provider
-            return marker
-    return None
+        yield Injection(name, parameter, wanted, marker, found(marker, searched))

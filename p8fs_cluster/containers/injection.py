@@ -7,13 +7,14 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from dependency_injector import providers, wiring
+from dependency_injector import providers
 
 from p8fs_cluster.containers.building import Resource, Singleton
 from p8fs_cluster.containers.default import default
+from p8fs_cluster.containers.lookup import ProvidersOf, found, with_subcontainers
 from p8fs_cluster.containers.markers import (
     Closing,
     Injection,
@@ -104,10 +105,10 @@ class _Plan:
         """Return all that is injected, and keep it for the next call if it will be the same."""
         kept = scope.here().cache.values
         bound = self.bound()
-        found = tuple([_settled(each.get()) for each in bound.injections])
-        if bound.constant and kept.get(self._bound) is bound and not any(map(is_awaited, found)):
-            kept[self] = found
-        return found
+        values = tuple([_settled(each.get()) for each in bound.injections])
+        if bound.constant and kept.get(self._bound) is bound and not any(map(is_awaited, values)):
+            kept[self] = values
+        return values
 
     async def values_async(self) -> tuple[Any, ...]:
         """Do as `values` does, and await what is promised."""
@@ -150,8 +151,8 @@ class _Plan:
     def missing(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[_Bound]:
         """Return what the caller has not given."""
         if not kwargs and len(args) <= self._lowest:
-            found: _Binding | None = scope.in_force.get().cache.values.get(self._bound)
-            return (found or self.bound()).injections
+            bound: _Binding | None = scope.in_force.get().cache.values.get(self._bound)
+            return (bound or self.bound()).injections
         wanted = [each for each in self.injections if not _is_given(each, args, kwargs)]
         if len(wanted) == len(self.injections):
             return self.bound().injections
@@ -162,13 +163,13 @@ class _Plan:
     def bound(self) -> _Binding:
         """Return where each value comes from, found out once a container."""
         kept = scope.here().cache.values
-        found: _Binding | None = kept.get(self._bound)
-        if found is None:
+        bound: _Binding | None = kept.get(self._bound)
+        if bound is None:
             injections, keep = self._binding(self.injections)
-            found = _Binding(injections, not self.opens and all(_is_constant(each.get) for each in injections))
+            bound = _Binding(injections, not self.opens and all(_is_constant(each.get) for each in injections))
             if keep:
-                kept[self._bound] = found
-        return found
+                kept[self._bound] = bound
+        return bound
 
     def _know(self, injections: tuple[Injection, ...]) -> None:
         first = injections[0].position if injections else -1
@@ -192,10 +193,9 @@ class _Plan:
         return _Bound(injection.name, maker(opened), opened, injection.way == "joining")
 
     def _provider(self, injection: Injection, container: Any) -> Any:
-        for candidate in _with_subcontainers(container):
-            provider = _resolved(candidate, injection.target)
-            if provider is not None:
-                return provider
+        provider = found(injection.target, map(ProvidersOf, with_subcontainers(container)))
+        if provider is not None:
+            return provider
         raise InjectionError(
             f"{name_of(self._function)}: parameter {injection.name!r}: {text_of(injection.marker)} is not in "
             f"the active container ({container.parent_name}){_hint(container, injection.target)}"
@@ -383,9 +383,9 @@ def _is_constant(get: Callable[[], Any]) -> bool:
         return False  # an attribute of an object that may change
     if isinstance(get, _Same):
         return True
-    found = effective(root)
-    overriding = found is not root and type(found) is providers.Object
-    return overriding or isinstance(found, (Singleton, Resource, SettingsProvider))
+    called = effective(root)
+    overriding = called is not root and type(called) is providers.Object
+    return overriding or isinstance(called, (Singleton, Resource, SettingsProvider))
 
 
 def _root(get: Any) -> Any:
@@ -397,20 +397,6 @@ def _root(get: Any) -> Any:
 def _settled(value: Any) -> Any:
     """Return what a promise that was kept has brought, else the value itself."""
     return value.result() if isinstance(value, asyncio.Future) and value.done() else value
-
-
-def _with_subcontainers(container: Any) -> Iterator[Any]:
-    yield container
-    for provider in container.providers.values():
-        if isinstance(provider, providers.Container):
-            yield from _with_subcontainers(provider.container)
-
-
-def _resolved(container: Any, marker: Any) -> Any:
-    try:
-        return wiring.ProvidersMap(container).resolve_provider(marker.provider, marker.modifier)
-    except KeyError:  # a provider that was set on the instance, which its class does not know
-        return None
 
 
 def _hint(container: Any, marker: Any) -> str:

@@ -20,6 +20,7 @@ from typing import (
 from dependency_injector import containers, providers, wiring
 
 from p8fs_cluster.exceptions import InjectionError
+from p8fs_cluster.providers.overriding import described
 
 __all__ = ["Closing", "Injection", "Joining", "Provide", "injections_of", "name_of", "signature_of", "text_of"]
 
@@ -115,14 +116,19 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 def name_of(function: Callable[..., Any]) -> str:
     """Return how messages call a function."""
-    return f"{function.__module__}.{function.__qualname__}"
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return f"{function.__module__}.{name}"
 
 
 def text_of(marker: Any) -> str:
     """Return a marker nearly as it is written."""
     provided = marker.provider
-    shown = text_of(provided) if isinstance(provided, MARKER) else _path_of(provided) or repr(provided)
+    shown = text_of(provided) if isinstance(provided, MARKER) else _path_of(provided) or _shown(provided)
     return f"{type(marker).__name__}[{shown}]"
+
+
+def _shown(provided: Any) -> str:
+    return described(provided) if providers.is_provider(provided) else repr(provided)
 
 
 def _path_of(provider: Any) -> str | None:

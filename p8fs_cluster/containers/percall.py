@@ -16,7 +16,7 @@ from dependency_injector import providers
 from p8fs_cluster.containers.building import maker_of
 from p8fs_cluster.containers.opening import Opened, is_asynchronous, is_awaited, open_async, open_now
 from p8fs_cluster.exceptions import InjectionError
-from p8fs_cluster.providers.overriding import Overridable
+from p8fs_cluster.providers.overriding import Overridable, described
 
 __all__ = ["Call", "effective", "joined", "maker"]
 
@@ -45,7 +45,9 @@ class Call:
         elif is_asynchronous(made):
             if inspect.iscoroutine(made):
                 made.close()
-            raise InjectionError(f"{provider} is asynchronous, so what it is injected into has to be `async def`")
+            raise InjectionError(
+                f"{described(provider)} is asynchronous: what it is injected into has to be `async def`"
+            )
         else:
             value = self._keep(open_now(made))
         self.values[provider] = value
@@ -157,7 +159,7 @@ def _enterable(provider: providers.Provider[Any]) -> Any:
         return contextlib.asynccontextmanager(lambda: made)()
     if type(made) is GeneratorType or hasattr(made, "__enter__") or is_asynchronous(made):
         return made
-    raise InjectionError(f"{provider} gives nothing that could be closed: Closing is for what yields, a Resource say")
+    raise InjectionError(f"{described(provider)} gives nothing that could be closed: Closing is for what yields")
 
 
 def _leave(end: Any, exc: BaseException | None) -> Any:

@@ -32,8 +32,8 @@ __all__ = [
     "brought",
     "commit",
     "containers",
+    "described",
     "ending",
-    "name_of",
     "owned",
 ]
 
@@ -130,7 +130,7 @@ class Overridable(providers.Provider[T]):
     def replacement(self, value: Any) -> providers.Provider[Any]:
         """Return the provider that `override(value)` puts in its place."""
         if value is self:
-            raise InjectionError(f"{self} can't be overridden with itself")
+            raise InjectionError(f"{described(self)} can't be overridden with itself")
         return value if providers.is_provider(value) else providers.Object(value)
 
     def reset_last_overriding(self) -> None:
@@ -185,7 +185,7 @@ def begin(layer: Layer) -> Layer:
     ours = [provider for provider in layer.replaced if isinstance(provider, Overridable)]
     foreign = [provider for provider in layer.replaced if not isinstance(provider, Overridable)]
     if foreign and layer.isolated:
-        raise InjectionError(f"{foreign[0]} is not of p8fs_cluster's own kinds: its override can't be isolated")
+        raise InjectionError(f"{described(foreign[0])} is not of our own kinds: its override can't be isolated")
     with _changing:
         if not layer.isolated:
             for provider in ours:
@@ -230,8 +230,12 @@ def end(layer: Layer, only: Overridable[Any] | None = None) -> list[Step]:
     scope.changed()
     steps = [step for holder, key in held for step in holder.take(key)]
     steps += [step for holder in brought(gone) for step in ending(holder)]
-    for provider in ours:
-        provider.on_change()
+    try:
+        for provider in ours:
+            provider.on_change()
+    except BaseException:
+        close(steps)  # who hears of it may fail; what was opened is closed all the same
+        raise
     return steps
 
 
@@ -328,14 +332,15 @@ def ending(provider: providers.Provider[Any]) -> list[Step]:
     if isinstance(provider, Holder):
         return provider.take()
     if isinstance(provider, providers.BaseResource) and provider.initialized:
-        return [(0, name_of(provider), provider.shutdown)]
+        return [(0, described(provider), provider.shutdown)]
     return []
 
 
-def name_of(resource: providers.BaseResource[Any]) -> str:
-    """Return what a resource is called in the report of closing."""
-    provides = resource.provides
-    return f"resource ({getattr(provides, '__name__', provides)})"
+def described(provider: Any) -> str:
+    """Return how messages call a provider: by its kind and the name of what it provides, never by a value of it."""
+    provides = getattr(provider, "provides", None)
+    name = getattr(provides, "__name__", None) or (type(provides).__name__ if provides is not None else "")
+    return f"{type(provider).__name__}({name})"
 
 
 def _needed(provider: providers.Provider[Any]) -> Iterator[providers.Provider[Any]]:

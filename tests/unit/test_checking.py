@@ -521,7 +521,7 @@ class TestFunctions:
             f"{name}(three): there is no setting 'pg_hots'; did you mean 'pg_host'?",
             f"{name}: argument 'one' wants Storage, not ApiSettings (from api); storage would fit",
             f"{name}: argument 'two': Provide['storge'] is not in Container; did you mean 'storage'?",
-            f"{name}: argument 'five': Provide[Singleton of another container] is not in Container",
+            f"{name}: argument 'five': Provide[Application.counters] is not in Container",
         ]
 
     def test_markers_of_fastapi_and_of_wiring(self) -> None:

@@ -397,6 +397,23 @@ class TestErrors:
             wants_other()
         assert wants_other(2) == 2
 
+    def test_what_was_set_on_an_instance_is_no_obstacle(self, container: Container) -> None:
+        container.set_provider("extra", providers.Object(1))
+
+        @inject
+        def use(api: Any = Provide[Container.api], extra: Any = Provide["extra"]) -> Any:
+            return api, extra
+
+        assert use() == (container.api(), 1)
+
+    def test_messages_hold_no_value(self, container: Container) -> None:
+        @inject
+        def use(given: Annotated[Any, Provide[providers.Object("s3cret")]] = None) -> None: ...
+
+        with pytest.raises(InjectionError, match=r"Object\(str\)") as caught:
+            use()
+        assert "s3cret" not in str(caught.value)
+
     def test_a_marker_never_reaches_the_function(self, container: Container) -> None:
         marker = inspect.signature(as_default.__wrapped__).parameters["api"].default  # type: ignore[attr-defined]
         assert as_default("", api=marker) == "9000"

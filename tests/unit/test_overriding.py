@@ -119,6 +119,23 @@ class TestFollowing:
             app.engine()
         assert app.engine() is before
 
+    def test_what_was_opened_is_closed_even_if_a_subscriber_fails(self, app: Any) -> None:
+        class Hearing:
+            ended = False
+
+            def changed(self) -> None:
+                if self.ended:
+                    raise OSError("can't follow")
+
+        hearing = Hearing()
+        app.config.subscribe(hearing.changed)
+        override = app.override_providers(config={"pg_host": "other"}, part=Part("fake"))
+        assert app.resource() == "fake"
+        hearing.ended = True
+        with pytest.raises(OSError, match="can't follow"):
+            override.end()
+        assert log == ["open fake", "close fake"]
+
     def test_asynchronous_resources_end_with_async_with(self, app: Any) -> None:
         ended: list[str] = []
 
@@ -257,56 +274,78 @@ class Pair:
         self.closed = 0
 
 
+pairs: list[Pair] = []
+
+
+def paired(part: str) -> Iterator[Pair]:
+    made = Pair(part)
+    pairs.append(made)
+    yield made
+    made.closed += 1
+
+
+class Drawn(Container):
+    part = providers.Object("base")
+    pair = providers.Resource(paired, part)
+    holder = providers.Singleton(lambda pair: pair, pair)
+
+
+@inject
+def holder(found: Any = Provide[Drawn.holder]) -> Any:
+    return found
+
+
+def steps(drawn: Any, dice: random.Random, mine: str, wrong: list[Any]) -> Iterator[None]:
+    """Override, resolve and reset at random, and stop wherever another may come in between."""
+    overrides: list[Any] = []
+    for step in range(250):
+        choice = dice.random()
+        if choice < 0.25 and len(overrides) < 3:
+            overrides.append(drawn.part.override(f"{mine}{step}"))
+        elif choice < 0.5 and overrides:
+            overrides.pop(dice.randrange(len(overrides))).end()
+        elif choice < 0.75:
+            with drawn.part.override(name := f"isolated {mine}{step}", isolated=True):
+                found = [holder()]
+                yield
+                found += [drawn.holder(), holder()]
+                if {each.part for each in found} != {name} or len(set(map(id, found))) != 1 or found[0].closed:
+                    wrong.append((name, found))
+        else:
+            holder()
+        yield
+    for each in overrides:
+        each.end()
+
+
+def over_threads(workers: list[Iterator[None]]) -> None:
+    threads = [threading.Thread(target=list, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def over_tasks(workers: list[Iterator[None]]) -> None:
+    async def task(worker: Iterator[None]) -> None:
+        for _ in worker:
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        await asyncio.gather(*map(task, workers))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("run", [over_threads, over_tasks])
 @pytest.mark.parametrize("seed", range(10))
-def test_random_interleavings_over_threads(seed: int) -> None:
-    """1,000 steps each: no stale object, no wrong value, no leak, whoever overrides, resolves and resets meanwhile."""
-    pairs: list[Pair] = []
-
-    def paired(part: str) -> Iterator[Pair]:
-        made = Pair(part)
-        pairs.append(made)
-        yield made
-        made.closed += 1
-
-    class Drawn(Container):
-        part = providers.Object("base")
-        pair = providers.Resource(paired, part)
-        holder = providers.Singleton(lambda pair: pair, pair)
-
-    @inject
-    def holder(found: Any = Provide[Drawn.holder]) -> Any:
-        return found
-
+def test_random_interleavings(seed: int, run: Any) -> None:
+    """1,000 steps each, by 4 workers: no stale object, no wrong value, no leak."""
+    pairs.clear()
     wrong: list[Any] = []
-
-    def work(drawn: Any, dice: random.Random, mine: str) -> None:
-        open_ones: list[Any] = []
-        for step in range(250):
-            choice = dice.random()
-            if choice < 0.25 and len(open_ones) < 3:
-                open_ones.append(drawn.part.override(f"{mine}{step}"))
-            elif choice < 0.5 and open_ones:
-                open_ones.pop(dice.randrange(len(open_ones))).end()
-            elif choice < 0.75:
-                with drawn.part.override(name := f"isolated {mine}{step}", isolated=True):
-                    found = holder(), drawn.holder()
-                    if [each.part for each in found] != [name, name] or found[0] is not found[1] or found[0].closed:
-                        wrong.append((name, found))
-            else:
-                holder()
-        for each in open_ones:
-            each.end()
-
     with Drawn() as drawn:
         base = holder()
-        threads = [
-            threading.Thread(target=work, args=(drawn, random.Random(f"{seed} {number}"), f"{number}-"))
-            for number in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run([steps(drawn, random.Random(f"{seed} {number}"), f"{number}-", wrong) for number in range(4)])
         assert wrong == []
         assert holder() is base
         assert not base.closed

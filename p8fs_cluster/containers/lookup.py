@@ -1,0 +1,48 @@
+"""From markers to a container's providers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from dependency_injector import providers, wiring
+
+__all__ = ["ProvidersOf", "found", "with_subcontainers"]
+
+
+class ProvidersOf(wiring.ProvidersMap):
+    """dependency-injector's look-up of markers, also in a declarative class, and without its mark on the container.
+
+    What was set on an instance has no counterpart in its class; it is found by its name.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self._map = dict(_pairs(container, getattr(container, "declarative_parent", None) or container))
+
+
+def found(marker: Any, searched: Iterable[ProvidersOf]) -> Any:
+    """Return the provider that a marker names in the first container that has it, None when none has."""
+    for container in searched:
+        provider = container.resolve_provider(marker.provider, marker.modifier)
+        if isinstance(provider, providers.Provider):
+            return provider
+    return None
+
+
+def with_subcontainers(container: Any) -> Iterator[Any]:
+    """Yield a container, then those that it holds."""
+    yield container
+    for provider in container.providers.values():
+        if isinstance(provider, providers.Container) and provider.container is not None:
+            yield from with_subcontainers(provider.container)
+
+
+def _pairs(current: Any, original: Any) -> Iterator[tuple[Any, Any]]:
+    yield original.__self__, current.__self__
+    for name, provider in current.providers.items():
+        declared = original.providers.get(name)
+        if declared is not None:
+            yield declared, provider
+        if isinstance(provider, providers.Container) and isinstance(declared, providers.Container):
+            yield from _pairs(provider.container, declared.container)
