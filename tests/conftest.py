@@ -15,7 +15,6 @@ from p8fs_cluster.config import secrets
 from p8fs_cluster.logging.setup import LoggingSetup
 from tests import servers
 
-
 hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine is no fault
 hypothesis.settings.load_profile("untimed")
 
