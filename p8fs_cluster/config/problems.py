@@ -3,67 +3,106 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from p8fs_cluster.config.secrets import without_passwords
+from p8fs_cluster.config.secrets import shown
+from p8fs_cluster.config.sources.source import PREFIX
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
-__all__ = ["configuration_error", "unknown_setting"]
+__all__ = ["configuration_error", "nearest_setting", "problems_of", "unknown_setting", "variable_of"]
 
 _SHOWN = 60
 """Characters of a bad value that are shown."""
 
-
-def configuration_error(
-    exc: ValidationError, prefix: str, names: Iterable[str], secret: frozenset[str], origins: Mapping[str, str]
-) -> ConfigurationError:
-    """Return all faults of `exc` as one error, not to be raised inside the handler of `exc`, which holds secrets."""
-    known = tuple(names)
-    problems = tuple(_problem(details, prefix, known, secret, origins) for details in exc.errors(include_url=False))
-    count = "1 setting" if len(problems) == 1 else f"{len(problems)} settings"
-    return ConfigurationError(f"{count} can't be used:", problems)
+_MANY = {
+    kind: "input should be a list: a,b or JSON"
+    for kind in ("list_type", "set_type", "frozen_set_type", "tuple_type", "iterable_type")
+} | dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "input should be a=1,b=2 or a JSON object")
 
 
-def unknown_setting(name: str, prefix: str, known: Iterable[str]) -> str:
+def configuration_error(problems: Iterable[Problem]) -> ConfigurationError:
+    """Return all faults as one error.
+
+    >>> print(configuration_error([Problem("P8FS_PG_PORT", "code", "must be a number")]))
+    1 setting can't be used:
+      P8FS_PG_PORT (from code): must be a number
+    """
+    found = tuple(dict.fromkeys(problems))
+    count = "1 setting" if len(found) == 1 else f"{len(found)} settings"
+    return ConfigurationError(f"{count} can't be used:", found)
+
+
+def problems_of(
+    exc: ValidationError, prefix: str, known: Collection[str], secret: frozenset[str], origins: Mapping[str, str]
+) -> tuple[Problem, ...]:
+    """Return the faults of `exc`, not to be raised inside its handler: it holds secrets.
+
+    `secret` are fields; `prefix` makes the name of a setting of a field's, and `origins` go by such names.
+    """
+    return tuple(_problem(details, prefix, known, secret, origins) for details in exc.errors(include_url=False))
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting.
+
+    >>> variable_of("pg_host")
+    'P8FS_PG_HOST'
+    """
+    return PREFIX + name.upper()
+
+
+def nearest_setting(name: str, known: Iterable[str]) -> str | None:
+    """Return the setting whose name is most like this one."""
+    nearest = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return nearest[0] if nearest else None
+
+
+def unknown_setting(name: str, known: Iterable[str]) -> str:
     """Return why `name` is refused, with the nearest setting that exists.
 
-    >>> unknown_setting("pg_hots", "P8FS_", ["pg_host", "pg_port"])
+    >>> unknown_setting("pg_hots", ["pg_host", "pg_port"])
     'there is no such setting; did you mean P8FS_PG_HOST?'
     """
-    nearest = difflib.get_close_matches(name.lower(), list(known), n=1)
-    hint = f"; did you mean {prefix}{nearest[0].upper()}?" if nearest else ""
-    return f"there is no such setting{hint}"
+    nearest = nearest_setting(name, known)
+    return "there is no such setting" + (f"; did you mean {variable_of(nearest)}?" if nearest else "")
 
 
 def _problem(
-    details: ErrorDetails, prefix: str, known: tuple[str, ...], secret: frozenset[str], origins: Mapping[str, str]
+    details: ErrorDetails, prefix: str, known: Collection[str], secret: frozenset[str], origins: Mapping[str, str]
 ) -> Problem:
-    name = str(details["loc"][0]) if details["loc"] else ""
-    variable = prefix + name.upper() if name else "the settings"
-    if details["type"] == "extra_forbidden":
-        return Problem(variable, origins.get(name), unknown_setting(name, prefix, known))
-    return Problem(variable, origins.get(name), _expected(details) + _got(details, name in secret or not name))
+    field, *inner = map(str, details["loc"] or ("",))
+    name = prefix + field
+    variable = variable_of(name) if field else "the settings"
+    if details["type"] == "extra_forbidden" and not inner:
+        return Problem(variable, origins.get(name), unknown_setting(name, known))
+    hidden = field in secret or not field
+    where = "".join(f"at {part}: " for part in inner)
+    return Problem(variable, origins.get(name), where + _expected(details, hidden) + _got(details, hidden))
 
 
-def _expected(details: ErrorDetails) -> str:
+def _expected(details: ErrorDetails, hidden: bool) -> str:
     context: Mapping[str, Any] = details.get("ctx", {})
+    if details["type"] in _MANY:
+        return _MANY[details["type"]]
     if "error" in context:
-        return str(context["error"])
+        message = str(context["error"])
+        told = str(details["input"])
+        return "is not valid" if hidden and told and told in message else message
     message = details["msg"]
     return message[0].lower() + message[1:]
 
 
 def _got(details: ErrorDetails, hidden: bool) -> str:
-    if hidden:
+    if hidden or details["type"] == "missing":
         return ""
     value = details["input"]
     if value == "":
         return ", but it is empty"
     if not isinstance(value, (str, int, float, bool, type(None))):
         return f", got a {type(value).__name__}"
-    text = repr(without_passwords(value) if isinstance(value, str) else value)
+    text = repr(shown(value))
     return f", got {text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-__all__ = ["MASK", "forget", "known", "remember", "without_passwords"]
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+
+__all__ = ["KINDS", "MASK", "forget", "known", "remember", "shown", "within", "without_passwords"]
+
+KINDS = (SecretStr, SecretBytes, Secret)
+"""The types of fields that hold secrets."""
 
 MASK = "***"
 _DSN_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/?#@]*:)[^\s/]*(?=@)", re.IGNORECASE)
@@ -38,3 +44,41 @@ def without_passwords(text: str) -> str:
     'to mysql://root:***@db/app'
     """
     return _DSN_PASSWORD.sub(rf"\1{MASK}", text) if "://" in text else text
+
+
+def within(value: Any) -> Iterator[str]:
+    """Yield the texts in a secret's value, in any form that it may have: nested, or as it was found in a source.
+
+    >>> list(within([SecretStr("a"), {"b": "c"}]))
+    ['a', 'c']
+    """
+    if isinstance(value, KINDS):
+        yield from within(value.get_secret_value())
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes):
+        yield value.decode(errors="replace")
+    elif isinstance(value, BaseModel):
+        yield from within(dict(value))
+    elif isinstance(value, Mapping):
+        yield from within(list(value.values()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from within(item)
+
+
+def shown(value: Any, secret: bool = False) -> Any:
+    """Return how a setting is shown: masked if it is a secret, else for people and JSON alike.
+
+    >>> shown("x", secret=True), shown(5432), shown("mysql://root:x@db")
+    ('***', 5432, 'mysql://root:***@db')
+    """
+    if secret or isinstance(value, KINDS):
+        return MASK if any(within(value)) else None if value is None else ""
+    if isinstance(value, (int, float, type(None))):
+        return value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [shown(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): shown(item) for key, item in value.items()}
+    return without_passwords(str(value))

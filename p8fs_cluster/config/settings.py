@@ -11,33 +11,26 @@ Importing this module reads nothing. The first read of `config` loads the settin
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr
 
-from p8fs_cluster.config import secrets
+from p8fs_cluster.config import section as sections
 from p8fs_cluster.config.dsn import mysql_dsn, postgresql_dsn
+from p8fs_cluster.config.explanation import Explanation
 from p8fs_cluster.config.live import LiveConfig
-from p8fs_cluster.config.problems import configuration_error
-from p8fs_cluster.config.sources import DotEnvSource, EnvironmentSource, Sourced, port_of_service_link
-from p8fs_cluster.exceptions import ConfigurationError
+from p8fs_cluster.config.model import Settings
+from p8fs_cluster.config.reading import Reading, read
+from p8fs_cluster.config.sources.source import PREFIX, unprefixed
+from p8fs_cluster.config.spelling import misspelt, warn
+from p8fs_cluster.exceptions import ConfigurationError, Problem
 
-__all__ = ["P8FSConfig", "config"]
+__all__ = ["PREFIX", "P8FSConfig", "config"]
 
-PREFIX = "P8FS_"
+S = TypeVar("S", bound=sections.Section)
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DEFAULT_LOG_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
@@ -85,19 +78,15 @@ def _not_empty(value: object) -> object:
     return value
 
 
-def _holds_secret(annotation: object) -> bool:
-    return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
-
-
-Port = Annotated[int, BeforeValidator(port_of_service_link), Field(ge=1, le=65535)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_plain_text)]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
 
-class P8FSConfig(BaseSettings):
-    """One frozen, validated snapshot of all settings, from arguments, the environment (`P8FS_…`) and `.env`.
+class P8FSConfig(Settings):
+    """One frozen, validated snapshot of all settings, from arguments and every source; see `docs/configuration.md`.
 
     :raises ConfigurationError: with every fault at once.
 
@@ -105,15 +94,11 @@ class P8FSConfig(BaseSettings):
     'postgresql://postgres:s3cret@db:5438/app'
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        case_sensitive=False,
-        frozen=True,
-        extra="forbid",
-        dotenv_filtering="match_prefix",
-    )
-
     environment: Text = Field("development", description="Where the process runs: development, test, production, …")
+    strict: bool = Field(False, description="Whether a misspelt name in a source is an error rather than a warning")
+    reload: bool | None = Field(
+        None, description="Whether `watch()` follows changed files; unset: only when the environment is development"
+    )
     service_name: Text = Field("p8fs", description="The service's name, in log records and as application name")
 
     storage_provider: Literal["postgresql", "tidb", "rocksdb"] = Field(
@@ -162,16 +147,7 @@ class P8FSConfig(BaseSettings):
     auth_jwt_secret: Secret | None = Field(None, description="Key that signs tokens")
     auth_token_expiry: Annotated[int, Field(ge=1)] = Field(3600, description="Seconds that a token is valid")
 
-    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    secret_names: ClassVar[frozenset[str]]
-
-    def __init__(self, **values: Any) -> None:
-        """Take any setting in any form that can be read, as the environment gives it."""
-        for name in values:
-            if name.startswith("_"):
-                raise ConfigurationError(f"{name} is no setting; a file of settings is named by P8FS_ENV_FILE")
-        super().__init__(**values)
+    _sections: dict[type[Settings], Settings] = PrivateAttr(default_factory=dict)
 
     @property
     def pg_connection_string(self) -> str:
@@ -187,72 +163,68 @@ class P8FSConfig(BaseSettings):
             self.tidb_host, self.tidb_port, self.tidb_database, self.tidb_user, self.tidb_password.get_secret_value()
         )
 
-    def origin(self, name: str) -> str:
-        """Return in words where the value of the setting `name` comes from.
+    @property
+    def reloads(self) -> bool:
+        """Whether `watch()` follows changed files: as `reload` says, else in development only."""
+        return self.environment == "development" if self.reload is None else self.reload
 
-        >>> P8FSConfig(pg_host="db").origin("pg_host")
-        'code'
+    def section(self, cls: type[S]) -> S:
+        """Return a module's own settings, of this very snapshot.
+
+        :raises ConfigurationError: the section was declared after the settings were read, and is not valid.
         """
-        return self._origins.get(name, "the default")
+        if not (isinstance(cls, type) and issubclass(cls, sections.Section)):
+            raise ConfigurationError(f"{cls!r} is no section: declare a class of p8fs_cluster.Section")
+        found = self._sections.get(cls)
+        if not isinstance(found, cls):
+            found = self._sections[cls] = cls.of(self._reading)
+        return found
 
-    def describe(self, *names: str) -> str:
-        """Return variables and origins of settings for an error message.
+    def explain(self, name: str) -> Explanation:
+        """Return the value of a setting, of the core or a section, where it comes from, and what lost against it.
 
-        >>> P8FSConfig(pg_host="db").describe("pg_host")
-        'P8FS_PG_HOST (from code)'
+        :raises ConfigurationError: there is no such setting.
+
+        >>> print(P8FSConfig(pg_host="db").explain("pg_host"))
+        P8FS_PG_HOST = 'db' from code
+          over 'localhost' from the default
         """
-        return ", ".join(f"{PREFIX}{name.upper()} (from {self.origin(name)})" for name in names)
+        plain = unprefixed(name) or name.lower()
+        owner = sections.owner(plain)
+        if owner is None or not issubclass(owner, sections.Section):
+            return super().explain(plain)
+        return self.section(owner).explain(plain)
 
-    def with_changes(self, changes: Mapping[str, Any]) -> Self:
-        """Return a new snapshot with some settings changed, validated as a whole. No source is read again.
-
-        :raises ConfigurationError: a name or a value can't be used.
-        """
-        kept = {name: getattr(self, name) for name in self.model_fields_set}
-        changed = type(self).__new__(type(self))
-        BaseModel.__init__(changed, **{**kept, **changes})
-        changed._origins = {**self._origins, **dict.fromkeys(changes, "code")}
-        return changed
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return the values of all secrets that were set, for redaction. A public default is no secret."""
-        values = (getattr(self, name) for name in self.secret_names & self.model_fields_set)
-        return tuple(value.get_secret_value() for value in values if value)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_"):
-            raise AttributeError(f"settings are frozen: use container.config.override({{{name!r}: …}})")
-        super().__setattr__(name, value)
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """Yield every setting's name and value, those of the sections included."""
+        yield from dict(self).items()
+        for cls in sections.declared():
+            yield from ((cls.prefix + name, value) for name, value in dict(self.section(cls)).items())
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, EnvironmentSource(settings_cls), DotEnvSource(settings_cls)
+    def _known(cls) -> Collection[str]:
+        return {*cls.model_fields, *sections.names()}
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _all_problems_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        values = data if isinstance(data, Mapping) else {}
-        origins = {name: value.origin if isinstance(value, Sourced) else "code" for name, value in values.items()}
-        try:
-            snapshot = handler(data)
-        except ValidationError as exc:
-            error = configuration_error(exc, PREFIX, cls.model_fields, cls.secret_names, origins)
-        else:
-            snapshot._origins = snapshot._origins or origins
-            secrets.remember(snapshot.secrets())
-            return snapshot
-        raise error  # outside the handler, so that the ValidationError, which holds inputs, is not chained to it
+    def _read(cls) -> Reading:
+        return read(sections.is_setting)
+
+    def _problems_in(self, reading: Reading) -> list[Problem]:
+        problems = super()._problems_in(reading)
+        made: dict[type[Settings], Settings] = {}
+        for cls in sections.declared():
+            try:
+                made[cls] = cls.of(reading)
+            except ConfigurationError as exc:
+                problems.extend(exc.problems)
+        unknown = misspelt(reading)
+        if problems or self.strict:
+            return [*problems, *unknown]
+        warn(unknown)
+        self._sections = made
+        return []
 
 
-P8FSConfig.secret_names = frozenset(
-    name for name, field in P8FSConfig.model_fields.items() if _holds_secret(field.annotation)
-)
+sections.claim(P8FSConfig)
 
 config = LiveConfig(P8FSConfig)

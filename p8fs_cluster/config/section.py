@@ -1,0 +1,114 @@
+"""Settings that a module declares next to its own code; they are read, validated and reloaded with the core ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from importlib.metadata import entry_points
+from typing import Any
+
+from p8fs_cluster.config.model import Settings
+from p8fs_cluster.config.problems import variable_of
+from p8fs_cluster.config.reading import LOCATORS, Reading, read
+from p8fs_cluster.exceptions import ConfigurationError, Problem
+
+__all__ = ["ENTRY_POINTS", "Section", "declared", "is_setting", "load_installed", "names", "owner"]
+
+ENTRY_POINTS = "p8fs_cluster.sections"
+"""The group of entry points with which a package tells of its sections, without being imported."""
+
+_declared: dict[str, type[Settings]] = {}
+_failed: dict[str, Problem] = {}
+_owners: dict[str, type[Settings]] = {}
+
+
+class Section(Settings):
+    """A module's own settings: fields as in any pydantic model, read as `P8FS_` + prefix + name from the same sources.
+
+    Declaring it is enough. A secret is a `SecretStr`; lists are read from `a,b` and JSON, tables from `a=1,b=2` and
+    JSON.
+
+    :raises ConfigurationError: at the declaration, when another section or the core has a setting of the same name.
+
+    >>> class MailSettings(Section, prefix="mail_"):
+    ...     server: str = "localhost"
+    ...     senders: list[str] = []
+    >>> MailSettings(senders="ann, ben").senders
+    ['ann', 'ben']
+    """
+
+    def __init_subclass__(cls, *, prefix: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, prefix: str = "", **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if not re.fullmatch(r"[a-z][a-z0-9_]*_", prefix):
+            raise ConfigurationError(
+                f"{cls.__qualname__} needs a prefix in lower case that ends in _: "
+                f'class {cls.__name__}(Section, prefix="auth_")'
+            )
+        cls.prefix = prefix
+        claim(cls)
+
+    @classmethod
+    def _known(cls) -> Collection[str]:
+        return [cls.prefix + field for field in cls.model_fields]
+
+    @classmethod
+    def _read(cls) -> Reading:
+        return read(is_setting)
+
+
+def claim(cls: type[Settings]) -> None:
+    """Take the names of a model's settings for it. A class that is defined anew takes the place of the former one.
+
+    :raises ConfigurationError: somebody else has one of them, or a field can't be a setting.
+    """
+    identity = f"{cls.__module__}.{cls.__qualname__}"
+    for field, described in cls.model_fields.items():
+        name = cls.prefix + field
+        owner = _owners.get(name)
+        if name in LOCATORS or (owner and f"{owner.__module__}.{owner.__qualname__}" != identity):
+            holder = f"{owner.__module__}.{owner.__qualname__}" if owner else "p8fs_cluster itself"
+            raise ConfigurationError(f"{identity} and {holder} both claim {variable_of(name)}: rename one of them")
+        if field != field.lower() or described.alias or described.validation_alias:
+            raise ConfigurationError(f"{identity}.{field}: a setting is named in lower case and has no alias")
+    for name in [name for name, owner in _owners.items() if f"{owner.__module__}.{owner.__qualname__}" == identity]:
+        del _owners[name]
+    _owners.update({cls.prefix + field: cls for field in cls.model_fields})
+    if issubclass(cls, Section):
+        _declared[identity] = cls
+
+
+def declared() -> tuple[type[Settings], ...]:
+    """Return the sections that this process has imported."""
+    return tuple(_declared.values())
+
+
+def names() -> Collection[str]:
+    """Return the names of all settings there are: the core's, and those of the sections that were imported."""
+    return _owners.keys()
+
+
+def owner(name: str) -> type[Settings] | None:
+    """Return the model that has a setting of this name."""
+    return _owners.get(name)
+
+
+def is_setting(name: str) -> bool:
+    """Return whether there is a setting of this name."""
+    return name in _owners
+
+
+def load_installed() -> tuple[Problem, ...]:
+    """Import the sections that installed packages tell of, and return what went wrong with them."""
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.value in _failed:
+            continue
+        try:
+            point.load()
+        except Exception as exc:  # somebody else's module
+            fault = f"can't be loaded: {type(exc).__name__}: {exc}"
+            _failed[point.value] = Problem(f"the section {point.name}", f"the entry point {point.value}", fault)
+    return tuple(_failed.values())

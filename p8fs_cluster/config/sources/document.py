@@ -1,0 +1,178 @@
+"""The file that P8FS_CONFIG_FILE names: TOML or YAML, as its ending says. Tables may stand for prefixes."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from p8fs_cluster.config.sources.environment import ORIGIN
+from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
+from p8fs_cluster.config.sources.source import Entry, Source, unprefixed
+from p8fs_cluster.exceptions import Problem
+
+__all__ = ["read_document", "yaml_documents"]
+
+MOST = 10_000
+"""Values that a file may hold, anchors followed. More is taken for an attack or a mistake."""
+
+Item = tuple[tuple[str, ...], Any, int | None]
+"""The path of a value, the value, and its line."""
+IsSetting = Callable[[str], bool]
+
+
+def read_document(path: Path, variable: str, is_setting: IsSetting) -> Source:
+    """Return the settings in a TOML or YAML file, which `variable` has named.
+
+    `pg_host`, `P8FS_PG_HOST`, and `host` in a table `pg` all mean the same. A table is the value itself when
+    `is_setting` says that its name is a setting. YAML's plain values stay text, as in the environment: `no` is "no".
+    """
+    try:
+        text = read_text(path)
+        return _source(_READERS[_ending(path)](text, is_setting), shown(path))
+    except UnusableError as exc:
+        fault = str(exc)
+    except RecursionError:
+        fault = "is nested too deeply"
+    return Source(problems=(Problem(variable, ORIGIN, f"the settings file {path} {fault}"),))
+
+
+def yaml_documents(text: str) -> Iterator[Any]:
+    """Yield the root node of each document in a YAML text.
+
+    :raises UnusableError: it is no YAML.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Resolves nothing but null, so that text stays as it was written."""
+
+        yaml_implicit_resolvers = {  # noqa: RUF012
+            first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    try:
+        yield from yaml.compose_all(text, Loader=Loader)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        fault = (getattr(exc, "problem", None) or "a character that YAML does not allow").partition("'")[0].strip()
+        where = f" (line {mark.line + 1})" if mark else ""
+    else:
+        return
+    raise UnusableError(f"can't be understood as YAML{where}: {fault}")
+
+
+def yaml_items(root: Any, is_setting: IsSetting) -> Iterator[Item]:
+    """Yield each value below a node, with its path and line."""
+    count = 0
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    while waiting:
+        path, node = waiting.pop()
+        count += 1
+        if count > MOST or len(path) > 20:
+            raise UnusableError(f"holds more than {MOST:,} values or is nested too deeply")
+        if node.id == "mapping" and not is_setting("_".join(path).lower()):
+            waiting.extend(((*path, _key(key)), value) for key, value in reversed(node.value))
+        else:
+            yield path, _plain(node, [MOST]), node.start_mark.line + 1
+
+
+def _ending(path: Path) -> str:
+    ending = path.suffix.lower()
+    if ending not in _READERS:
+        raise UnusableError(f"has to end in one of {', '.join(_READERS)}")
+    return ending
+
+
+def _source(items: Iterable[Item], place: str) -> Source:
+    entries: dict[str, Entry] = {}
+    problems: list[Problem] = []
+    for path, value, line in items:
+        joined = "_".join(path).lower()
+        name = unprefixed(joined) or joined
+        origin = place if line is None else f"{place}, line {line}"
+        if name in entries:
+            problems.append(Problem(name, origin, f"is given twice; before in {entries[name].origin}"))
+        entries[name] = Entry(value, origin)
+    return Source(entries, tuple(problems))
+
+
+def _of_yaml(text: str, is_setting: IsSetting) -> Iterable[Item]:
+    roots = list(yaml_documents(text))
+    if len(roots) > 1:
+        raise UnusableError("holds more than one document")
+    for root in roots:
+        if root.id != "mapping":
+            raise UnusableError("holds no names with values")
+    return chain.from_iterable(yaml_items(root, is_setting) for root in roots)
+
+
+def _plain(node: Any, left: list[int]) -> Any:
+    left[0] -= 1
+    if left[0] < 0:
+        raise UnusableError(f"holds more than {MOST:,} values")
+    if node.id == "scalar":
+        return None if node.tag.endswith(":null") else node.value
+    if node.id == "sequence":
+        return [_plain(item, left) for item in node.value]
+    return {_key(key): _plain(value, left) for key, value in node.value}
+
+
+def _key(node: Any) -> str:
+    if node.id != "scalar":
+        raise UnusableError(f"has a name that is no text (line {node.start_mark.line + 1})")
+    return str(node.value)
+
+
+def _of_toml(text: str, is_setting: IsSetting) -> Iterable[Item]:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        fault = str(exc)
+    else:
+        lines = _lines_of(text)
+        return ((path, value, lines.get(path)) for path, value in _flat(table, (), is_setting))
+    raise UnusableError(f"can't be understood as TOML: {fault}")
+
+
+def _flat(table: Mapping[str, Any], path: tuple[str, ...], is_setting: IsSetting) -> Iterator[tuple[Any, Any]]:
+    for key, value in table.items():
+        inner = (*path, key)
+        if isinstance(value, dict) and not is_setting("_".join(inner).lower()):
+            yield from _flat(value, inner, is_setting)
+        else:
+            yield inner, value
+
+
+def _lines_of(text: str) -> dict[tuple[str, ...], int]:
+    """Return the line of each key, without those that can't be told: tomllib does not say where it found what."""
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    unclear = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        if '"""' in line or "'''" in line:
+            return {}
+        header = re.fullmatch(r"\s*\[([\w.\s-]+)\]\s*(?:#.*)?", line)
+        key = re.match(r"\s*([\w.-]+)\s*=", line)
+        if header:
+            table = _parts(header[1])
+        elif key:
+            path = (*table, *_parts(key[1]))
+            unclear |= {path} & found.keys()
+            found[path] = number
+    return {path: number for path, number in found.items() if path not in unclear}
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in dotted.split("."))
+
+
+_READERS: dict[str, Callable[[str, IsSetting], Iterable[Item]]] = {
+    ".toml": _of_toml,
+    ".yaml": _of_yaml,
+    ".yml": _of_yaml,
+}

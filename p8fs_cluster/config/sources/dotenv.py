@@ -1,0 +1,80 @@
+"""`.env`: the file that P8FS_ENV_FILE names, else the nearest one up to the project's root."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+from dotenv.parser import Binding, parse_stream
+
+from p8fs_cluster.config.sources.environment import ORIGIN
+from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
+from p8fs_cluster.config.sources.source import PREFIX, Entry, Source, unprefixed
+from p8fs_cluster.exceptions import Problem
+
+__all__ = ["candidates", "nearest", "read_dotenv"]
+
+ROOT_MARKS = (".git", "pyproject.toml")
+"""What a project's root folder has."""
+
+
+def candidates() -> list[Path]:
+    """Return where a `.env` is looked for: here, and in the folders above up to the project's root, if there is one."""
+    here = Path.cwd()
+    looked = []
+    for folder in (here, *here.parents):
+        looked.append(folder / ".env")
+        if any((folder / mark).exists() for mark in ROOT_MARKS):
+            return looked
+    return looked[:1]
+
+
+def nearest() -> Path | None:
+    """Return the nearest `.env`, whatever it is: a folder of that name is a fault that is told."""
+    return next((path for path in candidates() if path.exists() or path.is_symlink()), None)
+
+
+def read_dotenv(path: Path, variable: str | None = None) -> Source:
+    """Return the settings in a file, which `variable` has named, or which was found.
+
+    Nothing is interpolated: `${X}` stays as it stands, because a password may hold it. The last of several lines
+    for one name counts, as in a shell.
+    """
+    try:
+        text = read_text(path)
+    except UnusableError as exc:
+        if variable is None:
+            return Source(problems=(Problem(f"the settings file {shown(path)}", None, str(exc)),))
+        return Source(problems=(Problem(variable, ORIGIN, f"the settings file {path} {exc}"),))
+    return _parsed(text, shown(path))
+
+
+def _parsed(text: str, place: str) -> Source:
+    entries: dict[str, Entry] = {}
+    problems: list[Problem] = []
+    for binding in _bindings(text):
+        name = unprefixed(binding.key or "")
+        where = f"{place}, line {_line_of(binding)}"
+        if binding.error or (name and binding.value is None):
+            problems.append(_problem(binding, where))
+        elif name and binding.value is not None:
+            entries[name] = Entry(binding.value, where)
+    return Source(entries, tuple(problems))
+
+
+def _bindings(text: str) -> Iterator[Binding]:
+    ours = PREFIX.lower()
+    return (binding for binding in parse_stream(StringIO(text)) if ours in binding.original.string.lower())
+
+
+def _problem(binding: Binding, where: str) -> Problem:
+    name = re.match(r"\s*(?:export\s+)?['\"]?(\w+)", binding.original.string)
+    fault = "an unfinished quote or a stray character" if binding.error else "has no value: write NAME=value"
+    return Problem(name.group(1) if name else "a line", where, fault)
+
+
+def _line_of(binding: Binding) -> int:
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
