@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` would be nearly all that this import costs
 if TYPE_CHECKING:
+    from p8fs_cluster.config.section import Section as Section
     from p8fs_cluster.containers.container import Container as Container
     from p8fs_cluster.containers.injection import Closing as Closing
     from p8fs_cluster.containers.injection import Joining as Joining
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Container": "p8fs_cluster.containers.container",
+    "Section": "p8fs_cluster.config.section",
     "Closing": "p8fs_cluster.containers.injection",
     "Joining": "p8fs_cluster.containers.injection",
     "Provide": "p8fs_cluster.containers.injection",

@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from p8fs_cluster.config.base import Base
+from p8fs_cluster.config.watching import Watch
 
 if TYPE_CHECKING:
+    from p8fs_cluster.config.explanation import Explanation
     from p8fs_cluster.config.settings import P8FSConfig
 
     _View = P8FSConfig
 else:
     _View = object
 
-__all__ = ["Base", "LiveConfig"]
-
-T = TypeVar("T")
-
-
-class Base(Generic[T]):
-    """Loads once at the first call, under any number of threads. A load that fails is tried again at the next call.
-
-    >>> base = Base(dict)
-    >>> base() is base()
-    True
-    """
-
-    def __init__(self, load: Callable[[], T]) -> None:
-        self._load = load
-        self._lock = threading.Lock()
-        self._loaded: tuple[T, ...] = ()
-
-    def __call__(self) -> T:
-        if not self._loaded:
-            with self._lock:
-                if not self._loaded:
-                    self._loaded = (self._load(),)
-        return self._loaded[0]
-
-    @property
-    def loaded(self) -> tuple[T, ...]:
-        """The loaded value in a tuple, or an empty one before the first load. It never loads."""
-        return self._loaded
-
-    def restore(self, loaded: tuple[T, ...]) -> None:
-        """Take back a reload: `loaded` is what was there before."""
-        with self._lock:
-            self._loaded = loaded
-
-    def reload(self) -> T:
-        """Load anew and return it. If that fails, the error is raised and the last good value stays."""
-        with self._lock:
-            fresh = self._load()
-            self._loaded = (fresh,)
-        return fresh
+__all__ = ["LiveConfig"]
 
 
 class LiveConfig(_View):
@@ -63,7 +28,7 @@ class LiveConfig(_View):
     costs and never sees half of a change. It is empty until the first read.
     """
 
-    __slots__ = ("__dict__", "_base", "_changes", "_lock")
+    __slots__ = ("__dict__", "__weakref__", "_base", "_changes", "_in_force", "_lock")
 
     current: P8FSConfig
 
@@ -71,17 +36,41 @@ class LiveConfig(_View):
         object.__setattr__(self, "_base", Base(load))
         object.__setattr__(self, "_lock", threading.RLock())
         object.__setattr__(self, "_changes", 0)
+        object.__setattr__(self, "_in_force", _base_only)
+        self._base.follow(self._refresh)
 
     @property
-    def base(self) -> Base[P8FSConfig]:
+    def base(self) -> Base:
         """What is in force when nothing overrides it."""
-        base: Base[P8FSConfig] = self._base
+        base: Base = self._base
         return base
+
+    def explain(self, name: str) -> Explanation:
+        """Return why a setting has its value; also, if the last reload failed, why it is not a newer one.
+
+        :raises ConfigurationError: there is no such setting.
+        """
+        explained = self.current.explain(name)
+        fault = self._base.fault
+        return dataclasses.replace(explained, stale=str(fault)) if fault else explained
+
+    def watch(self) -> Watch:
+        """Follow changed files from now on, as `P8FS_RELOAD` says, and SIGHUP; see `docs/configuration.md`.
+
+        :raises ConfigurationError: the settings can't be used.
+        """
+        watch: Watch = self._base.watch()
+        return watch
 
     def follow(self, in_force: Callable[[], P8FSConfig | None]) -> None:
         """Show what `in_force` returns; None: the base, loaded at the next read. The last to call has the last word."""
         with self._lock:
-            snapshot = in_force()
+            object.__setattr__(self, "_in_force", in_force)
+            self._refresh()
+
+    def _refresh(self) -> None:
+        with self._lock:
+            snapshot = self._in_force()
             object.__setattr__(self, "_changes", self._changes + 1)
             object.__setattr__(self, "__dict__", {} if snapshot is None else _fields(snapshot))
 
@@ -117,6 +106,10 @@ class LiveConfig(_View):
 
     def __reduce__(self) -> tuple[Callable[[], LiveConfig], tuple[()]]:
         return _of_this_process, ()
+
+
+def _base_only() -> None:
+    """Nothing overrides the base."""
 
 
 def _of_this_process() -> LiveConfig:

@@ -164,14 +164,13 @@ class Settings(BaseSettings):
     def _explained(self, field: str) -> Explanation:
         name, described = self.prefix + field, type(self).model_fields[field]
         hidden = field in self.secret_names
-        won, *lost = [*self._reading.entries(name)] or [None]
-        losers = [Loser(secrets.shown(entry.value, hidden), entry.origin) for entry in lost if entry]
-        if won is not None and not described.is_required():
+        found = self._reading.entries(name)
+        losers = [Loser(secrets.shown(entry.value, hidden), entry.origin) for entry in found[1:]]
+        if found and not described.is_required():
             losers.append(Loser(secrets.shown(described.get_default(call_default_factory=True), hidden), DEFAULT))
         links = [Loser(secrets.shown(entry.value), entry.origin) for entry in self._reading.foreign(name)]
         value = secrets.shown(getattr(self, field), hidden)
-        origin = won.origin if won else DEFAULT
-        return Explanation(name, value, origin, tuple(losers), tuple(links), described.description or "")
+        return Explanation(name, value, self.origin(field), tuple(losers), tuple(links), described.description or "")
 
     @model_validator(mode="wrap")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from p8fs_cluster.config.reading import LOCATORS
 from p8fs_cluster.config.secrets import shown
 from p8fs_cluster.config.sources.source import PREFIX
 from p8fs_cluster.exceptions import ConfigurationError, Problem
@@ -18,10 +19,12 @@ __all__ = ["configuration_error", "nearest_setting", "problems_of", "unknown_set
 _SHOWN = 60
 """Characters of a bad value that are shown."""
 
+_LIST = "input should be a list: a,b or JSON"
+_TABLE = "input should be a=1,b=2 or a JSON object"
 _MANY = {
-    kind: "input should be a list: a,b or JSON"
-    for kind in ("list_type", "set_type", "frozen_set_type", "tuple_type", "iterable_type")
-} | dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "input should be a=1,b=2 or a JSON object")
+    **dict.fromkeys(("list_type", "set_type", "frozen_set_type", "tuple_type", "iterable_type"), _LIST),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), _TABLE),
+}
 
 
 def configuration_error(problems: Iterable[Problem]) -> ConfigurationError:
@@ -67,7 +70,9 @@ def unknown_setting(name: str, known: Iterable[str]) -> str:
     >>> unknown_setting("pg_hots", ["pg_host", "pg_port"])
     'there is no such setting; did you mean P8FS_PG_HOST?'
     """
-    nearest = nearest_setting(name, known)
+    if name in LOCATORS:
+        return "says where settings are, and is only looked for in the environment"
+    nearest = nearest_setting(name, [*known, *LOCATORS])
     return "there is no such setting" + (f"; did you mean {variable_of(nearest)}?" if nearest else "")
 
 

@@ -17,7 +17,7 @@ __all__ = ["ENTRY_POINTS", "Section", "declared", "is_setting", "load_installed"
 ENTRY_POINTS = "p8fs_cluster.sections"
 """The group of entry points with which a package tells of its sections, without being imported."""
 
-_declared: dict[str, type[Settings]] = {}
+_declared: dict[str, type[Section]] = {}
 _failed: dict[str, Problem] = {}
 _owners: dict[str, type[Settings]] = {}
 
@@ -81,7 +81,7 @@ def claim(cls: type[Settings]) -> None:
         _declared[identity] = cls
 
 
-def declared() -> tuple[type[Settings], ...]:
+def declared() -> tuple[type[Section], ...]:
     """Return the sections that this process has imported."""
     return tuple(_declared.values())
 

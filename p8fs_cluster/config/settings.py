@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr
 
@@ -147,7 +147,11 @@ class P8FSConfig(Settings):
     auth_jwt_secret: Secret | None = Field(None, description="Key that signs tokens")
     auth_token_expiry: Annotated[int, Field(ge=1)] = Field(3600, description="Seconds that a token is valid")
 
-    _sections: dict[type[Settings], Settings] = PrivateAttr(default_factory=dict)
+    _sections: dict[type[sections.Section], sections.Section] = PrivateAttr(default_factory=dict)
+
+    if TYPE_CHECKING:  # the fields' types are not those of what may be given
+
+        def __init__(self, **values: Any) -> None: ...
 
     @property
     def pg_connection_string(self) -> str:
@@ -201,6 +205,15 @@ class P8FSConfig(Settings):
         for cls in sections.declared():
             yield from ((cls.prefix + name, value) for name, value in dict(self.section(cls)).items())
 
+    def differing(self, other: P8FSConfig) -> frozenset[str]:
+        """Return the names of the settings that have another value there.
+
+        >>> sorted(P8FSConfig(pg_host="a").differing(P8FSConfig(pg_port=1)))
+        ['pg_host', 'pg_port']
+        """
+        others = dict(other.values())
+        return frozenset(name for name, value in self.values() if others.get(name) != value)
+
     @classmethod
     def _known(cls) -> Collection[str]:
         return {*cls.model_fields, *sections.names()}
@@ -211,7 +224,7 @@ class P8FSConfig(Settings):
 
     def _problems_in(self, reading: Reading) -> list[Problem]:
         problems = super()._problems_in(reading)
-        made: dict[type[Settings], Settings] = {}
+        made: dict[type[sections.Section], sections.Section] = {}
         for cls in sections.declared():
             try:
                 made[cls] = cls.of(reading)

@@ -29,7 +29,7 @@ def misspelt(reading: Reading) -> list[Problem]:
     suspects = _suspects(reading)
     for name, _, value in suspects:
         _remember_if_secret(name, value)
-    return [Problem(variable_of(name), origin, _fault(name)) for name, origin, _ in suspects]
+    return [Problem(variable_of(name), origin, unknown_setting(name, names())) for name, origin, _ in suspects]
 
 
 def warn(problems: list[Problem]) -> None:
@@ -47,12 +47,6 @@ def _suspects(reading: Reading) -> list[tuple[str, str, object]]:
         for name, entry in reading.found()
         if name not in known and entry.origin != CODE and not (name in LOCATORS and entry.origin == ORIGIN)
     ]
-
-
-def _fault(name: str) -> str:
-    if name in LOCATORS:
-        return "says where settings are, and is only looked for in the environment"
-    return unknown_setting(name, [*names(), *LOCATORS])
 
 
 def _remember_if_secret(name: str, value: object) -> None:

@@ -9,10 +9,13 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from dependency_injector import containers, providers
 
+from p8fs_cluster.config.section import Section
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.containers.building import Callable, Resource, Singleton, adopted
 from p8fs_cluster.containers.replacing import replacements
 from p8fs_cluster.exceptions import CloseError
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 __all__ = ["Container"]
+
+S = TypeVar("S", bound=Section)
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +110,28 @@ class _Lifecycle:
         """
         return Override(begin(Layer(replacements(self, overriding), isolated)), lambda: self)
 
+    def section(self, cls: type[S]) -> S:
+        """Return a module's own settings, as they are in force here; on the class, what `Provide[...]` takes for them.
+
+        :raises ConfigurationError: the settings can't be used.
+
+        >>> from p8fs_cluster import Section
+        >>> class FeedSettings(Section, prefix="feed_"):
+        ...     url: str = "http://localhost"
+        >>> Container(config={"feed_url": "http://feeds"}).section(FeedSettings).url
+        'http://feeds'
+        """
+        settings: P8FSConfig = self.providers["config"]()
+        return settings.section(cls)
+
+    def watch(self) -> Watch:
+        """Follow changed files from now on, as `P8FS_RELOAD` says, and SIGHUP, until the container is closed.
+
+        :raises ConfigurationError: the settings can't be used.
+        """
+        watch: Watch = self.providers["config"].watch()
+        return watch
+
     def reset_singletons(self) -> Any:
         """Forget what singletons hold, except for handles: those stay valid."""
         for provider in self._owned():
@@ -139,6 +166,9 @@ class _Lifecycle:
         for storage in self._storages():
             storage.shut()
             close(storage.opened())  # what was being opened while the others were closed
+        for provider in self._owned():
+            if isinstance(provider, SettingsProvider):
+                provider.unwatch()
 
     def _storages(self) -> Iterator[Storage]:
         for provider in self._owned():
@@ -216,6 +246,11 @@ class Container(_Lifecycle, _Declarative):
     logger: Callable[logging.Logger] = Callable(Loggers.get, loggers)
     sql: Singleton[SqlEngines] = Singleton(SqlEngines, storage)
     engine: Callable[Engine] = Callable(SqlEngines.current, sql)
+
+    @classmethod
+    def section(cls, section: type[S]) -> S:
+        found: Any = cls.config.provided.section.call(section)
+        return found  # type: ignore[no-any-return]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p8fs_cluster.config.live import Base
+from p8fs_cluster.config.base import Once
 from p8fs_cluster.config.settings import config
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.providers import scope
@@ -18,14 +18,14 @@ class _Default:
     def __init__(self) -> None:
         self.container = Container()
         self.container.config.share(config.base)
-        self.container.config.subscribe(self._follow)
+        self.container.config.follow(self._follow)
 
     def _follow(self) -> None:
         settings = self.container.config
         config.follow(lambda: settings.everywhere() if settings.overridden else None)
 
 
-_default = Base(_Default)
+_default = Once(_Default)
 
 
 def default() -> Container:

@@ -19,7 +19,7 @@ class Loggers:
     def __init__(self, settings: SettingsSource) -> None:
         self._settings = settings
         self._in_use = False
-        settings.subscribe(self._follow)
+        settings.follow(self._follow)
 
     def get(self, name: str | None = None) -> logging.Logger:
         """Return `logging.getLogger(name)`, with logging set up; without a name, the logger of `service_name`.

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from dependency_injector import providers
 
-from p8fs_cluster.config.live import Base
+from p8fs_cluster.config.base import Base
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.overriding import Layer, Overridable, Override, begin
 
-__all__ = ["SettingsProvider", "SettingsSource"]
+__all__ = ["SettingsProvider", "SettingsSource", "Subscriber"]
+
+log = logging.getLogger(__name__)
+
+Subscriber = Callable[[P8FSConfig, P8FSConfig, frozenset[str]], object]
+"""Is told the old snapshot, the new one, and the names of the settings that differ."""
 
 
 class SettingsSource(Protocol):
     """What a handle needs of the settings: those in force now, all that may come back, and word of every change.
 
-    `announced` is whether those in force are the process's and subscribers hear of every change of them.
+    `announced` is whether those in force are the process's and followers hear of every change of them.
     """
 
     @property
@@ -28,7 +36,7 @@ class SettingsSource(Protocol):
     def __call__(self) -> P8FSConfig: ...
     def everywhere(self) -> P8FSConfig: ...
     def in_use(self) -> tuple[P8FSConfig, ...]: ...
-    def subscribe(self, changed: Callable[[], None]) -> None: ...
+    def follow(self, changed: Callable[[], None]) -> None: ...
 
 
 class SettingsProvider(Overridable[P8FSConfig]):
@@ -40,15 +48,18 @@ class SettingsProvider(Overridable[P8FSConfig]):
     'postgresql://postgres:postgres@db:5432/app'
     """
 
-    def __init__(self, base: Base[P8FSConfig] | None = None) -> None:
-        self._base = base or Base(P8FSConfig)
-        self._subscribers: list[weakref.WeakMethod[Callable[[], None]]] = []
+    def __init__(self, base: Base | None = None) -> None:
+        self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._subscribers: list[Subscriber] = []
+        self._told: P8FSConfig | None = None
+        self._telling = threading.RLock()
+        self.share(base or Base(P8FSConfig))
         self._isolated: weakref.WeakSet[Layer] = weakref.WeakSet()
         super().__init__()
 
     @property
     def announced(self) -> bool:
-        """Whether what is in force is the same for the whole process and subscribers hear of every change of it.
+        """Whether what is in force is the same for the whole process and followers hear of every change of it.
 
         Not so when somebody's provider gives the settings, which may change in silence, nor in an isolated override.
         """
@@ -56,26 +67,53 @@ class SettingsProvider(Overridable[P8FSConfig]):
             not self.layers or self.last_overriding is None or isinstance(self.last_overriding, providers.Object)
         )
 
-    def share(self, base: Base[P8FSConfig]) -> None:
+    @property
+    def fault(self) -> Exception | None:
+        """Why the last reload failed, None if it did not: then the last good settings are in force."""
+        return self._base.fault
+
+    def share(self, base: Base) -> None:
         """Take the base from elsewhere: the default container shares it with the live view `config`."""
         self._base = base
+        base.follow(self._reloaded)
 
     def reload(self) -> P8FSConfig:
         """Read every source anew and return the snapshot then in force. Overrides stay on top.
 
         :raises ConfigurationError: the sources can't be used, or not be followed; the last good base stays in force.
         """
-        before = self._base.loaded
         self._base.reload()
-        scope.changed()
-        try:
-            self.on_change()
-        except BaseException:
-            self._base.restore(before)
-            scope.changed()
-            self.on_change()
-            raise
         return self()
+
+    def watch(self) -> Watch:
+        """Reload when files change from now on, as `P8FS_RELOAD` says, and at SIGHUP where nobody else has taken it.
+
+        :raises ConfigurationError: the settings can't be used.
+        """
+        return self._base.watch()
+
+    def unwatch(self) -> None:
+        """End what `watch` has begun."""
+        self._base.unwatch()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber(old, new, names)` after each change for the whole process; return what ends that.
+
+        What it raises is logged, and changes nothing.
+
+        :raises ConfigurationError: the settings can't be used.
+
+        >>> settings = SettingsProvider()
+        >>> end = settings.subscribe(lambda old, new, names: print(old.pg_host, new.pg_host, set(names)))
+        >>> with settings.override({"pg_host": "db"}):
+        ...     end()
+        localhost db {'pg_host'}
+        """
+        with self._telling:
+            if not self._subscribers:
+                self._told = self.everywhere()
+            self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
 
     def everywhere(self) -> P8FSConfig:
         """Return the snapshot in force for the process, whatever is isolated here."""
@@ -88,9 +126,12 @@ class SettingsProvider(Overridable[P8FSConfig]):
         overriding = (provider() for provider in (*self.overridden, *isolated))
         return (*self._base.loaded, *(value for value in overriding if isinstance(value, P8FSConfig)))
 
-    def subscribe(self, changed: Callable[[], None]) -> None:
-        """Call the bound method `changed` after each change, for as long as its object lives."""
-        self._subscribers.append(weakref.WeakMethod(changed))
+    def follow(self, changed: Callable[[], None]) -> None:
+        """Call the bound method `changed` after each change, for as long as its object lives.
+
+        What it raises takes the change back.
+        """
+        self._followers.append(weakref.WeakMethod(changed))
 
     def override(self, value: Any, *, isolated: bool = False) -> Override[P8FSConfig]:  # type: ignore[override]
         """Put changes (a mapping), a whole `P8FSConfig` or another provider in force; nests.
@@ -114,16 +155,34 @@ class SettingsProvider(Overridable[P8FSConfig]):
         return providers.Object(_checked(value))
 
     def on_change(self) -> None:
-        """Tell the subscribers."""
+        """Let those follow that are built from the settings, then tell the subscribers."""
         layer = self.layer()
         if layer is not None and layer.isolated:
             self._isolated.add(layer)
-        for reference in tuple(self._subscribers):
-            subscriber = reference()
-            if subscriber is None:
-                self._subscribers.remove(reference)
+        for reference in tuple(self._followers):
+            follow = reference()
+            if follow is None:
+                self._followers.remove(reference)
             else:
-                subscriber()
+                follow()
+        self._tell()
+
+    def _reloaded(self) -> None:
+        scope.changed()
+        self.on_change()
+
+    def _tell(self) -> None:
+        with self._telling:
+            if not self._subscribers:
+                return
+            new = self.everywhere()
+            old, self._told = self._told or new, new
+            names = new.differing(old)
+            for subscriber in tuple(self._subscribers) if names else ():
+                try:
+                    subscriber(old, new, names)
+                except Exception:
+                    log.exception("a subscriber of the settings failed")
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> P8FSConfig:
         return self._base()

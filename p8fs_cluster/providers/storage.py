@@ -49,7 +49,7 @@ class Storage:
         self._entered = Entered()
         self._closed = False
         self._lock = threading.Lock()
-        settings.subscribe(self._follow)
+        settings.follow(self._follow)
         _handles.add(self)
 
     @property

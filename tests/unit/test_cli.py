@@ -220,7 +220,7 @@ def test_values_that_look_like_markup_are_shown_as_they_are() -> None:
 
 
 def test_config_show_as_json() -> None:
-    shown = json.loads(p8fs_cluster("config", "show", "--json", pg_password="hunter2", api_port="tcp://h:81").stdout)
+    shown = json.loads(p8fs_cluster("config", "show", "--json", pg_password="hunter2", api_port="81").stdout)
     assert shown["pg_password"] == {"value": "**********", "source": "the environment"}
     assert shown["api_port"]["value"] == 81
     assert shown["auth_jwt_secret"]["value"] is None

@@ -98,26 +98,13 @@ def test_socket_directory_as_host() -> None:
     assert make_url(config.tidb_connection_string).query["unix_socket"] == "/run/mysqld/mysqld.sock"
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "-1", "abc", "", "5432.5", "http://10.0.0.1:8000", "tcp://10.0.0.1:0"])
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "abc", "", "5432.5", "http://10.0.0.1:8000"])
 @pytest.mark.parametrize("name", ["PG_PORT", "TIDB_PORT", "API_PORT"])
 def test_bad_ports(name: str, port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"P8FS_{name}", port)
     message = fault()
     assert f"P8FS_{name} (from the environment): input should be" in message
     assert ("it is empty" if port == "" else port.rpartition(":")[2]) in message
-
-
-@pytest.mark.parametrize("name", ["pg_port", "tidb_port", "api_port"])
-@pytest.mark.parametrize("link", ["tcp://10.0.0.1:8000", "udp://[fd00::1]:8000", " TCP://10.0.0.1:8000/ "])
-def test_kubernetes_service_links(name: str, link: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = name.removesuffix("_port").upper()
-    monkeypatch.setenv(f"P8FS_{service}_PORT", link)
-    monkeypatch.setenv(f"P8FS_{service}_SERVICE_HOST", "10.0.0.1")
-    monkeypatch.setenv(f"P8FS_{service}_SERVICE_PORT", "8000")
-    monkeypatch.setenv(f"P8FS_{service}_PORT_8000_TCP_ADDR", "10.0.0.1")
-    config = P8FSConfig()
-    assert getattr(config, name) == 8000
-    assert getattr(config, name.replace("port", "host")) != "10.0.0.1"
 
 
 def test_all_problems_come_at_once_and_name_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +168,7 @@ def test_frozen() -> None:
 
 
 def test_what_belongs_to_pydantic_settings_is_refused_rather_than_ignored() -> None:
-    assert "P8FS_ENV_FILE" in fault(_env_file="other.env")
+    assert "P8FS__ENV_FILE (from code): there is no such setting; did you mean P8FS_ENV_FILE?" in fault(_env_file="x")
 
 
 @pytest.mark.parametrize("level", ["info", " Info ", "INFO"])
@@ -254,12 +241,12 @@ class TestDotEnv:
     def test_not_utf8(self, encoding: str) -> None:
         Path(".env").write_bytes("A=1\nP8FS_PG_PASSWORD=hünter2\n".encode(encoding))
         message = fault()
-        assert ".env is not UTF-8 text (line" in message
+        assert "the settings file .env: is not UTF-8 text (line" in message
         assert "nter2" not in message
 
     def test_a_directory_in_its_place(self) -> None:
         Path(".env").mkdir()
-        assert ".env is not a file" in fault()
+        assert "the settings file .env: is not a file" in fault()
 
     def test_huge(self) -> None:
         with Path(".env").open("wb") as file:
@@ -272,12 +259,12 @@ class TestDotEnv:
 
     def test_a_device(self) -> None:
         Path(".env").symlink_to("/dev/zero")
-        assert ".env is not a file" in fault()
+        assert "the settings file .env: is not a file" in fault()
 
     def test_unreadable(self) -> None:
         with patch.object(Path, "read_bytes", side_effect=PermissionError(13, "Permission denied")):
             Path(".env").touch()
-            with pytest.raises(ConfigurationError, match=r"\.env can't be read: Permission denied"):
+            with pytest.raises(ConfigurationError, match=r"\.env: can't be read: Permission denied"):
                 P8FSConfig()
 
     def test_an_unfinished_quote_names_its_line_and_shows_nothing(self) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Iterator
 from functools import partial
+from typing import Any, ClassVar
 
 import pytest
 
-from p8fs_cluster.config.live import Base, LiveConfig
+from p8fs_cluster.config.base import Base, Once
+from p8fs_cluster.config.live import LiveConfig
 from p8fs_cluster.config.settings import P8FSConfig, config
+from p8fs_cluster.exceptions import ConfigurationError
 
 
 def test_it_loads_once_at_the_first_read_and_follows() -> None:
@@ -34,7 +38,7 @@ def test_a_load_that_a_change_overtook_is_not_shown() -> None:
     """A reader has the base; before it shows it, a reload puts another one in force."""
     hosts = iter(["old", "new"])
 
-    class Overtaken(Base[P8FSConfig]):
+    class Overtaken(Base):
         def __call__(self) -> P8FSConfig:
             first = not self.loaded
             snapshot = super().__call__()
@@ -97,10 +101,10 @@ def test_reads_are_never_torn() -> None:
     assert torn == []
 
 
-def test_base_loads_once_under_threads_and_keeps_the_last_good() -> None:
+def test_once_is_once_under_threads() -> None:
     started = threading.Barrier(32)
     loads: list[int] = []
-    base = Base(lambda: loads.append(1) or object())
+    base = Once(lambda: loads.append(1) or object())
     seen: list[object] = []
 
     def read() -> None:
@@ -115,17 +119,40 @@ def test_base_loads_once_under_threads_and_keeps_the_last_good() -> None:
     assert len(loads) == 1
     assert len(set(map(id, seen))) == 1
 
-    results = iter([1, ValueError("bad"), 2])
 
-    def load() -> int:
+def test_the_last_good_base_stays() -> None:
+    results: Iterator[Any] = iter([P8FSConfig(), ConfigurationError("bad"), P8FSConfig(pg_host="new")])
+
+    def load() -> P8FSConfig:
         result = next(results)
         if isinstance(result, Exception):
             raise result
         return result
 
-    numbers = Base(load)
-    assert (numbers.loaded, numbers(), numbers.loaded) == ((), 1, (1,))
-    with pytest.raises(ValueError, match="bad"):
-        numbers.reload()
-    assert numbers() == 1
-    assert (numbers.reload(), numbers()) == (2, 2)
+    base = Base(load)
+    assert base.loaded == ()
+    first = base()
+    with pytest.raises(ConfigurationError, match="bad"):
+        base.reload()
+    assert (base(), str(base.fault)) == (first, "bad")
+    assert (base.reload().pg_host, base().pg_host, base.fault) == ("new", "new", None)
+
+
+def test_a_follower_that_fails_takes_the_reload_back() -> None:
+    class Following:
+        hosts: ClassVar[list[str]] = []
+
+        def changed(self) -> None:
+            self.hosts.append(base().pg_host)
+            if base().pg_host == "bad":
+                raise OSError("can't follow")
+
+    hosts = iter(["good", "bad"])
+    base, following = Base(lambda: P8FSConfig(pg_host=next(hosts))), Following()
+    base()
+    base.follow(following.changed)
+    with pytest.raises(OSError, match="can't follow"):
+        base.reload()
+    assert following.hosts == ["bad", "good"]
+    assert base().pg_host == "good"
+    assert isinstance(base.fault, OSError)

@@ -128,7 +128,7 @@ class TestFollowing:
                     raise OSError("can't follow")
 
         hearing = Hearing()
-        app.config.subscribe(hearing.changed)
+        app.config.follow(hearing.changed)
         override = app.override_providers(config={"pg_host": "other"}, part=Part("fake"))
         assert app.resource() == "fake"
         hearing.ended = True

@@ -1,0 +1,159 @@
+"""What is in force when nothing overrides it: loaded once, loaded anew as a whole, and the last good one kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from p8fs_cluster.config.problems import variable_of
+from p8fs_cluster.config.reading import Reading, read, watched
+from p8fs_cluster.config.section import is_setting
+from p8fs_cluster.config.watching import Watch
+from p8fs_cluster.exceptions import ClusterError
+
+if TYPE_CHECKING:
+    from p8fs_cluster.config.settings import P8FSConfig
+
+__all__ = ["Base", "Once"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("p8fs_cluster.config")
+
+_SETTLED = 0.005
+"""Seconds in which nothing changes in what was read before it is believed: somebody may be half-way through writing."""
+_TRIES = 40
+
+_bases: weakref.WeakSet[Base] = weakref.WeakSet()
+
+
+class Once(Generic[T]):
+    """Loads once at the first call, under any number of threads. A load that fails is tried again at the next call.
+
+    >>> once = Once(dict)
+    >>> once() is once()
+    True
+    """
+
+    def __init__(self, load: Callable[[], T]) -> None:
+        self._load = load
+        self._lock = threading.RLock()
+        self._loaded: tuple[T, ...] = ()
+
+    def __call__(self) -> T:
+        if not self._loaded:
+            with self._lock:
+                if not self._loaded:
+                    self._loaded = (self._load(),)
+        return self._loaded[0]
+
+    @property
+    def loaded(self) -> tuple[T, ...]:
+        """The loaded value in a tuple, or an empty one before the first load. It never loads."""
+        return self._loaded
+
+
+class Base(Once["P8FSConfig"]):
+    """The settings as the sources have them. `fault` is why the last reload failed, None if it did not.
+
+    >>> from p8fs_cluster.config.settings import P8FSConfig
+    >>> base = Base(P8FSConfig)
+    >>> base.reload() == base()
+    True
+    """
+
+    def __init__(self, load: Callable[[], P8FSConfig]) -> None:
+        super().__init__(load)
+        self.fault: Exception | None = None
+        self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._tried: Reading | None = None
+        self._watch = Watch(self._look, watched)
+        _bases.add(self)
+
+    def follow(self, changed: Callable[[], None]) -> None:
+        """Call the bound method `changed` after each reload, for as long as its object lives.
+
+        What it raises takes the reload back: then it is called once more.
+        """
+        self._followers.append(weakref.WeakMethod(changed))
+
+    def reload(self) -> P8FSConfig:
+        """Read every source anew, and return the new snapshot.
+
+        :raises ConfigurationError: the sources can't be used; the last good snapshot stays in force.
+        """
+        with self._lock:
+            before = self._loaded
+            try:
+                self._put((self._load(),))
+            except Exception as exc:
+                self.fault = exc
+                if self._loaded is not before:
+                    self._put(before)
+                raise
+            self.fault = None
+            if before:
+                _tell(self._loaded[0].differing(before[0]))
+            return self._loaded[0]
+
+    def watch(self) -> Watch:
+        """Reload when a file changes, if the settings say so, and at SIGHUP where nobody else has taken it."""
+        self._watch.start(files=self().reloads)
+        return self._watch
+
+    def unwatch(self) -> None:
+        """End what `watch` has begun."""
+        self._watch.stop()
+
+    def _put(self, loaded: tuple[P8FSConfig, ...]) -> None:
+        self._loaded = loaded
+        for reference in tuple(self._followers):
+            changed = reference()
+            if changed is None:
+                self._followers.remove(reference)
+            else:
+                changed()
+
+    def _look(self, force: bool) -> None:
+        """Reload if a source has changed. What is wrong with it is logged, once."""
+        found = self._settled()
+        if found == self._tried and not force:
+            return
+        self._tried = found
+        try:
+            self.reload()
+        except ClusterError as exc:
+            log.error("the settings can't be loaded again; the last good ones stay in force: %s", exc)  # noqa: TRY400
+
+    def _settled(self) -> Reading:
+        found = read(is_setting)
+        for _ in range(_TRIES):
+            if found == self._tried:
+                break
+            self._watch.pause(_SETTLED)
+            found, before = read(is_setting), found
+            if found == before:
+                break
+        return found
+
+    def _forked(self) -> None:
+        self._lock = threading.RLock()
+        self._tried = None
+        self._watch.forked()
+
+
+def _tell(names: frozenset[str]) -> None:
+    if names:
+        log.info("settings loaded again: %s changed", ", ".join(map(variable_of, sorted(names))))
+
+
+def _after_fork() -> None:
+    for base in tuple(_bases):
+        base._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,182 @@
+"""Watches the folders of files: files are replaced, and whoever watches a file goes on watching the old one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from watchfiles._rust_notify import RustNotify
+
+__all__ = ["DEBOUNCE", "STEP", "Watch"]
+
+log = logging.getLogger("p8fs_cluster.config")
+
+DEBOUNCE = 50
+"""Milliseconds that changes are gathered for, at most."""
+STEP = 5
+"""Milliseconds without another change after which they are looked at."""
+_LOOK_ANYWAY = 1000
+"""Milliseconds: some file systems tell of nothing, and a folder may be made anew."""
+_POLL = 300
+
+Command = Literal["look", "reload", "stop"]
+Places = dict[str, tuple[int, int]]
+
+
+class Watch:
+    """Calls `look(force)` in a thread of its own when something changes in the folders of `paths()`, or at SIGHUP.
+
+    `stop()`, or the end of its `with` block, ends it.
+    """
+
+    def __init__(self, look: Callable[[bool], None], paths: Callable[[], Iterable[Path]]) -> None:
+        self._look = look
+        self._paths = paths
+        self._commands: SimpleQueue[Command] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._files = False
+        self._places: Places = {}
+        self._notify: RustNotify | None = None
+        self._hup: Any = None
+
+    @property
+    def running(self) -> bool:
+        """Whether changes of files are followed."""
+        return self._files and self._thread is not None and self._thread.is_alive()
+
+    def start(self, *, files: bool) -> None:
+        """Begin, if that has not happened; without `files`, only SIGHUP is waited for."""
+        self._take_signal()
+        alive = self._thread is not None and self._thread.is_alive()
+        if (alive and self._files is files) or not (files or self._hup):
+            return
+        self.stop(keep_signal=True)
+        self._files = files
+        self._commands = SimpleQueue()
+        self._place()  # what changes from here on is seen
+        self._thread = threading.Thread(target=self._run, name="p8fs-cluster-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self, *, keep_signal: bool = False) -> None:
+        """End it. When this returns, `look` is not called any more."""
+        thread, self._thread = self._thread, None
+        self._commands.put("stop")
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        if not keep_signal:
+            self._give_signal_back()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass for whoever is writing."""
+        time.sleep(seconds)
+
+    def forked(self) -> None:
+        """Go on in a forked child, which has no threads of its parent."""
+        if self._thread is None:
+            return
+        files, self._thread, self._notify, self._places = self._files, None, None, {}
+        self.start(files=files)
+
+    def is_set(self) -> bool:
+        """Whether the wait is to be ended, as watchfiles asks."""
+        return not self._commands.empty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        command: Command = "look"
+        while command != "stop":
+            try:
+                if self._files:
+                    self._place()
+                if self._files or command == "reload":
+                    self._look(command == "reload")
+            except Exception:
+                log.exception("looking for changed settings failed")
+            command = self._wait()
+        if self._notify is not None:
+            self._notify.close()
+
+    def _wait(self) -> Command:
+        if self._notify is None:
+            return self._commands.get()
+        seen = self._notify.watch(DEBOUNCE, STEP, _LOOK_ANYWAY, self)
+        return self._commands.get() if seen == "stop" else "look"
+
+    def _place(self) -> None:
+        """Watch the folders that are there now: a folder that was made anew is another one."""
+        places = _folders(self._paths()) if self._files else {}
+        if places == self._places and self._notify is not None:
+            return
+        if self._notify is not None:
+            self._notify.close()
+        self._places, self._notify = places, _notify(places) if places else None
+
+    def _take_signal(self) -> None:
+        if self._hup is None and _in_main_thread() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            self._hup = self._hang_up
+            signal.signal(signal.SIGHUP, self._hup)
+
+    def _give_signal_back(self) -> None:
+        if self._hup is not None and _in_main_thread():
+            if signal.getsignal(signal.SIGHUP) == self._hup:
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            self._hup = None
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        self._commands.put("reload")  # a SimpleQueue may be filled from a signal's handler
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _folders(paths: Iterable[Path]) -> Places:
+    """Return the folders to watch, with what tells them from others of the same name."""
+    found: Places = {}
+    for path in paths:
+        for place in (path, Path(os.path.realpath(path))):
+            for folder in (place, place.parent):
+                _add(folder, found)
+    return found
+
+
+def _add(folder: Path, found: Places) -> None:
+    """Take in a folder; of one that is missing, the nearest one above, in which it may appear."""
+    while True:
+        try:
+            status = folder.stat()
+        except OSError:
+            if folder == folder.parent:
+                return
+            folder = folder.parent
+            continue
+        if folder.is_dir():
+            found[str(folder)] = (status.st_dev, status.st_ino)
+        return
+
+
+def _notify(places: Places) -> RustNotify:
+    from watchfiles._rust_notify import RustNotify
+
+    folders = list(places)
+    try:
+        return RustNotify(folders, False, False, _POLL, False, True)
+    except Exception as exc:  # a limit of the system
+        log.warning("folders are looked at every %d ms, for they can't be watched: %s", _POLL, exc)
+    return RustNotify(folders, False, True, _POLL, False, True)
