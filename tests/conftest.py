@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from p8fs_cluster import Container
-from p8fs_cluster.config import secrets
+from p8fs_cluster.config import secrets, section, spelling
 from p8fs_cluster.logging.setup import LoggingSetup
 from tests import servers
 
@@ -51,11 +51,14 @@ def rocksdb_settings(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No variable of ours, no `.env`, and logging as it was before."""
+    """No variable of ours, no `.env`, no section of another test, and logging as it was before."""
     for name in list(os.environ):
-        if name.upper().startswith("P8FS_") and not name.startswith("P8FS_TEST_"):
+        if name.upper().startswith("P8FS_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(section, "_declared", dict(section._declared))
+    monkeypatch.setattr(section, "_owners", dict(section._owners))
+    monkeypatch.setattr(spelling, "_warned", set())
     secrets.forget()
     yield
     LoggingSetup.reset()

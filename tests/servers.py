@@ -28,6 +28,10 @@ PATIENCE = 90
 """Seconds that a server may take to start on a busy machine."""
 
 
+GIVEN = {name: value for name, value in os.environ.items() if name.startswith("P8FS_TEST_")}
+"""What was named before any test took its variables away."""
+
+
 class ServerMissing(Exception):
     """No server, and no way to get one."""
 
@@ -118,7 +122,7 @@ class Server:
 @contextlib.contextmanager
 def postgresql() -> Iterator[Server]:
     """Give a PostgreSQL server."""
-    url = os.environ.get("P8FS_TEST_POSTGRES_URL")
+    url = GIVEN.get("P8FS_TEST_POSTGRES_URL")
     if url:
         yield Server(_settings_of(url, "pg", 5432))
         return
@@ -143,7 +147,7 @@ def postgresql() -> Iterator[Server]:
 @contextlib.contextmanager
 def tidb() -> Iterator[Server]:
     """Give a server that speaks TiDB's protocol: a TiDB that the environment names, else a MariaDB."""
-    url = os.environ.get("P8FS_TEST_TIDB_URL")
+    url = GIVEN.get("P8FS_TEST_TIDB_URL")
     if url:
         yield Server(_settings_of(url, "tidb", 4000))
         return

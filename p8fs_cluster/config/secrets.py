@@ -59,7 +59,7 @@ def within(value: Any) -> Iterator[str]:
     elif isinstance(value, bytes):
         yield value.decode(errors="replace")
     elif isinstance(value, BaseModel):
-        yield from within(dict(value))
+        yield from within(vars(value))
     elif isinstance(value, Mapping):
         yield from within(list(value.values()))
     elif isinstance(value, (list, tuple, set, frozenset)):

@@ -39,6 +39,9 @@ class Section(Settings):
 
     def __init_subclass__(cls, *, prefix: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in vars(cls).get("__annotations__", {}):
+            if hasattr(Settings, name) and not name.startswith(("_", "model_")):
+                raise ConfigurationError(f"{cls.__qualname__}.{name} is a method of every section; name it otherwise")
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, prefix: str = "", **kwargs: Any) -> None:

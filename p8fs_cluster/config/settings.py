@@ -201,9 +201,9 @@ class P8FSConfig(Settings):
 
     def values(self) -> Iterator[tuple[str, Any]]:
         """Yield every setting's name and value, those of the sections included."""
-        yield from dict(self).items()
+        yield from vars(self).items()
         for cls in sections.declared():
-            yield from ((cls.prefix + name, value) for name, value in dict(self.section(cls)).items())
+            yield from ((cls.prefix + name, value) for name, value in vars(self.section(cls)).items())
 
     def differing(self, other: P8FSConfig) -> frozenset[str]:
         """Return the names of the settings that have another value there.

@@ -47,6 +47,7 @@ class Watch:
         self._places: Places = {}
         self._notify: RustNotify | None = None
         self._hup: Any = None
+        self._terminal = False
 
     @property
     def running(self) -> bool:
@@ -129,7 +130,7 @@ class Watch:
 
     def _take_signal(self) -> None:
         if self._hup is None and _in_main_thread() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-            self._hup = self._hang_up
+            self._hup, self._terminal = self._hang_up, _has_terminal()
             signal.signal(signal.SIGHUP, self._hup)
 
     def _give_signal_back(self) -> None:
@@ -139,11 +140,22 @@ class Watch:
             self._hup = None
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._terminal and not _has_terminal():  # it was closed: the signal means what it means without us
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGHUP)
         self._commands.put("reload")  # a SimpleQueue may be filled from a signal's handler
 
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _folders(paths: Iterable[Path]) -> Places:

@@ -25,7 +25,8 @@ def lifespan(container: Given = None, *, around: Lifespan | None = None, validat
     """Return a lifespan that enters the container, puts it at `app.state.container`, and closes it at the end.
 
     Each worker process enters it at its own start. `around` is a lifespan of yours, which runs within: the container
-    is the active one there. With `validate`, the settings and one round trip to the storage are checked first.
+    is the active one there. With `validate`, the settings and one round trip to the storage are checked first, and
+    changed settings are followed from then on, if `P8FS_RELOAD` says so or the environment is development.
 
     :raises ConfigurationError: at start, when the settings or the storage can't be used; the server then ends.
 
@@ -37,6 +38,7 @@ def lifespan(container: Given = None, *, around: Lifespan | None = None, validat
         async with container_of(container) as opened:
             if validate:
                 await run_in_threadpool(validate_configuration, opened)
+                opened.watch()
             app.state.container = opened
             async with (around or _nothing)(app) as state:
                 yield state

@@ -21,7 +21,8 @@ def run(work: Callable[[], object], container: Given = None, *, every: float = 0
     us: SIGTERM ends the process, SIGINT raises KeyboardInterrupt. Call it in the main thread.
 
     `every` is the seconds to wait after each call; a signal ends the wait. With `validate`, the settings and one round
-    trip to the storage are checked first.
+    trip to the storage are checked first, and changed settings are followed from then on, if `P8FS_RELOAD` says so or
+    the environment is development.
 
     :raises ConfigurationError: the settings or the storage can't be used.
 
@@ -33,6 +34,7 @@ def run(work: Callable[[], object], container: Given = None, *, every: float = 0
     with _signals() as came, container_of(container) as opened:
         if validate:
             validate_configuration(opened)
+            opened.watch()
         while work() is not False and not _one_of(came, every):
             pass
 

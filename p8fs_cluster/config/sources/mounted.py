@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,25 +23,24 @@ def read_mounted(folder: Path, variable: str) -> Source:
     Kubernetes swaps all files at once, by the link `..data`; they are read from one side of the swap.
     """
     for _ in range(_TRIES):
-        real = (folder / "..data").resolve() if (folder / "..data").is_dir() else folder
-        read = _read(real, folder, variable)
-        if real == folder or real == (folder / "..data").resolve():
+        side = os.path.realpath(folder / "..data")
+        read = _read(folder, variable)
+        if side == os.path.realpath(folder / "..data"):
             break
     return read
 
 
-def _read(real: Path, folder: Path, variable: str) -> Source:
+def _read(folder: Path, variable: str) -> Source:
     entries: dict[str, Entry] = {}
     problems: list[Problem] = []
     try:
-        for file in _files(real):
+        for file in _files(folder):
             name = unprefixed(file.name)
-            place = folder / file.name
             try:
-                if name:
-                    entries[name] = Entry(read_text(file).rstrip("\r\n"), shown(place))
+                if name and file.exists():  # a link that a swap left behind leads nowhere
+                    entries[name] = Entry(read_text(file).rstrip("\r\n"), shown(file))
             except UnusableError as exc:
-                problems.append(Problem(file.name.upper(), shown(place), f"the file {exc}"))
+                problems.append(Problem(file.name.upper(), shown(file), f"the file {exc}"))
     except FileNotFoundError:
         problems.append(Problem(variable, ORIGIN, f"the folder {folder} does not exist"))
     except NotADirectoryError:

@@ -1,0 +1,70 @@
+"""Misspelt names, in every source: a warning by default, an error where it is asked for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from p8fs_cluster.config import secrets
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.exceptions import ConfigurationError
+
+
+@pytest.fixture
+def misspelt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A misspelt name in every source, and the lines that tell of them."""
+    monkeypatch.setenv("P8FS_PG_HOTS", "x")
+    monkeypatch.setenv("P8FS_CONFIG_FIEL", "x")
+    for folder, variable in (("secrets", "P8FS_SECRETS_DIR"), ("config", "P8FS_CONFIG_DIR")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    (tmp_path / "secrets" / "P8FS_PG_PASWORD").write_text("hunter2")
+    (tmp_path / "config" / "P8FS_POOL_SIZE").write_text("5")
+    Path("a.toml").write_text("tidb_hots = 'x'\n\n[pg]\nprot = 5432\n")
+    monkeypatch.setenv("P8FS_CONFIG_FILE", "a.toml")
+    Path(".env").write_text("OTHER=x\nP8FS_LOGLEVEL=INFO\nP8FS_CONFIG_DIR=x\nP8FS_SOMETHING_ELSE=y\n")
+    return [
+        "P8FS_PG_HOTS (from the environment): there is no such setting; did you mean P8FS_PG_HOST?",
+        "P8FS_CONFIG_FIEL (from the environment): there is no such setting; did you mean P8FS_CONFIG_FILE?",
+        "P8FS_PG_PASWORD (from secrets/P8FS_PG_PASWORD): there is no such setting; did you mean P8FS_PG_PASSWORD?",
+        "P8FS_POOL_SIZE (from config/P8FS_POOL_SIZE): there is no such setting; did you mean P8FS_POOL_MAX_SIZE?",
+        "P8FS_TIDB_HOTS (from a.toml, line 1): there is no such setting; did you mean P8FS_TIDB_HOST?",
+        "P8FS_PG_PROT (from a.toml, line 4): there is no such setting; did you mean P8FS_PG_PORT?",
+        "P8FS_LOGLEVEL (from .env, line 2): there is no such setting; did you mean P8FS_LOG_LEVEL?",
+        "P8FS_CONFIG_DIR (from .env, line 3): says where settings are, and is only looked for in the environment",
+        "P8FS_SOMETHING_ELSE (from .env, line 4): there is no such setting",
+    ]
+
+
+def test_a_warning_once_a_process(misspelt: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    P8FSConfig()
+    P8FSConfig().with_changes({"pg_host": "db"})
+    assert caplog.messages == misspelt
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert {record.name for record in caplog.records} == {"p8fs_cluster.config"}
+
+
+def test_an_error_where_it_is_asked_for(misspelt: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P8FS_STRICT", "true")
+    with pytest.raises(ConfigurationError) as caught:
+        P8FSConfig()
+    assert [str(problem) for problem in caught.value.problems] == misspelt
+
+
+def test_they_come_with_other_faults(misspelt: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P8FS_PG_PORT", "x")
+    with pytest.raises(ConfigurationError) as caught:
+        P8FSConfig()
+    assert [str(problem) for problem in caught.value.problems[1:]] == misspelt
+
+
+def test_a_secret_under_a_misspelt_name_is_one(misspelt: list[str]) -> None:
+    P8FSConfig()
+    assert "hunter2" in secrets.known()
+
+
+def test_code_is_always_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"P8FS_PG_HOTS \(from code\).* did you mean P8FS_PG_HOST"):
+        P8FSConfig(pg_hots="x")
