@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.servers import free_port
 
@@ -56,12 +59,31 @@ class Running:
             raise AssertionError(f"{exc}\n{self.output}") from None
 
 
-def until(condition: Callable[[], object], what: str) -> None:
+def until(condition: Callable[[], object], what: str = "what is waited for") -> None:
     """Wait for a condition, but not for ever."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"{what}: that never came"
         time.sleep(0.02)
+
+
+def forked(action: Callable[[], Any]) -> Any:
+    """Return what `action` returns in a forked child, through JSON."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            told = {"returned": action()}
+        except BaseException:
+            told = {"raised": traceback.format_exc()}
+        os.write(writing, json.dumps(told).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answers:  # noqa: PTH123
+        told = json.loads(answers.read())
+    os.waitpid(child, 0)
+    assert "raised" not in told, told["raised"]
+    return told["returned"]
 
 
 @contextlib.contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType, TracebackType
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
-__all__ = ["DEBOUNCE", "STEP", "Watch"]
+__all__ = ["DEBOUNCE", "STEP", "Watch", "folders_of"]
 
 log = logging.getLogger("p8fs_cluster.config")
 
@@ -29,6 +31,7 @@ _LOOK_ANYWAY = 1000
 _POLL = 300
 
 Command = Literal["look", "reload", "stop"]
+Commands = SimpleQueue[Command]
 Places = dict[str, tuple[int, int]]
 
 
@@ -41,11 +44,9 @@ class Watch:
     def __init__(self, look: Callable[[bool], None], paths: Callable[[], Iterable[Path]]) -> None:
         self._look = look
         self._paths = paths
-        self._commands: SimpleQueue[Command] = SimpleQueue()
+        self._commands: Commands = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._files = False
-        self._places: Places = {}
-        self._notify: RustNotify | None = None
         self._hup: Any = None
         self._terminal = False
 
@@ -63,8 +64,9 @@ class Watch:
         self.stop(keep_signal=True)
         self._files = files
         self._commands = SimpleQueue()
-        self._place()  # what changes from here on is seen
-        self._thread = threading.Thread(target=self._run, name="p8fs-cluster-watch", daemon=True)
+        folders = _Folders(self._paths, self._commands) if files else None  # what changes from here on is seen
+        run = partial(self._follow, folders) if folders else partial(self._wait_for_signals, self._commands)
+        self._thread = threading.Thread(target=run, name="p8fs-cluster-watch", daemon=True)
         self._thread.start()
 
     def stop(self, *, keep_signal: bool = False) -> None:
@@ -84,12 +86,8 @@ class Watch:
         """Go on in a forked child, which has no threads of its parent."""
         if self._thread is None:
             return
-        files, self._thread, self._notify, self._places = self._files, None, None, {}
-        self.start(files=files)
-
-    def is_set(self) -> bool:
-        """Whether the wait is to be ended, as watchfiles asks."""
-        return not self._commands.empty()
+        self._thread = None
+        self.start(files=self._files)
 
     def __enter__(self) -> Self:
         return self
@@ -99,34 +97,23 @@ class Watch:
     ) -> None:
         self.stop()
 
-    def _run(self) -> None:
-        command: Command = "look"
-        while command != "stop":
-            try:
-                if self._files:
-                    self._place()
-                if self._files or command == "reload":
+    def _follow(self, folders: _Folders) -> None:
+        with contextlib.closing(folders):
+            command: Command = "look"
+            while command != "stop":
+                try:
+                    folders.renew()
                     self._look(command == "reload")
+                except Exception:
+                    log.exception("looking for changed settings failed")
+                command = folders.wait()
+
+    def _wait_for_signals(self, commands: Commands) -> None:
+        while commands.get() != "stop":
+            try:
+                self._look(True)
             except Exception:
-                log.exception("looking for changed settings failed")
-            command = self._wait()
-        if self._notify is not None:
-            self._notify.close()
-
-    def _wait(self) -> Command:
-        if self._notify is None:
-            return self._commands.get()
-        seen = self._notify.watch(DEBOUNCE, STEP, _LOOK_ANYWAY, self)
-        return self._commands.get() if seen == "stop" else "look"
-
-    def _place(self) -> None:
-        """Watch the folders that are there now: a folder that was made anew is another one."""
-        places = _folders(self._paths()) if self._files else {}
-        if places == self._places and self._notify is not None:
-            return
-        if self._notify is not None:
-            self._notify.close()
-        self._places, self._notify = places, _notify(places) if places else None
+                log.exception("loading the settings again failed")
 
     def _take_signal(self) -> None:
         if self._hup is None and _in_main_thread() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
@@ -158,7 +145,41 @@ def _has_terminal() -> bool:
     return True
 
 
-def _folders(paths: Iterable[Path]) -> Places:
+class _Folders:
+    """The folders that are watched now. One that was made anew, or that a link leads to now, is another one."""
+
+    def __init__(self, paths: Callable[[], Iterable[Path]], commands: Commands) -> None:
+        self._paths = paths
+        self._commands = commands
+        self._places: Places = {}
+        self._notify: RustNotify | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Watch the folders that are there."""
+        places = folders_of(self._paths())
+        if places != self._places:
+            self.close()
+            self._places, self._notify = places, _notify(places)
+
+    def wait(self) -> Command:
+        """Return what to do when something has changed, or may have."""
+        if self._notify is None:
+            return self._commands.get()
+        seen = self._notify.watch(DEBOUNCE, STEP, _LOOK_ANYWAY, self)
+        return self._commands.get() if seen == "stop" else "look"
+
+    def is_set(self) -> bool:
+        """Whether the wait is to be ended, as watchfiles asks."""
+        return not self._commands.empty()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        if self._notify is not None:
+            self._notify.close()
+
+
+def folders_of(paths: Iterable[Path]) -> Places:
     """Return the folders to watch, with what tells them from others of the same name."""
     found: Places = {}
     for path in paths:

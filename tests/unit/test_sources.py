@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.sources.environment import read_environment
 from p8fs_cluster.exceptions import ConfigurationError
 
+_numbers = itertools.count()
+
 
 def fault() -> str:
     with pytest.raises(ConfigurationError) as caught:
@@ -21,7 +24,7 @@ def fault() -> str:
 
 def mount(folder: Path, **files: str) -> Path:
     """Make a folder as Kubernetes mounts it: links through `..data`, which is swapped as a whole."""
-    real = folder / f"..{len(list(folder.parent.iterdir()))}_{len(files)}"
+    real = folder / f"..{next(_numbers)}"
     real.mkdir(parents=True)
     for name, text in files.items():
         (real / name).write_text(text)
