@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextvars import ContextVar
@@ -105,6 +106,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (_ReadingSource(settings_cls),)
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, secrets.shown(value) if isinstance(value, (str, list, dict)) else value
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
@@ -182,7 +187,10 @@ class Settings(BaseSettings):
             values = data if isinstance(data, Mapping) else {}
             origins = {cls.prefix + name: CODE for name in values}
             origins |= {name: entry.origin for name, entry in reading.winning.items()}
-            problems = problems_of(exc, cls.prefix, cls._known(), cls.secret_names, origins)
+            try:
+                problems = problems_of(exc, cls.prefix, cls._known(), cls.secret_names, origins)
+            except UnicodeError:  # pydantic can't tell of such texts
+                problems = tuple(_not_utf8(reading))
         else:
             snapshot._reading = reading
             secrets.remember(snapshot.secrets())
@@ -235,6 +243,12 @@ def _decoded(value: Any, many: Many | None) -> Any:
         return parts
     pairs = [part.partition("=") for part in parts]
     return {name.strip(): told.strip() for name, _, told in pairs} if all(sign for _, sign, _ in pairs) else value
+
+
+def _not_utf8(reading: Reading) -> Iterator[Problem]:
+    for name, entry in reading.winning.items():
+        if not str(entry.value).isascii() and re.search("[\ud800-\udfff]", str(entry.value)):
+            yield Problem(variable_of(name), entry.origin, "must be UTF-8 text")
 
 
 def _unknown(name: str, known: Collection[str]) -> Problem:

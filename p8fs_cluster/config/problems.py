@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from p8fs_cluster.config.reading import LOCATORS
-from p8fs_cluster.config.secrets import shown
+from p8fs_cluster.config.secrets import shown, without_passwords
 from p8fs_cluster.config.sources.source import PREFIX
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
@@ -96,7 +96,7 @@ def _expected(details: ErrorDetails, hidden: bool) -> str:
     if "error" in context:
         message = str(context["error"])
         told = str(details["input"])
-        return "is not valid" if hidden and told and told in message else message
+        return "is not valid" if hidden and told and told in message else without_passwords(message)
     message = details["msg"]
     return message[0].lower() + message[1:]
 
@@ -109,5 +109,8 @@ def _got(details: ErrorDetails, hidden: bool) -> str:
         return ", but it is empty"
     if not isinstance(value, (str, int, float, bool, type(None))):
         return f", got a {type(value).__name__}"
-    text = repr(shown(value))
-    return f", got {text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"
+    if not isinstance(value, str):
+        return f", got {value!r}"
+    first, *others = value.splitlines()  # what an unfinished quote has swallowed may hold secrets
+    text = repr(shown(first))
+    return f", got {text[:_SHOWN] + '…' if others or len(text) > _SHOWN else text}"

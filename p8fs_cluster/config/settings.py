@@ -42,24 +42,24 @@ def _log_level(value: str) -> str:
     return level
 
 
+def _plain_text(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("must not hold a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("must be UTF-8 text")
+    return value
+
+
 def _log_format(value: str) -> str:
     if value.strip().lower() == "json":
         return "json"
-    if not value:
+    if not _plain_text(value):
         raise ValueError("must be 'json' or a %-style format of logging.Formatter")
     record = logging.LogRecord("p8fs", logging.INFO, __file__, 1, "message", None, None)
     try:
         logging.Formatter(value).format(record)
     except (ValueError, TypeError) as exc:
         raise ValueError(f"must be 'json' or a %-style format of logging.Formatter: {exc}") from None
-    return value
-
-
-def _plain_text(value: str) -> str:
-    if "\x00" in value:
-        raise ValueError("must not hold a NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("must be UTF-8 text")
     return value
 
 
@@ -72,16 +72,18 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
-def _not_empty(value: object) -> object:
+def _path(value: object) -> object:
     if value == "":
         raise ValueError("must name a path")
+    if isinstance(value, str) and "://" in value:
+        raise ValueError("must be a path, not a URL")
     return value
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_plain_text)]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
-OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_path), BeforeValidator(_none_if_empty)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
 
@@ -131,7 +133,7 @@ class P8FSConfig(Settings):
         None, description="Certificates of the authorities to trust; when set, TLS is required and verified"
     )
 
-    rocksdb_path: Annotated[Path, BeforeValidator(_not_empty)] = Field(
+    rocksdb_path: Annotated[Path, BeforeValidator(_path)] = Field(
         Path("data/rocksdb"), description="The directory of the embedded RocksDB; one process at a time"
     )
 

@@ -273,6 +273,18 @@ class TestDotEnv:
         assert "P8FS_PG_PASSWORD (from .env, line 2): an unfinished quote" in message
         assert "hunter2" not in message
 
+    def test_a_quote_that_ends_further_down_is_no_value(self) -> None:
+        Path(".env").write_text("P8FS_PG_HOST='db\nP8FS_PG_PASSWORD='hunter2\n'\n")
+        message = fault()
+        assert "P8FS_PG_HOST (from .env, line 1): a quote that ends in another setting" in message
+        assert "hunter2" not in message
+
+    def test_a_value_of_several_lines(self) -> None:
+        Path(".env").write_text("P8FS_AUTH_JWT_SECRET='-----BEGIN\nabc=\n-----END'\n")
+        secret = P8FSConfig().auth_jwt_secret
+        assert secret is not None
+        assert secret.get_secret_value() == "-----BEGIN\nabc=\n-----END"
+
     def test_a_name_without_a_value(self) -> None:
         Path(".env").write_text("P8FS_PG_HOST\n")
         assert "P8FS_PG_HOST (from .env, line 1): has no value" in fault()

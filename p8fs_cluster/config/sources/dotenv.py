@@ -20,6 +20,10 @@ ROOT_MARKS = (".git", "pyproject.toml")
 """What a project's root folder has."""
 
 
+_SWALLOWED = re.compile(rf"\n\s*(?:#\s*)?(?:export\s+)?{PREFIX}\w+\s*=", re.IGNORECASE)
+"""What a value of several lines holds when its quote was never closed."""
+
+
 def candidates() -> list[Path]:
     """Return where a `.env` is looked for: here, and in the folders above up to the project's root, if there is one."""
     here = Path.cwd()
@@ -57,7 +61,7 @@ def _parsed(text: str, place: str) -> Source:
     for binding in _bindings(text):
         name = unprefixed(binding.key or "")
         where = f"{place}, line {_line_of(binding)}"
-        if binding.error or (name and binding.value is None):
+        if binding.error or (name and (binding.value is None or _SWALLOWED.search(binding.value))):
             problems.append(_problem(binding, where))
         elif name and binding.value is not None:
             entries[name] = Entry(binding.value, where)
@@ -71,8 +75,11 @@ def _bindings(text: str) -> Iterator[Binding]:
 
 def _problem(binding: Binding, where: str) -> Problem:
     name = re.match(r"\s*(?:export\s+)?['\"]?(\w+)", binding.original.string)
-    fault = "an unfinished quote or a stray character" if binding.error else "has no value: write NAME=value"
-    return Problem(name.group(1) if name else "a line", where, fault)
+    ours = name is not None and unprefixed(name[1])  # else it may be the rest of a broken value
+    fault = "an unfinished quote or a stray character"
+    if not binding.error:
+        fault = "has no value: write NAME=value" if binding.value is None else "a quote that ends in another setting"
+    return Problem(name[1] if name and ours else "a line", where, fault)
 
 
 def _line_of(binding: Binding) -> int:

@@ -1,0 +1,1 @@
+"""Long searches for what no test thought of; the tests run a short form of each."""
