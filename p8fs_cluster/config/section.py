@@ -10,6 +10,7 @@ from typing import Any
 from p8fs_cluster.config.model import Settings
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import LOCATORS, Reading, read
+from p8fs_cluster.config.secrets import without_passwords
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
 __all__ = ["ENTRY_POINTS", "Section", "declared", "is_setting", "load_installed", "names", "owner"]
@@ -111,7 +112,7 @@ def load_installed() -> tuple[Problem, ...]:
             continue
         try:
             point.load()
-        except Exception as exc:  # somebody else's module
-            fault = f"can't be loaded: {type(exc).__name__}: {exc}"
+        except (Exception, SystemExit) as exc:  # somebody else's module
+            fault = f"can't be loaded: {type(exc).__name__}: {without_passwords(str(exc))}"
             _failed[point.value] = Problem(f"the section {point.name}", f"the entry point {point.value}", fault)
     return tuple(_failed.values())

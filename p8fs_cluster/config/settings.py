@@ -98,7 +98,7 @@ class P8FSConfig(Settings):
 
     environment: Text = Field("development", description="Where the process runs: development, test, production, …")
     strict: bool = Field(False, description="Whether a misspelt name in a source is an error rather than a warning")
-    reload: bool | None = Field(
+    reload: Annotated[bool | None, BeforeValidator(_none_if_empty)] = Field(
         None, description="Whether `watch()` follows changed files; unset: only when the environment is development"
     )
     service_name: Text = Field("p8fs", description="The service's name, in log records and as application name")
