@@ -14,7 +14,7 @@ from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
 from p8fs_cluster.config.sources.source import Entry, Source, unprefixed
 from p8fs_cluster.exceptions import Problem
 
-__all__ = ["read_document", "yaml_documents"]
+__all__ = ["parse_document", "read_document", "yaml_documents", "yaml_items"]
 
 MOST = 10_000
 """Values that a file may hold, anchors followed. More is taken for an attack or a mistake."""
@@ -32,12 +32,23 @@ def read_document(path: Path, variable: str, is_setting: IsSetting) -> Source:
     """
     try:
         text = read_text(path)
-        return _source(_READERS[_ending(path)](text, is_setting), shown(path))
+        return parse_document(text, _ending(path), shown(path), is_setting)
     except UnusableError as exc:
         fault = str(exc)
     except RecursionError:
         fault = "is nested too deeply"
     return Source(problems=(Problem(variable, ORIGIN, f"the settings file {path} {fault}"),))
+
+
+def parse_document(text: str, ending: str, place: str, is_setting: IsSetting) -> Source:
+    """Return the settings in a text of the kind that `ending` says; `place` is how messages call it.
+
+    :raises UnusableError: it can't be understood.
+
+    >>> parse_document("pg: {host: db}", ".yaml", "a.yaml", lambda name: name == "pg_host").entries
+    {'pg_host': Entry(value='db', origin='a.yaml, line 1')}
+    """
+    return _source(_READERS[ending](text, is_setting), place)
 
 
 def yaml_documents(text: str) -> Iterator[Any]:

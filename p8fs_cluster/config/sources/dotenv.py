@@ -14,7 +14,7 @@ from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
 from p8fs_cluster.config.sources.source import PREFIX, Entry, Source, unprefixed
 from p8fs_cluster.exceptions import Problem
 
-__all__ = ["candidates", "nearest", "read_dotenv"]
+__all__ = ["candidates", "nearest", "parse_dotenv", "read_dotenv"]
 
 ROOT_MARKS = (".git", "pyproject.toml")
 """What a project's root folder has."""
@@ -52,10 +52,15 @@ def read_dotenv(path: Path, variable: str | None = None) -> Source:
         if variable is None:
             return Source(problems=(Problem(f"the settings file {shown(path)}", None, str(exc)),))
         return Source(problems=(Problem(variable, ORIGIN, f"the settings file {path} {exc}"),))
-    return _parsed(text, shown(path))
+    return parse_dotenv(text, shown(path))
 
 
-def _parsed(text: str, place: str) -> Source:
+def parse_dotenv(text: str, place: str) -> Source:
+    """Return the settings in the text of a `.env`; `place` is how messages call it.
+
+    >>> parse_dotenv("P8FS_PG_HOST=db # ours", ".env").entries
+    {'pg_host': Entry(value='db', origin='.env, line 1')}
+    """
     entries: dict[str, Entry] = {}
     problems: list[Problem] = []
     for binding in _bindings(text):
