@@ -145,7 +145,7 @@ def _steps(loaded: Any) -> Iterator[Step]:
     yield settings
     if settings.ok:
         with container:
-            yield from steps(container.config(), container.storage())
+            yield from steps(container.config, container.storage())
             yield run("close", lambda: _closed(container))
 
 

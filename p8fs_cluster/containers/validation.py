@@ -16,14 +16,14 @@ def validate_configuration(container: Any | None = None) -> None:
 
     Call it when a service starts: what it opens is what the service then uses.
 
-    :raises ConfigurationError: the settings can't be used, or no connection works with them.
+    :raises ConfigurationError: the settings can't be used, their last reload failed, or no connection works with them.
 
     >>> from p8fs_cluster import Container
     >>> with Container(config={"storage_provider": "rocksdb", "rocksdb_path": "data/validated"}) as container:
     ...     validate_configuration(container)
     """
     container = active() if container is None else container
-    for step in steps(container.config(), container.storage()):
+    for step in steps(container.config, container.storage()):
         if isinstance(step.fault, StorageError):
             raise ConfigurationError(
                 f"the settings are valid, but the storage does not work: {step.fault}"

@@ -1,4 +1,4 @@
-"""One real use of the log file and the storage, step by step, with the time of each."""
+"""Whether the settings are the newest, and one real use of the log file and the storage, each step with its time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
-from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import ClusterError, StorageError
+from p8fs_cluster.exceptions import ClusterError, ConfigurationError, StorageError
 from p8fs_cluster.logging.setup import check_log_file
+from p8fs_cluster.providers.settings import SettingsProvider
 from p8fs_cluster.providers.storage import Storage
 
 __all__ = ["Step", "run", "steps"]
@@ -44,17 +45,27 @@ def run(name: str, action: Callable[[], str]) -> Step:
     return Step(name, time.monotonic() - started, detail)
 
 
-def steps(settings: P8FSConfig, storage: Storage) -> Iterator[Step]:
-    """Open the log file, if there is one, and the storage, and do one round trip to it.
+def steps(config: SettingsProvider, storage: Storage) -> Iterator[Step]:
+    """Tell if the last reload failed; open the log file, if there is one, and the storage; do one round trip to it.
 
     A round trip is a write, a read and a delete where there is no SQL, else a query.
+
+    :raises ConfigurationError: there are no settings to begin with.
     """
+    settings, stale = config(), config.fault
+    if stale is not None:
+        yield run("load the settings again", lambda: _stale(stale))
     if settings.log_file is not None:
         yield run("open the log file", lambda: check_log_file(settings))
     opened = run("open the storage", lambda: _opened(storage))
     yield opened
     if opened.ok:
         yield run("one round trip", lambda: _queried(storage) if storage.sqlalchemy_url else _written(storage))
+
+
+def _stale(fault: Exception) -> NoReturn:
+    told = fault if isinstance(fault, ClusterError) else type(fault).__name__  # others' words may hold a secret
+    raise ConfigurationError(f"the last reload failed, and the last good settings stay in force: {told}") from fault
 
 
 def _opened(storage: Storage) -> str:
