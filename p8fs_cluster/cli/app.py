@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import io
+import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import SecretStr
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from p8fs_cluster.cli.documentation import settings_table
 from p8fs_cluster.cli.loading import LoadingError, load
-from p8fs_cluster.config.settings import PREFIX, P8FSConfig
+from p8fs_cluster.cli.output import Json, print_json, refuse
+from p8fs_cluster.cli.settings import config_app
+from p8fs_cluster.config.problems import configuration_error
+from p8fs_cluster.config.section import load_installed
 from p8fs_cluster.containers.checking import require
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.containers.drawing import dot, mermaid, svg
@@ -27,7 +29,6 @@ __all__ = ["app", "main"]
 
 Format = Literal["mermaid", "dot", "svg"]
 
-MASK = "**********"
 OURS = "p8fs_cluster:Container"
 DRAWN = {"mermaid": mermaid, "dot": dot, "svg": svg}
 ENDINGS: dict[str, Format] = {
@@ -41,25 +42,25 @@ ENDINGS: dict[str, Format] = {
 app = typer.Typer(
     help="Checks and shows what P8FS services stand on.", no_args_is_help=True, pretty_exceptions_enable=False
 )
-config_app = typer.Typer(help="Shows the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
 Target = Annotated[
     str,
     typer.Argument(metavar="MODULE:CONTAINER", help="A container, a class of such, or a function that makes one."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command()
 def check(target: Target = OURS, as_json: Json = False) -> None:
     """Check the container, validate the settings, open the storage, make one real round trip.
 
-    Exit code 0, or 1 with the fault; 2 when there is no such container.
+    A misspelt setting is a fault here, whatever P8FS_STRICT says, and so is a section that can't be loaded.
+    Exit code 0, or 1 with every fault; 2 when there is no such container.
     """
+    logging.getLogger("p8fs_cluster.config").disabled = True  # what it would warn of is listed as a fault
     done = list(_steps(_loaded(target)))
     if as_json:
-        typer.echo(json.dumps(_report(done), indent=2, ensure_ascii=False))
+        print_json(_report(done))
     else:
         _print(done)
     raise typer.Exit(0 if all(step.ok for step in done) else 1)
@@ -79,39 +80,14 @@ def graph(
     try:
         output.write_text(drawn + "\n", "utf-8")
     except OSError as exc:
-        _refuse(f"{output} can't be written: {exc.strerror}")
-
-
-@config_app.command()
-def show(as_json: Json = False) -> None:
-    """Print the effective settings and where each comes from, secrets masked."""
-    try:
-        settings = P8FSConfig()
-    except ConfigurationError as exc:
-        typer.echo(str(exc), err=True)
-        raise typer.Exit(1) from None
-    shown = {name: {"value": _masked(getattr(settings, name)), "source": settings.origin(name)} for name in _names()}
-    if as_json:
-        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
-        return
-    table = Table("setting", "value", "source")
-    for name, entry in shown.items():
-        table.add_row(
-            PREFIX + name.upper(),
-            escape("" if entry["value"] is None else str(entry["value"])),
-            escape(entry["source"]),
-        )
-    _wide().print(table)
-
-
-@config_app.command()
-def docs() -> None:
-    """Print the table of all settings in Markdown."""
-    typer.echo(settings_table())
+        refuse(f"{output} can't be written: {exc.strerror}")
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command. What the output's encoding lacks is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
@@ -119,20 +95,15 @@ def _loaded(target: str) -> Any:
     try:
         return load(target)
     except LoadingError as exc:
-        _refuse(str(exc))
+        refuse(str(exc))
 
 
 def _format_of(output: Path | None) -> Format:
     if output is None:
         return "mermaid"
     if output.suffix not in ENDINGS:
-        _refuse(f"{output} does not say a format: use --format, or an ending of {', '.join(ENDINGS)}")
+        refuse(f"{output} does not say a format: use --format, or an ending of {', '.join(ENDINGS)}")
     return ENDINGS[output.suffix]
-
-
-def _refuse(reason: str) -> NoReturn:
-    typer.echo(reason, err=True)
-    raise typer.Exit(2)
 
 
 def _steps(loaded: Any) -> Iterator[Step]:
@@ -141,7 +112,7 @@ def _steps(loaded: Any) -> Iterator[Step]:
     yield checked
     if not checked.ok or not issubclass(container.declarative_parent or object, Container):
         return
-    settings = run("read the settings", lambda: container.config().storage_provider)
+    settings = run("read the settings", lambda: _strictly(container))
     yield settings
     if settings.ok:
         with container:
@@ -152,6 +123,21 @@ def _steps(loaded: Any) -> Iterator[Step]:
 def _checked(container: Any) -> str:
     require(container)
     return f"{len(read(container).nodes)} providers"
+
+
+def _strictly(container: Container) -> str:
+    """Validate all settings there are, those of sections that nobody has imported yet included."""
+    problems = list(load_installed())
+    try:
+        settings = container.config()
+        settings.with_changes({"strict": True})
+    except ConfigurationError as exc:
+        if not exc.problems:
+            raise
+        problems += exc.problems
+    if problems:
+        raise configuration_error(problems)
+    return settings.storage_provider
 
 
 def _closed(container: Container) -> str:
@@ -184,18 +170,3 @@ def _print(done: list[Step]) -> None:
     for step in done:
         if step.fault is not None:
             typer.echo(str(step.fault), err=True)
-
-
-def _names() -> list[str]:
-    return list(P8FSConfig.model_fields)
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return MASK if value.get_secret_value() else ""
-    return value if isinstance(value, (str, int, float, type(None))) else str(value)
-
-
-def _wide() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=160)

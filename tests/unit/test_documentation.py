@@ -15,6 +15,7 @@ import pytest
 
 import p8fs_cluster
 from p8fs_cluster.cli.documentation import settings_table
+from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.containers.drawing import svg
 from p8fs_cluster.containers.graph import read
 
@@ -45,7 +46,7 @@ def test_the_page_on_injection_runs(tmp_path: Path) -> None:
 def test_the_table_of_settings_is_the_models() -> None:
     table = re.search(r"<!-- settings: .*? -->\n(.*?)\n<!-- end of settings -->", README, re.DOTALL)
     assert table is not None
-    assert table.group(1) == settings_table(), "run: python scripts/update_readme.py"
+    assert table.group(1) == settings_table((P8FSConfig,)), "run: python scripts/update_readme.py"
 
 
 def test_the_picture_is_the_containers() -> None:

@@ -1,24 +1,16 @@
-"""The command, as it is typed."""
+"""`p8fs-cluster check` and `graph`, of our container and of others."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.command import install, p8fs_cluster
 from tests.servers import free_port
-
-
-def p8fs_cluster(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **{f"P8FS_{name.upper()}": str(value) for name, value in settings.items()}}
-    command = [sys.executable, "-P", "-m", "p8fs_cluster", *arguments]  # as the script: the folder is not on the path
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 def test_check_on_rocksdb(rocksdb_settings: dict[str, Any]) -> None:
@@ -201,36 +193,85 @@ class TestGraph:
         assert (done.returncode, done.stderr) == (2, "nowhere/a.svg can't be written: No such file or directory\n")
 
 
-def test_config_show() -> None:
-    done = p8fs_cluster("config", "show", pg_password="hunter2", pg_host="somewhere", tidb_password="")
-    assert done.returncode == 0
-    assert "hunter2" not in done.stdout
-    lines = {line.split("│")[1].strip(): line for line in done.stdout.splitlines() if line.startswith("│")}
-    assert "somewhere" in lines["P8FS_PG_HOST"]
-    assert "the environment" in lines["P8FS_PG_HOST"]
-    assert "*****" in lines["P8FS_PG_PASSWORD"]
-    assert "the default" in lines["P8FS_PG_PORT"]
+class TestStrictness:
+    def test_every_misspelt_name_is_a_fault(self, rocksdb_settings: dict[str, Any]) -> None:
+        Path(".env").write_text("\nP8FS_PG_HOTS=x\n")
+        Path("s.toml").write_text('api_prot = 1\ntidb_pasword = "hunter2"\n')
+        done = p8fs_cluster("check", **rocksdb_settings, config_file="s.toml", strict="false", log_levle="INFO")
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [
+            "4 settings can't be used:",
+            "  P8FS_LOG_LEVLE (from the environment): there is no such setting; did you mean P8FS_LOG_LEVEL?",
+            "  P8FS_API_PROT (from s.toml, line 1): there is no such setting; did you mean P8FS_API_PORT?",
+            "  P8FS_TIDB_PASWORD (from s.toml, line 2): there is no such setting; did you mean P8FS_TIDB_PASSWORD?",
+            "  P8FS_PG_HOTS (from .env, line 2): there is no such setting; did you mean P8FS_PG_HOST?",
+        ]
+        assert "open the storage" not in done.stdout
+
+    def test_service_links_are_none(self, rocksdb_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        links = {"P8FS_WEB_PORT": "tcp://10.0.0.1:80", "P8FS_WEB_SERVICE_HOST": "10.0.0.1"}
+        for name, value in links.items():
+            monkeypatch.setenv(name, value)
+        assert p8fs_cluster("check", **rocksdb_settings).returncode == 0
+
+    def test_sections_of_installed_packages_are_validated(
+        self, rocksdb_settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        path = install(tmp_path / "site")
+        assert p8fs_cluster("check", path=path, **rocksdb_settings, mail_port=25).returncode == 0
+        done = p8fs_cluster("check", path=path, **rocksdb_settings, mail_ratio="x", pg_port=0, mail_prot=1)
+        assert done.returncode == 1
+        assert "4 settings can't be used:" in done.stderr
+        for variable in (
+            "P8FS_MAIL_PORT:",
+            "P8FS_MAIL_RATIO (from",
+            "P8FS_PG_PORT (from",
+            "did you mean P8FS_MAIL_PORT?",
+        ):
+            assert variable in done.stderr
+
+    @pytest.mark.parametrize(
+        ("code", "said"),
+        [
+            ("import nobody_has_this", "ModuleNotFoundError: No module named 'nobody_has_this'"),
+            ("raise SystemExit('to mysql://root:hunter2@db/app')", "SystemExit: to mysql://root:***@db/app"),
+            (
+                'import p8fs_cluster\nclass Core(p8fs_cluster.Section, prefix="pg_"):\n    host: str = ""',
+                "both claim P8FS_PG_HOST: rename one of them",
+            ),
+        ],
+    )
+    def test_a_section_that_can_not_be_loaded(
+        self, code: str, said: str, rocksdb_settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        done = p8fs_cluster("check", path=install(tmp_path / "site", code, "broken"), **rocksdb_settings, pg_port=0)
+        assert done.returncode == 1
+        assert "the section broken (from the entry point broken): can't be loaded: " in done.stderr
+        assert said in done.stderr
+        assert "P8FS_PG_PORT" in done.stderr, "what else is wrong is told, too"
+        assert "Traceback" not in done.stderr
 
 
-def test_values_that_look_like_markup_are_shown_as_they_are() -> None:
-    done = p8fs_cluster("config", "show", log_format="[/p8fs] %(message)s", pg_host="[fe80::1]")
-    assert done.returncode == 0, done.stderr
-    assert "[/p8fs] %(message)s" in done.stdout
-    assert "[fe80::1]" in done.stdout
+RELOADED = """
+import os
+from p8fs_cluster import ConfigurationError, Container
+
+application = Container()
+application.config()
+os.environ["P8FS_PG_PORT"] = "no number"
+try:
+    application.config.reload()
+except ConfigurationError:
+    pass
+del os.environ["P8FS_PG_PORT"]
+"""
 
 
-def test_config_show_as_json() -> None:
-    shown = json.loads(p8fs_cluster("config", "show", "--json", pg_password="hunter2", api_port="81").stdout)
-    assert shown["pg_password"] == {"value": "**********", "source": "the environment"}
-    assert shown["api_port"]["value"] == 81
-    assert shown["auth_jwt_secret"]["value"] is None
-
-
-def test_config_show_of_settings_that_can_not_be_used() -> None:
-    done = p8fs_cluster("config", "show", pg_port=0)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "P8FS_PG_PORT" in done.stderr
-
-
-def test_config_docs() -> None:
-    assert "| `P8FS_PG_PORT` | `5438` | PostgreSQL port |" in p8fs_cluster("config", "docs").stdout
+def test_a_reload_that_failed_is_told(rocksdb_settings: dict[str, Any]) -> None:
+    Path("reloaded.py").write_text(RELOADED)
+    done = p8fs_cluster("check", "reloaded:application", "--json", **rocksdb_settings)
+    assert done.returncode == 1
+    report = {step["name"]: step for step in json.loads(done.stdout)["steps"]}
+    assert "the last good settings stay in force" in report["load the settings again"]["fault"]
+    assert "P8FS_PG_PORT (from the environment)" in report["load the settings again"]["fault"]
+    assert report["one round trip"]["ok"]

@@ -1,0 +1,93 @@
+"""What `config diff` compares: files, manifests, mounted folders, and what this process would read."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from p8fs_cluster.cli.cluster import cluster_sources
+from p8fs_cluster.config.reading import Reading, read
+from p8fs_cluster.config.section import is_setting
+from p8fs_cluster.config.sources.document import parse_document
+from p8fs_cluster.config.sources.dotenv import parse_dotenv
+from p8fs_cluster.config.sources.environment import read_environment
+from p8fs_cluster.config.sources.files import LIMIT, UnusableError, read_text, shown
+from p8fs_cluster.config.sources.mounted import read_mounted
+from p8fs_cluster.config.sources.source import PREFIX
+
+__all__ = ["Operand", "operand"]
+
+STDIN = "the standard input"
+
+_IN_MANIFEST = re.compile(r"""^[\s{-]*["']?apiVersion["']?\s*:""", re.MULTILINE)
+_IN_DOTENV = re.compile(rf"^\s*(export\s+)?{PREFIX}\w+\s*=", re.MULTILINE | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """The settings that an argument stands for; `notes` are what was left out of account."""
+
+    reading: Reading
+    notes: tuple[str, ...] = ()
+
+
+def operand(argument: str) -> Operand:
+    """Return what an argument of `config diff` stands for. What is wrong with it may also be in the reading's problems.
+
+    :raises UnusableError: it is no file that can be understood, and none of the words.
+
+    >>> operand("defaults").reading.winning
+    {}
+    """
+    words: dict[str, Callable[[], Operand]] = {
+        "env": lambda: Operand(Reading((read_environment(),))),
+        "current": lambda: Operand(read(is_setting)),
+        "defaults": lambda: Operand(Reading()),
+        "-": _of_stdin,
+    }
+    try:
+        return words[argument]() if argument in words else _of_path(Path(argument))
+    except (UnusableError, RecursionError) as exc:
+        fault = "is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
+        raise UnusableError(f"{STDIN if argument == '-' else argument} {fault}") from None
+
+
+def _of_path(path: Path) -> Operand:
+    if path.is_dir():
+        return Operand(Reading((read_mounted(path, str(path)),)))
+    ending = path.suffix.lower()
+    is_dotenv = ending == ".env" or path.name.startswith(".env")
+    if not is_dotenv and ending not in (".toml", ".yaml", ".yml", ".json") and path.exists():
+        raise UnusableError("has to end in .env, .toml, .yaml or .json, or be a folder")
+    text, place = read_text(path), shown(path.absolute())
+    if ending == ".toml":
+        return Operand(Reading((parse_document(text, ending, place, is_setting),)))
+    return _of_dotenv(text, place) if is_dotenv else _of_yaml(text, place)
+
+
+def _of_stdin() -> Operand:
+    if sys.stdin.isatty():
+        raise UnusableError("is a terminal: pipe a file into it")
+    data = sys.stdin.buffer.read(LIMIT + 1)
+    if len(data) > LIMIT:
+        raise UnusableError(f"has more than {LIMIT:,} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnusableError("is not UTF-8 text") from None
+    is_dotenv = _IN_DOTENV.search(text) and not _IN_MANIFEST.search(text)
+    return _of_dotenv(text, STDIN) if is_dotenv else _of_yaml(text, STDIN)
+
+
+def _of_dotenv(text: str, place: str) -> Operand:
+    return Operand(Reading((parse_dotenv(text, place),)))
+
+
+def _of_yaml(text: str, place: str) -> Operand:
+    if not _IN_MANIFEST.search(text):
+        return Operand(Reading((parse_document(text, ".yaml", place, is_setting),)))
+    sources, notes = cluster_sources(text, place)
+    return Operand(Reading(sources), notes)

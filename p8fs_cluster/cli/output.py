@@ -1,0 +1,68 @@
+"""How commands answer: text, JSON, a file that only its owner reads, or a refusal."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from p8fs_cluster.config import secrets
+from p8fs_cluster.logging.redaction import Redactor
+
+__all__ = ["Json", "fail", "print_json", "refuse", "tell", "write_private"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+_redact = Redactor(secrets.known)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, which has no word for NaN and infinity: those become text."""
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def tell(message: object) -> None:
+    """Print to the standard error, without any secret that the settings hold."""
+    typer.echo(_redact(str(message)), err=True)
+
+
+def refuse(reason: object) -> NoReturn:
+    """End with exit code 2: what was asked for is not possible."""
+    tell(reason)
+    raise typer.Exit(2)
+
+
+def fail(fault: object) -> NoReturn:
+    """End with exit code 1: the settings have a fault."""
+    tell(fault)
+    raise typer.Exit(1)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read. Whoever reads it sees the old text or the new one, nothing between.
+
+    :raises OSError: it can't be written; what was there before still is.
+    """
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink()
+        raise
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
