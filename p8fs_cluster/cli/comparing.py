@@ -62,11 +62,13 @@ def differences(a: Reading, b: Reading, models: Models) -> list[Difference]:
     found: list[Difference] = []
     problems: list[Problem] = [*a.problems, *b.problems]
     for model in models:
-        try:
-            sides = _values(model, a, b), _values(model, b, a)
-        except ConfigurationError as exc:
-            problems += exc.problems
-        else:
+        sides = []
+        for one, other in ((a, b), (b, a)):
+            try:
+                sides.append(_values(model, one, other))
+            except ConfigurationError as exc:
+                problems += exc.problems
+        if len(sides) == 2:
             found += _differing(model, *sides)
     if problems:
         raise configuration_error(problems)

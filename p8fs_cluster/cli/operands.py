@@ -50,9 +50,13 @@ def operand(argument: str) -> Operand:
     }
     try:
         return words[argument]() if argument in words else _of_path(Path(argument))
-    except (UnusableError, RecursionError) as exc:
-        fault = "is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
-        raise UnusableError(f"{STDIN if argument == '-' else argument} {fault}") from None
+    except UnusableError as exc:
+        fault = str(exc)
+    except RecursionError:
+        fault = "is nested too deeply"
+    except OSError as exc:  # a folder above it is not ours
+        fault = f"can't be read: {exc.strerror}"
+    raise UnusableError(f"{STDIN if argument == '-' else argument} {fault}")
 
 
 def _of_path(path: Path) -> Operand:
