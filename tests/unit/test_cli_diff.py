@@ -170,6 +170,7 @@ class TestTrouble:
         ("name", "data", "said"),
         [
             ("missing.env", None, "missing.env does not exist"),
+            ("a" * 300 + ".env", None, ".env can't be read: File name too long"),
             ("a.txt", b"", "a.txt has to end in .env, .toml, .yaml or .json, or be a folder"),
             ("a.env", b"\xff\xfe", "a.env is not UTF-8 text (line 1)"),
             ("a.toml", b"= 1", "a.toml can't be understood as TOML"),

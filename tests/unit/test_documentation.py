@@ -10,6 +10,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from p8fs_cluster.cli.documentation import settings_table
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.containers.drawing import svg
 from p8fs_cluster.containers.graph import read
+from tests.pages import is_as_said, outputs, transcript
+from tests.processes import variables
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -41,6 +44,23 @@ def test_the_page_on_injection_runs(tmp_path: Path) -> None:
     (tmp_path / "page.py").write_text("\n".join(blocks))
     done = subprocess.run([sys.executable, "-W", "error", "page.py"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("committed ['note', 'audited']\n", "")
+
+
+def test_the_page_on_operating_runs() -> None:
+    told = transcript(ROOT / "docs/operating.md")
+    printed = outputs([command for command, _ in told])
+    assert len(printed) == len(told) > 20
+    for (command, said), output in zip(told, printed, strict=True):
+        assert is_as_said(output, said), f"{command}\n{output}"
+
+
+def test_the_commands_of_the_readme_run(monkeypatch: pytest.MonkeyPatch, rocksdb_settings: dict[str, Any]) -> None:
+    for name, value in variables(rocksdb_settings).items():
+        monkeypatch.setenv(name, value)
+    commands = re.findall(r"^(p8fs-cluster .*?)\s*(?:#.*)?$", README, re.MULTILINE)
+    assert len(commands) > 3
+    for printed in outputs([f"{command} > /dev/null || echo failed" for command in commands]):
+        assert printed == ""
 
 
 def test_the_table_of_settings_is_the_models() -> None:
