@@ -8,7 +8,7 @@ from typing import Any
 
 from p8fs_cluster.cli.catalogue import Models, settings_of
 from p8fs_cluster.cli.texts import same
-from p8fs_cluster.config.model import Settings
+from p8fs_cluster.config.model import DEFAULT, Settings
 from p8fs_cluster.config.problems import configuration_error, variable_of
 from p8fs_cluster.config.reading import Reading
 from p8fs_cluster.config.secrets import shown
@@ -18,7 +18,6 @@ from p8fs_cluster.exceptions import ConfigurationError, Problem
 __all__ = ["Difference", "Side", "differences"]
 
 NOWHERE = "nowhere"
-DEFAULT = "the default"
 
 
 @dataclass(frozen=True)

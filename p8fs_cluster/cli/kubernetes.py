@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic.fields import FieldInfo
@@ -36,12 +36,12 @@ ENV_LIMIT = 128 * 1024
 """Bytes that Linux lets one variable have, with its name."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Manifests:
     """What goes into the ConfigMap, and what into the Secret: texts by variable."""
 
     config: Mapping[str, str]
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = dataclasses.field(repr=False)
 
 
 def misnamed(name: str) -> str | None:
@@ -63,7 +63,7 @@ def manifests(settings: P8FSConfig, models: Models, mount: Mount) -> Manifests:
     :raises ConfigurationError: values that a pod would not read back as they are, or that are too large.
 
     >>> manifests(P8FSConfig(pg_port=5432, pg_password="x"), (P8FSConfig,), "env")
-    Manifests(config={'P8FS_PG_PORT': '5432'}, secrets={'P8FS_PG_PASSWORD': 'x'})
+    Manifests(config={'P8FS_PG_PORT': '5432'})
     """
     origins = {model.prefix + field: _part(settings, model).origin(field) for model, field in _fields(models)}
     config: dict[str, str] = {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -23,7 +25,8 @@ _redact = Redactor(secrets.known)
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, which has no word for NaN and infinity: those become text."""
-    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+    narrow = sys.stdout.encoding.lower() not in ("utf-8", "utf8")  # what it lacks JSON escapes in its own way
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=narrow, allow_nan=False))
 
 
 def tell(message: object) -> None:
@@ -48,7 +51,10 @@ def write_private(path: Path, text: str) -> None:
 
     :raises OSError: it can't be written; what was there before still is.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "there is something that is no file")  # /dev/null is not to be replaced
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

@@ -278,8 +278,18 @@ class TestWhereItGoes:
         assert (done.returncode, done.stderr) == (2, "nowhere/a.yaml can't be written: No such file or directory\n")
         Path("folder").mkdir()
         done = p8fs_cluster("config", "k8s", "--name", "x", "--output", "folder", pg_password="hunter2")
-        assert (done.returncode, done.stderr) == (2, "folder can't be written: Is a directory\n")
-        assert [path.name for path in Path().iterdir()] == ["folder"], "nothing half written stays"
+        assert (done.returncode, done.stderr) == (2, "folder can't be written: there is something that is no file\n")
+        Path("link").symlink_to("/dev/full")
+        done = p8fs_cluster("config", "k8s", "--name", "x", "--output", "link", pg_password="hunter2")
+        assert (done.returncode, done.stderr) == (2, "link can't be written: there is something that is no file\n")
+        assert Path("/dev/full").is_char_device()
+        assert sorted(path.name for path in Path().iterdir()) == ["folder", "link"], "nothing half written stays"
+
+    def test_what_a_link_leads_to(self) -> None:
+        Path("link.yaml").symlink_to("a.yaml")
+        assert p8fs_cluster("config", "k8s", "--name", "x", "--output", "link.yaml").returncode == 0
+        assert Path("link.yaml").is_symlink()
+        assert documents(Path("a.yaml").read_text()) == ({}, {})
 
     @pytest.mark.parametrize(
         ("options", "code", "said"),

@@ -65,6 +65,8 @@ def test_what_the_terminal_can_not_show_is_escaped(monkeypatch: pytest.MonkeyPat
     done = p8fs_cluster("config", "show", service_name="caf\u00e9")
     assert done.returncode == 0, done.stderr
     assert "caf\\xe9" in done.stdout
+    shown = json.loads(p8fs_cluster("config", "show", "--json", service_name="caf\u00e9").stdout)
+    assert shown["service_name"]["value"] == "caf\u00e9"
 
 
 class TestExplain:
