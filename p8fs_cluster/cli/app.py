@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from p8fs_cluster.cli.loading import LoadingError, load
-from p8fs_cluster.cli.output import Json, print_json, refuse
+from p8fs_cluster.cli.output import Json, print_json, redacted, refuse, tell
 from p8fs_cluster.cli.settings import config_app
 from p8fs_cluster.config.problems import configuration_error
 from p8fs_cluster.config.section import load_installed
@@ -154,7 +154,7 @@ def _report(done: list[Step]) -> dict[str, Any]:
                 "ok": step.ok,
                 "seconds": round(step.seconds, 6),
                 "detail": step.detail,
-                "fault": None if step.fault is None else str(step.fault),
+                "fault": None if step.fault is None else redacted(str(step.fault)),
             }
             for step in done
         ],
@@ -169,4 +169,4 @@ def _print(done: list[Step]) -> None:
     Console().print(table)
     for step in done:
         if step.fault is not None:
-            typer.echo(str(step.fault), err=True)
+            tell(step.fault)

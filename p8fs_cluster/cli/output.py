@@ -16,22 +16,23 @@ import typer
 from p8fs_cluster.config import secrets
 from p8fs_cluster.logging.redaction import Redactor
 
-__all__ = ["Json", "fail", "print_json", "refuse", "tell", "write_private"]
+__all__ = ["Json", "fail", "print_json", "redacted", "refuse", "tell", "write_private"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
-_redact = Redactor(secrets.known)
+redacted = Redactor(secrets.known)
+"""Takes every secret that the settings hold out of a text."""
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, which has no word for NaN and infinity: those become text."""
     narrow = sys.stdout.encoding.lower() not in ("utf-8", "utf8")  # what it lacks JSON escapes in its own way
-    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=narrow, allow_nan=False))
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=narrow))
 
 
 def tell(message: object) -> None:
     """Print to the standard error, without any secret that the settings hold."""
-    typer.echo(_redact(str(message)), err=True)
+    typer.echo(redacted(str(message)), err=True)
 
 
 def refuse(reason: object) -> NoReturn:

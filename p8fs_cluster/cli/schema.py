@@ -85,20 +85,15 @@ def _holds_several(schema: Schema, definitions: Schema) -> bool:
 
 
 def _clean(schema: Any) -> None:
-    """Take out defaults of secrets, however deep, and those that JSON has no word for."""
+    """Take out defaults that hold masked secrets, however deep, and those that JSON has no word for."""
     if isinstance(schema, list):
         for item in schema:
             _clean(item)
     elif isinstance(schema, dict):
-        if "default" in schema and (_is_secret(schema) or not _is_shown(schema["default"])):
+        if "default" in schema and not _is_shown(schema["default"]):
             del schema["default"]
         for item in schema.values():
             _clean(item)
-
-
-def _is_secret(schema: Any) -> bool:
-    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
-    return (isinstance(schema, dict) and schema.get("writeOnly") is True) or any(map(_is_secret, parts))
 
 
 def _is_shown(default: Any) -> bool:

@@ -252,6 +252,22 @@ class TestStrictness:
         assert "Traceback" not in done.stderr
 
 
+TELLS = """
+from p8fs_cluster.config.settings import config
+raise ValueError("no login as " + config.pg_password.get_secret_value())
+"""
+
+
+@pytest.mark.parametrize("command", [("check",), ("check", "--json"), ("config", "explain", "pg_host")])
+def test_no_secret_in_what_others_say(
+    command: tuple[str, ...], rocksdb_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    path = install(tmp_path / "site", TELLS, "teller")
+    done = p8fs_cluster(*command, path=path, **rocksdb_settings, pg_password="hunter2")
+    assert "can't be loaded: ValueError: no login as ***" in done.stdout + done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 RELOADED = """
 import os
 from p8fs_cluster import ConfigurationError, Container

@@ -49,6 +49,7 @@ def same_in_all_forms() -> list[str]:
         "apiVersion": "v1",
         "kind": "List",
         "items": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "data": {"P8FS_PG_PORT": "1"}},
             {"apiVersion": "v1", "kind": "ConfigMap", "data": {"P8FS_PG_HOST": "weaker", "P8FS_PG_PORT": "5432"}},
             {
                 "apiVersion": "v1",
@@ -150,6 +151,12 @@ class TestSections:
         done = p8fs_cluster("config", "diff", "a.env", "b.env", path=path)
         assert done.stdout.splitlines() == ["P8FS_MAIL_PORT", "  - 25 from a.env, line 1", "  + None from nowhere"]
         assert (done.returncode, done.stderr) == (1, "")
+
+    def test_what_is_there_but_empty_is_not_what_is_not_there(self, tmp_path: Path) -> None:
+        code = 'from p8fs_cluster import Section\nclass Odd(Section, prefix="odd_"):\n    text: str\n'
+        Path("a.env").write_text("P8FS_ODD_TEXT=\n")
+        done = p8fs_cluster("config", "diff", "a.env", "defaults", path=install(tmp_path / "odd", code, "odd"))
+        assert done.stdout == "P8FS_ODD_TEXT\n  - '' from a.env, line 1\n  + None from nowhere\n"
 
     def test_what_neither_side_has(self, path: Path) -> None:
         Path("a.env").write_text("P8FS_MAIL_KEY=hunter2\n")
