@@ -49,8 +49,8 @@ def models() -> Iterator[Models]:
         class Nasty(Section, prefix="nasty_"):
             text: str = "default"
             key: SecretStr = SecretStr("")
-            many: list[str] = []  # noqa: RUF012
-            table: dict[str, float] = {}  # noqa: RUF012
+            many: list[str] = []
+            table: dict[str, float] = {}
             ratio: float = 0.0
             limit: int | None = None
             bound: int | None = 5

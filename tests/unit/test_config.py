@@ -274,7 +274,7 @@ class TestDotEnv:
         assert "hunter2" not in message
 
     def test_a_quote_that_ends_further_down_is_no_value(self) -> None:
-        Path(".env").write_text("P8FS_PG_HOST='db\nP8FS_PG_PASSWORD='hunter2\n'\n")
+        Path(".env").write_text('P8FS_PG_HOST="db\nP8FS_PG_PASSWORD=hunter2\nP8FS_PG_USER="\n')
         message = fault()
         assert "P8FS_PG_HOST (from .env, line 1): a quote that ends in another setting" in message
         assert "hunter2" not in message
