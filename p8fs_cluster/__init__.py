@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from p8fs_cluster.exceptions import InjectionError as InjectionError
     from p8fs_cluster.exceptions import StorageError as StorageError
     from p8fs_cluster.exceptions import StorageUnavailable as StorageUnavailable
+    from p8fs_cluster.logging.context import log_context as log_context
     from p8fs_cluster.providers.storage import Storage as Storage
 
     container: Container
@@ -38,6 +39,7 @@ _PLACES = {
     "InjectionError": "p8fs_cluster.exceptions",
     "StorageError": "p8fs_cluster.exceptions",
     "StorageUnavailable": "p8fs_cluster.exceptions",
+    "log_context": "p8fs_cluster.logging.context",
     "Storage": "p8fs_cluster.providers.storage",
     "validate_configuration": "p8fs_cluster.containers.validation",
 }

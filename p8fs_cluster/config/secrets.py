@@ -14,7 +14,9 @@ KINDS = (SecretStr, SecretBytes, Secret)
 """The types of fields that hold secrets."""
 
 MASK = "***"
-_DSN_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/?#@]*:)[^\s/]*(?=@)", re.IGNORECASE)
+_DSN_PASSWORD = re.compile(
+    r"(://[^\s:/?#@]*:)(?:(?!\d{1,5}[/?#])(?:(?!://)[^\s\"'<>])*|[^\s/]*)(?=@)"  # a port and a path, or any password
+)
 _known: frozenset[str] = frozenset()
 
 

@@ -82,8 +82,10 @@ def _path(value: object) -> object:
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_plain_text)]
+OptionalText = Annotated[str, AfterValidator(_plain_text)]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path), BeforeValidator(_none_if_empty)]
+LogLevel = Annotated[str, AfterValidator(_log_level)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
 
@@ -102,6 +104,11 @@ class P8FSConfig(Settings):
         None, description="Whether `watch()` follows changed files; unset: only when the environment is development"
     )
     service_name: Text = Field("p8fs", description="The service's name, in log records and as application name")
+    service_version: OptionalText = Field("", description="The service's version, in log records")
+    node_name: OptionalText = Field("", description="The machine's name, in log records")
+    pod_name: OptionalText = Field(
+        "", description="The pod's name, in log records; in Kubernetes the host's name if it is empty"
+    )
 
     storage_provider: Literal["postgresql", "tidb", "rocksdb"] = Field(
         "postgresql", description="The engine behind `container.storage()`"
@@ -140,11 +147,19 @@ class P8FSConfig(Settings):
     api_host: Text = Field("127.0.0.1", description="Address that the API listens on")
     api_port: Port = Field(8000, description="Port that the API listens on")
 
-    log_level: Annotated[str, AfterValidator(_log_level)] = Field("INFO", description="Least level that is logged")
+    log_level: LogLevel = Field("INFO", description="Least level that is logged")
     log_format: Annotated[str, AfterValidator(_log_format)] = Field(
         DEFAULT_LOG_FORMAT, description="A %-style format of `logging`, or `json`"
     )
     log_file: OptionalPath = Field(None, description="File that records are appended to, besides stdout")
+    log_levels: dict[str, LogLevel] = Field(
+        default_factory=dict, description="Levels by logger: `psycopg=WARNING,p8fs_api=DEBUG`, or a JSON object"
+    )
+    log_queue: bool = Field(False, description="Whether a thread of its own writes the records")
+    log_file_max_bytes: Annotated[int, Field(ge=0)] = Field(
+        0, description="Bytes from which on the log file is rotated, by any number of processes; 0: never"
+    )
+    log_file_backups: Annotated[int, Field(ge=1)] = Field(5, description="Rotated log files that are kept")
 
     auth_jwt_secret: Secret | None = Field(None, description="Key that signs tokens")
     auth_token_expiry: Annotated[int, Field(ge=1)] = Field(3600, description="Seconds that a token is valid")

@@ -19,6 +19,7 @@ from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.containers.building import Callable, Resource, Singleton, adopted
 from p8fs_cluster.containers.replacing import replacements
 from p8fs_cluster.exceptions import CloseError
+from p8fs_cluster.logging.loggers import FieldLogger
 from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.api import ApiSettings
 from p8fs_cluster.providers.logger import Loggers
@@ -243,7 +244,7 @@ class Container(_Lifecycle, _Declarative):
     storage: Singleton[Storage] = Singleton(Storage, config.provider)
     api: Singleton[ApiSettings] = Singleton(ApiSettings, config.provider)
     loggers: Singleton[Loggers] = Singleton(Loggers, config.provider)
-    logger: Callable[logging.Logger] = Callable(Loggers.get, loggers)
+    logger: Callable[FieldLogger] = Callable(Loggers.get, loggers)
     sql: Singleton[SqlEngines] = Singleton(SqlEngines, storage)
     engine: Callable[Engine] = Callable(SqlEngines.current, sql)
 

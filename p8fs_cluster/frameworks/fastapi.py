@@ -11,9 +11,9 @@ from fastapi import Depends
 from fastapi.requests import HTTPConnection
 
 from p8fs_cluster.containers.injection import Provide, inject
-from p8fs_cluster.frameworks.starlette import install, lifespan
+from p8fs_cluster.frameworks.starlette import RequestContext, install, lifespan
 
-__all__ = ["depends", "install", "lifespan"]
+__all__ = ["RequestContext", "depends", "install", "lifespan"]
 
 
 def depends(target: Any) -> Any:

@@ -13,9 +13,10 @@ from starlette.responses import JSONResponse
 
 from p8fs_cluster.containers.validation import validate_configuration
 from p8fs_cluster.exceptions import StorageUnavailable
+from p8fs_cluster.frameworks.asgi import RequestContext
 from p8fs_cluster.frameworks.given import Given, container_of, unavailable
 
-__all__ = ["Lifespan", "install", "lifespan"]
+__all__ = ["Lifespan", "RequestContext", "install", "lifespan"]
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 """What `Starlette(lifespan=...)` takes."""
@@ -25,8 +26,9 @@ def lifespan(container: Given = None, *, around: Lifespan | None = None, validat
     """Return a lifespan that enters the container, puts it at `app.state.container`, and closes it at the end.
 
     Each worker process enters it at its own start. `around` is a lifespan of yours, which runs within: the container
-    is the active one there. With `validate`, the settings and one round trip to the storage are checked first, and
-    changed settings are followed from then on, if `P8FS_RELOAD` says so or the environment is development.
+    is the active one there. Logging is set up, the server's own included. With `validate`, the settings and one round
+    trip to the storage are checked first, and changed settings are followed from then on, if `P8FS_RELOAD` says so or
+    the environment is development.
 
     :raises ConfigurationError: at start, when the settings or the storage can't be used; the server then ends.
 
@@ -39,6 +41,7 @@ def lifespan(container: Given = None, *, around: Lifespan | None = None, validat
             if validate:
                 await run_in_threadpool(validate_configuration, opened)
                 opened.watch()
+            opened.loggers().set_up()
             app.state.container = opened
             async with (around or _nothing)(app) as state:
                 yield state

@@ -1,1 +1,1 @@
-"""The logging that all modules share: `setup` attaches it, `formats` writes records, `redaction` keeps secrets out."""
+"""The logging that all modules share: JSON or text without secrets, context, keyword fields, levels, queue, files."""

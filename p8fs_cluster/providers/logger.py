@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from p8fs_cluster.logging.loggers import FieldLogger, taking_fields
 from p8fs_cluster.logging.setup import LoggingSetup
 from p8fs_cluster.providers.settings import SettingsSource
 
@@ -21,16 +22,25 @@ class Loggers:
         self._in_use = False
         settings.follow(self._follow)
 
-    def get(self, name: str | None = None) -> logging.Logger:
+    def get(self, name: str | None = None) -> FieldLogger:
         """Return `logging.getLogger(name)`, with logging set up; without a name, the logger of `service_name`.
+
+        It takes keyword fields: `log.info("saved", note_id=7)`.
 
         :raises ConfigurationError: the settings of logging can't be used.
         """
         if not self._in_use:
-            LoggingSetup.configure_logging(self._settings.everywhere())
-            self._in_use = True
-        return logging.getLogger(name or self._settings().service_name)
+            self.set_up()
+        return taking_fields(logging.getLogger(name or self._settings().service_name))
+
+    def set_up(self) -> None:
+        """Set logging up, and take in the loggers of a server that has set up its own since.
+
+        :raises ConfigurationError: the settings of logging can't be used.
+        """
+        LoggingSetup.configure_logging(self._settings.everywhere())
+        self._in_use = True
 
     def _follow(self) -> None:
         if self._in_use:
-            LoggingSetup.configure_logging(self._settings.everywhere())
+            self.set_up()

@@ -18,8 +18,9 @@ from p8fs_cluster import Container
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.logging.formats import JsonFormatter, TextFormatter
+from p8fs_cluster.logging.levels import MODULES
 from p8fs_cluster.logging.redaction import Redactor
-from p8fs_cluster.logging.setup import MODULES, LoggingSetup
+from p8fs_cluster.logging.setup import LoggingSetup
 
 SECRET = "p@ss/w:rd#%41 é\"'\\"
 
@@ -171,7 +172,7 @@ def test_any_secret_is_masked_in_text_and_json(secret: str, around: str) -> None
     known = frozenset([secret])
     redactor = Redactor(lambda: known)
     record = logging.makeLogRecord({"msg": around + secret + around, "note": {"deep": [secret]}})
-    text = TextFormatter("%(message)s", redactor).format(record)
+    text = TextFormatter("%(message)s", redactor).format(logging.makeLogRecord({"msg": around + secret + around}))
     parsed = json.loads(JsonFormatter({}, redactor).format(record))
     assert secret not in text.replace("***", "\0") or secret in (around + "\0" + around)
     assert secret not in parsed["message"] or secret in around + "***" + around

@@ -1,0 +1,101 @@
+"""The levels of loggers, and the console handlers of others: both are put as the settings say, and given back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from p8fs_cluster.config.settings import P8FSConfig
+
+__all__ = ["MODULES", "Levels", "Servers"]
+
+MODULES = ("p8fs_api", "p8fs", "p8fs_node", "p8fs_auth")
+"""The service modules, whose loggers have the level of the settings."""
+
+_SERVERS = ("uvicorn", "gunicorn", "hypercorn", "sqlalchemy", "psycopg")
+"""Their loggers print to the console by handlers of their own, if they are let."""
+
+
+class Levels:
+    """Levels by logger, which remembers those that were there before.
+
+    >>> levels = Levels()
+    >>> levels.apply(P8FSConfig(log_levels="some.library=DEBUG"))
+    >>> logging.getLogger("some.library").level == logging.DEBUG
+    True
+    >>> levels.give_back()
+    >>> logging.getLogger("some.library").level == logging.NOTSET
+    True
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[str, int] = {}
+
+    def apply(self, settings: P8FSConfig) -> None:
+        """Set the levels that `settings` ask for; loggers that they no longer name get their own back."""
+        wanted = _wanted(settings)
+        self._give_back([name for name in self._before if name not in wanted])
+        for name, level in wanted.items():
+            logger = logging.getLogger(name)
+            self._before.setdefault(name, logger.level)
+            logger.setLevel(level)
+
+    def give_back(self) -> None:
+        """Set the levels that were there before."""
+        self._give_back(list(self._before))
+
+    def _give_back(self, names: list[str]) -> None:
+        for name in names:
+            logging.getLogger(name).setLevel(self._before.pop(name))
+
+
+class Servers:
+    """Console handlers of servers and drivers, taken off so that their records come once, and as all others."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, tuple[list[logging.Handler], bool]] = {}
+
+    def take(self) -> None:
+        """Let their loggers propagate; handlers that don't print (a file's, a tracer's) stay.
+
+        A logger that was silenced, without a handler and without propagation, stays silent.
+        """
+        for logger in _loggers_of_servers():
+            printing = [handler for handler in logger.handlers if _prints(handler)]
+            if printing:
+                self._taken[logger.name] = printing, logger.propagate
+                logger.handlers = [handler for handler in logger.handlers if handler not in printing]
+                logger.propagate = True
+
+    def give_back(self) -> None:
+        """Put their handlers back."""
+        for name, (handlers, propagate) in self._taken.items():
+            logger = logging.getLogger(name)
+            logger.handlers = [*logger.handlers, *handlers]
+            logger.propagate = propagate
+        self._taken.clear()
+
+
+def _wanted(settings: P8FSConfig) -> dict[str, str]:
+    """psycopg_pool tells each borrowed connection at INFO; SQLAlchemy's statements hold what users entered."""
+    level = settings.log_level
+    quiet = max("WARNING", level, key=logging.getLevelNamesMapping().__getitem__)
+    pool = "INFO" if level == "DEBUG" else quiet
+    named = {"" if name == "root" else name: wanted for name, wanted in settings.log_levels.items()}
+    under = {"psycopg.pool": pool, "sqlalchemy": quiet}
+    parents = {name for name in under for one in named if name.startswith(f"{one}.")}
+    return {
+        **dict.fromkeys(("", *MODULES), level),
+        **{name: wanted for name, wanted in under.items() if name not in parents},
+        **named,
+    }
+
+
+def _loggers_of_servers() -> Iterator[logging.Logger]:
+    for name, logger in tuple(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and logger.handlers and name.partition(".")[0] in _SERVERS:
+            yield logger
+
+
+def _prints(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)

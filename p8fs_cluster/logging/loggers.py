@@ -1,0 +1,95 @@
+"""Loggers that take keyword fields: `log.info("saved", note_id=7)`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from p8fs_cluster.logging.fields import apart
+
+__all__ = ["FieldLogger", "taking_fields"]
+
+
+class FieldLogger(logging.Logger):
+    """A `logging.Logger` whose keyword arguments go into the record; `logging`'s own keep their meaning.
+
+    >>> log = taking_fields(logging.getLogger("doctest"))
+    >>> log.debug("not heard", note_id=7)
+    """
+
+    def debug(self, msg: object, /, *args: object, **fields: Any) -> None:  # type: ignore[override]
+        """Log at DEBUG."""
+        if self.isEnabledFor(logging.DEBUG):
+            self._log(logging.DEBUG, msg, args, **fields)
+
+    def info(self, msg: object, /, *args: object, **fields: Any) -> None:  # type: ignore[override]
+        """Log at INFO."""
+        if self.isEnabledFor(logging.INFO):
+            self._log(logging.INFO, msg, args, **fields)
+
+    def warning(self, msg: object, /, *args: object, **fields: Any) -> None:  # type: ignore[override]
+        """Log at WARNING."""
+        if self.isEnabledFor(logging.WARNING):
+            self._log(logging.WARNING, msg, args, **fields)
+
+    def error(self, msg: object, /, *args: object, **fields: Any) -> None:  # type: ignore[override]
+        """Log at ERROR."""
+        if self.isEnabledFor(logging.ERROR):
+            self._log(logging.ERROR, msg, args, **fields)
+
+    def exception(self, msg: object, /, *args: object, exc_info: Any = True, **fields: Any) -> None:  # type: ignore[override]
+        """Log at ERROR, with the exception that is being handled."""
+        if self.isEnabledFor(logging.ERROR):
+            self._log(logging.ERROR, msg, args, exc_info=exc_info, **fields)
+
+    def critical(self, msg: object, /, *args: object, **fields: Any) -> None:  # type: ignore[override]
+        """Log at CRITICAL."""
+        if self.isEnabledFor(logging.CRITICAL):
+            self._log(logging.CRITICAL, msg, args, **fields)
+
+    def log(self, level: int, msg: object, /, *args: object, **fields: Any) -> None:  # type: ignore[override]
+        """Log at a level given by number.
+
+        :raises TypeError: the level is no number.
+        """
+        if not isinstance(level, int):
+            raise TypeError("level must be an integer")
+        if self.isEnabledFor(level):
+            self._log(level, msg, args, **fields)
+
+    def _log(  # type: ignore[override]  # noqa: PLR0917
+        self,
+        level: int,
+        msg: object,
+        args: Any,
+        /,
+        exc_info: Any = None,
+        extra: Mapping[str, object] | None = None,
+        stack_info: bool = False,
+        stacklevel: int = 1,
+        **fields: Any,
+    ) -> None:
+        if fields or extra:
+            extra = apart(extra or {}, fields)
+        own = 2 if sys._getframe(1).f_globals is globals() else 1  # frames of this module between us and the caller
+        super()._log(level, msg, args, exc_info, extra, stack_info, stacklevel + own)
+
+
+def taking_fields(logger: logging.Logger) -> FieldLogger:
+    """Return the very same logger, which takes keyword fields from now on, for everybody who has it.
+
+    >>> taking_fields(logging.getLogger("notes")) is logging.getLogger("notes")
+    True
+    """
+    if not isinstance(logger, FieldLogger):
+        kind = type(logger)
+        logger.__class__ = FieldLogger if kind is logging.Logger else _combined(kind)  # type: ignore[arg-type]
+    return logger  # type: ignore[return-value]
+
+
+@functools.cache
+def _combined(kind: Any) -> Any:
+    return type(f"Field{kind.__name__}", (FieldLogger, kind), {})
