@@ -2,8 +2,9 @@
 #              make demo FOLDER=some/folder · P8FS_STORAGE_PROVIDER=postgresql P8FS_PG_HOST=… make demo
 # make test    every test, against real servers, which it provides
 # make lint    ruff, mypy --strict, import-linter
-# make bench   the handle against the bare pool of each engine, the live settings, and make bench-injection
+# make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
+# make bench-logging     JSON records against text of logging and three peers
 
 PYTHON ?= python3
 FOLDER ?= .
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint bench bench-injection clean
+.PHONY: demo test lint bench bench-injection bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -31,7 +32,7 @@ lint: $(VENV)/lints
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/tests bench-injection
+bench: $(VENV)/tests bench-injection bench-logging
 	$(BIN)/python -m benchmarks.configuration
 	$(BIN)/python -m benchmarks.graph
 	$(BIN)/python -m benchmarks.storage $(ARGS)
@@ -39,6 +40,9 @@ bench: $(VENV)/tests bench-injection
 bench-injection: $(VENV)/benches
 	$(BIN)/python -m benchmarks.injection
 	$(BIN)/python -m benchmarks.starting
+
+bench-logging: $(VENV)/benches
+	$(BIN)/python -m benchmarks.logging
 
 clean:
 	rm -rf $(VENV) data .pytest_tmp .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.logging.loggers import made
 
 __all__ = ["MODULES", "Levels", "Servers"]
 
@@ -36,7 +37,7 @@ class Levels:
         wanted = _wanted(settings)
         self._give_back([name for name in self._before if name not in wanted])
         for name, level in wanted.items():
-            logger = logging.getLogger(name)
+            logger = made(name)
             self._before.setdefault(name, logger.level)
             logger.setLevel(level)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-
-from p8fs_cluster.logging.loggers import FieldLogger, taking_fields
+from p8fs_cluster.logging.loggers import FieldLogger, made, taking_fields
 from p8fs_cluster.logging.setup import LoggingSetup
 from p8fs_cluster.providers.settings import SettingsSource
 
@@ -31,7 +29,7 @@ class Loggers:
         """
         if not self._in_use:
             self.set_up()
-        return taking_fields(logging.getLogger(name or self._settings().service_name))
+        return taking_fields(made(name or self._settings().service_name))
 
     def set_up(self) -> None:
         """Set logging up, and take in the loggers of a server that has set up its own since.
