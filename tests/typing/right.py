@@ -8,8 +8,9 @@ from typing import Annotated, assert_type
 from dependency_injector import providers
 from sqlalchemy import Engine
 
-from p8fs_cluster import Closing, Container, Provide, Storage, container, inject
+from p8fs_cluster import Closing, Container, Provide, Storage, container, inject, log_context
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.logging.loggers import FieldLogger
 from p8fs_cluster.providers.api import ApiSettings
 
 
@@ -26,7 +27,12 @@ def uses() -> None:
     assert_type(Container().storage(), Storage)
     assert_type(container.storage(), Storage)
     assert_type(container.config(), P8FSConfig)
-    assert_type(container.logger("name"), Logger)
+    assert_type(container.logger("name"), FieldLogger)
+    plain: Logger = container.logger("name")
+    plain.info("saved")
+    container.logger("name").info("saved %s", "a note", note_id=7, exc_info=True)
+    with log_context(request_id="a1"):
+        pass
     assert_type(container.api(), ApiSettings)
     assert_type(container.engine(), Engine)
     assert_type(App().storage(), Storage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import os
 import pkgutil
 import re
@@ -61,6 +62,14 @@ def test_the_commands_of_the_readme_run(monkeypatch: pytest.MonkeyPatch, rocksdb
     assert len(commands) > 3
     for printed in outputs([f"{command} > /dev/null || echo failed" for command in commands]):
         assert printed == ""
+def test_the_page_on_logging_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/logging.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    done = subprocess.run([sys.executable, "-W", "error", "page.py"], capture_output=True, text=True)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.stderr == ""
+    assert [entry["message"] for entry in told] == ["saved a note", "slow", "to postgresql://me:***@db/notes with ***"]
+    assert (told[0]["note_id"], told[1]["request_id"], told[1]["seconds"]) == (7, "a1", 3)
 
 
 def test_the_table_of_settings_is_the_models() -> None:

@@ -42,8 +42,11 @@ class Json:
 
 
 @pytest.fixture
-def written(capsys: pytest.CaptureFixture[str]) -> Json:
-    return Json(capsys)
+def written(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Json:
+    written = Json(capsys)
+    monkeypatch.setattr(written.log, "propagate", False)  # pytest's handlers fail where an argument does
+    monkeypatch.setattr(written.log, "handlers", list(LoggingSetup._handlers))
+    return written
 
 
 def test_where_a_record_comes_from(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,21 +68,8 @@ def test_keyword_fields(written: Json) -> None:
 
 
 def test_fields_of_any_name(written: Json) -> None:
-    names = [
-        "name",
-        "msg",
-        "level",
-        "time",
-        "self",
-        "args",
-        "message",
-        "service",
-        "version",
-        "extra_",
-        "args_",
-        "exception",
-        "color_message",
-    ]
+    names = ["name", "msg", "level", "time", "self", "args", "message", "service", "version", "extra_", "args_"]
+    names += ["exception", "color_message"]
     written.log.info("x", **{name: f"given {name}" for name in names})
     entry = written.one()
     assert sorted(value for value in entry.values() if str(value).startswith("given")) == sorted(
@@ -95,6 +85,10 @@ def test_extra_of_plain_loggers_is_kept_apart(written: Json) -> None:
     assert (entry["service"], entry["service_"], entry["level_"]) == ("p8fs", "other", 3)
 
 
+def one_further(log: FieldLogger) -> None:
+    log.critical("f", stacklevel=2, n=1)
+
+
 @pytest.mark.parametrize("kind", [logging.Logger, type("Theirs", (logging.Logger,), {"theirs": True})])
 def test_the_callers_line(kind: Any, caplog: pytest.LogCaptureFixture) -> None:
     plain = logging.getLogger(f"lines of {kind.__name__}")
@@ -108,7 +102,7 @@ def test_the_callers_line(kind: Any, caplog: pytest.LogCaptureFixture) -> None:
     log._log(30, "c", ())
     logging.LoggerAdapter(log, {}).error("d")
     log.exception("e", exc_info=None)
-    (lambda: log.critical("f", stacklevel=2, n=1))()
+    one_further(log)
     assert [record.lineno - here for record in caplog.records] == [1, 2, 3, 4, 5, 6]
     assert {record.filename for record in caplog.records} == {"test_log_records.py"}
 
