@@ -54,6 +54,7 @@ def test_several_processes_rotate_one_file(tmp_path: Path) -> None:
     files = [path for path in tmp_path.glob("log*") if path.name != "log.lock"]
     assert len(files) > 5
     assert all(path.stat().st_size < 201_000 for path in files)
+    assert all(path.stat().st_size > 199_000 for path in files if path.name != "log"), "moved twice"
     told = Counter((e["pid"], e["index"]) for path in files for e in map(json.loads, path.read_text().splitlines()))
     assert len(told) == sum(told.values()) == 20_000
 
