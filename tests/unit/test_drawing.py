@@ -73,7 +73,7 @@ class TestReading:
             ("services.service", "services.options", "size .size"),
             ("services.service", "services.service(parts)[0]", "parts[0]"),
         }
-        assert nodes(graph)["counters(log)"] == Node("counters(log)", "Callable", "Logger")
+        assert nodes(graph)["counters(log)"] == Node("counters(log)", "Callable", "FieldLogger")
         assert not any("provided" in name or "AttributeGetter" in name for name in nodes(graph))
 
     def test_sub_containers(self) -> None:
