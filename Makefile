@@ -2,6 +2,7 @@
 #              make demo FOLDER=some/folder · P8FS_STORAGE_PROVIDER=postgresql P8FS_PG_HOST=… make demo
 # make test    every test, against real servers, which it provides
 # make lint    ruff, mypy --strict, import-linter
+# make fuzz    100,000 random worlds of settings; ARGS=1000 for so many
 # make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
 # make bench-logging     JSON records against text of logging and three peers
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint bench bench-injection bench-logging clean
+.PHONY: demo test lint fuzz bench bench-injection bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -31,6 +32,9 @@ lint: $(VENV)/lints
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(VENV)/tests
+	$(BIN)/python -m tests.fuzz.configuration $(or $(ARGS),100000)
 
 bench: $(VENV)/tests bench-injection bench-logging
 	$(BIN)/python -m benchmarks.configuration

@@ -242,7 +242,11 @@ def _decoded(value: Any, many: Many | None) -> Any:
     if many == "list":
         return parts
     pairs = [part.partition("=") for part in parts]
-    return {name.strip(): told.strip() for name, _, told in pairs} if all(sign for _, sign, _ in pairs) else value
+    return (
+        {name.strip(): told.strip() for name, _, told in pairs}
+        if all(name and sign for name, sign, _ in pairs)
+        else value
+    )
 
 
 def _not_utf8(reading: Reading) -> Iterator[Problem]:

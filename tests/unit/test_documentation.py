@@ -47,6 +47,13 @@ def test_the_page_on_injection_runs(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("committed ['note', 'audited']\n", "")
 
 
+def test_the_page_on_configuration_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/configuration.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    done = subprocess.run([sys.executable, "-W", "error", "page.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_the_page_on_operating_runs() -> None:
     told = transcript(ROOT / "docs/operating.md")
     printed = outputs([command for command, _ in told])
@@ -62,6 +69,8 @@ def test_the_commands_of_the_readme_run(monkeypatch: pytest.MonkeyPatch, rocksdb
     assert len(commands) > 3
     for printed in outputs([f"{command} > /dev/null || echo failed" for command in commands]):
         assert printed == ""
+
+
 def test_the_page_on_logging_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/logging.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "page.py").write_text("\n".join(blocks))

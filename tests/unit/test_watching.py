@@ -269,6 +269,15 @@ class TestSignal:
             until(host_is(container, "new"))
         assert signal.getsignal(signal.SIGHUP) == before
 
+    def test_levels_of_loggers_follow(self, container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("P8FS_RELOAD", "false")
+        container.logger("p8fs_api")
+        with container.watch():
+            monkeypatch.setenv("P8FS_LOG_LEVELS", "p8fs_node.sync=DEBUG,p8fs_api=ERROR")
+            os.kill(os.getpid(), signal.SIGHUP)
+            until(lambda: logging.getLogger("p8fs_node.sync").level == logging.DEBUG)
+            assert logging.getLogger("p8fs_api").level == logging.ERROR
+
     def test_somebody_elses_handler_is_left_alone(self, container: Container) -> None:
         heard: list[int] = []
         before = signal.signal(signal.SIGHUP, lambda number, frame: heard.append(number))
