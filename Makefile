@@ -2,7 +2,7 @@
 #              make demo FOLDER=some/folder · P8FS_STORAGE_PROVIDER=postgresql P8FS_PG_HOST=… make demo
 # make test    every test, against real servers, which it provides
 # make lint    ruff, mypy --strict, import-linter
-# make fuzz    100,000 random worlds of settings; ARGS=1000 for so many
+# make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
 # make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
 # make bench-logging     JSON records against text of logging and three peers
@@ -35,6 +35,7 @@ lint: $(VENV)/lints
 
 fuzz: $(VENV)/tests
 	$(BIN)/python -m tests.fuzz.configuration $(or $(ARGS),100000)
+	$(BIN)/python -m tests.fuzz.reloads
 
 bench: $(VENV)/tests bench-injection bench-logging
 	$(BIN)/python -m benchmarks.configuration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,6 +21,8 @@ else:
 
 __all__ = ["LiveConfig"]
 
+_changing = threading.RLock()
+
 
 class LiveConfig(_View):
     """Reads like a `P8FSConfig`, and always shows the settings in force. `current` is the frozen snapshot itself.
@@ -28,13 +31,12 @@ class LiveConfig(_View):
     costs and never sees half of a change. It is empty until the first read.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_base", "_changes", "_in_force", "_lock")
+    __slots__ = ("__dict__", "__weakref__", "_base", "_changes", "_in_force")
 
     current: P8FSConfig
 
     def __init__(self, load: Callable[[], P8FSConfig]) -> None:
         object.__setattr__(self, "_base", Base(load))
-        object.__setattr__(self, "_lock", threading.RLock())
         object.__setattr__(self, "_changes", 0)
         object.__setattr__(self, "_in_force", _base_only)
         self._base.follow(self._refresh)
@@ -64,12 +66,12 @@ class LiveConfig(_View):
 
     def follow(self, in_force: Callable[[], P8FSConfig | None]) -> None:
         """Show what `in_force` returns; None: the base, loaded at the next read. The last to call has the last word."""
-        with self._lock:
+        with _changing:
             object.__setattr__(self, "_in_force", in_force)
             self._refresh()
 
     def _refresh(self) -> None:
-        with self._lock:
+        with _changing:
             snapshot = self._in_force()
             object.__setattr__(self, "_changes", self._changes + 1)
             object.__setattr__(self, "__dict__", {} if snapshot is None else _fields(snapshot))
@@ -84,7 +86,7 @@ class LiveConfig(_View):
         while True:
             changes = self._changes
             snapshot = self._base()
-            with self._lock:
+            with _changing:
                 if changes == self._changes:  # else what was loaded may be out of date by now
                     if not vars(self):
                         object.__setattr__(self, "__dict__", _fields(snapshot))
@@ -116,6 +118,14 @@ def _of_this_process() -> LiveConfig:
     from p8fs_cluster.config.settings import config
 
     return config
+
+
+def _after_fork() -> None:
+    global _changing  # noqa: PLW0603
+    _changing = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _fields(snapshot: P8FSConfig) -> dict[str, Any]:

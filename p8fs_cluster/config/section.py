@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection
 from importlib.metadata import entry_points
 from typing import Any
@@ -21,6 +22,7 @@ ENTRY_POINTS = "p8fs_cluster.sections"
 _declared: dict[str, type[Section]] = {}
 _failed: dict[str, Problem] = {}
 _owners: dict[str, type[Settings]] = {}
+_looked_in: list[str] = []
 
 
 class Section(Settings):
@@ -107,6 +109,10 @@ def is_setting(name: str) -> bool:
 
 def load_installed() -> tuple[Problem, ...]:
     """Import the sections that installed packages tell of, and return what went wrong with them."""
+    global _looked_in  # noqa: PLW0603
+    if _looked_in == sys.path:
+        return tuple(_failed.values())
+    _looked_in = list(sys.path)
     for point in entry_points(group=ENTRY_POINTS):
         if point.value in _failed:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 Subscriber = Callable[[P8FSConfig, P8FSConfig, frozenset[str]], object]
 """Is told the old snapshot, the new one, and the names of the settings that differ."""
+
+
+_all: weakref.WeakSet[SettingsProvider] = weakref.WeakSet()
 
 
 class SettingsSource(Protocol):
@@ -54,6 +58,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
         self._told: P8FSConfig | None = None
         self._telling = threading.RLock()
         self.share(base or Base(P8FSConfig))
+        _all.add(self)
         self._isolated: weakref.WeakSet[Layer] = weakref.WeakSet()
         super().__init__()
 
@@ -186,6 +191,14 @@ class SettingsProvider(Overridable[P8FSConfig]):
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> P8FSConfig:
         return self._base()
+
+
+def _after_fork() -> None:
+    for provider in tuple(_all):
+        provider._telling = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _checked(value: object) -> P8FSConfig:

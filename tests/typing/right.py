@@ -8,8 +8,8 @@ from typing import Annotated, assert_type
 from dependency_injector import providers
 from sqlalchemy import Engine
 
-from p8fs_cluster import Closing, Container, Provide, Storage, container, inject, log_context
-from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster import Closing, Container, Provide, Section, Storage, container, inject, log_context
+from p8fs_cluster.config.settings import P8FSConfig, config
 from p8fs_cluster.logging.loggers import FieldLogger
 from p8fs_cluster.providers.api import ApiSettings
 
@@ -21,6 +21,22 @@ class Service:
 
 class App(Container):
     service = providers.Singleton(Service, Container.storage)
+
+
+class Mail(Section, prefix="typed_"):
+    server: str = "localhost"
+
+
+@inject
+def mail(settings: Mail = Provide[Container.section(Mail)]) -> Mail:
+    return settings
+
+
+def sections() -> None:
+    assert_type(Container().section(Mail), Mail)
+    assert_type(config.section(Mail).server, str)
+    assert_type(container.watch().running, bool)
+    assert_type(mail(), Mail)
 
 
 def uses() -> None:

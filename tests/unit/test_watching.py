@@ -7,8 +7,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -301,42 +299,6 @@ def test_a_forked_child_goes_on_watching(container: Container) -> None:
 
     assert forked(child) == "child"
     until(host_is(container, "child"))
-
-
-@pytest.fixture
-def busy_threads() -> Iterator[None]:
-    """Threads take turns a hundred times as often, so that they meet in more places and wait less for each other."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(5e-5)
-    yield
-    sys.setswitchinterval(before)
-
-
-def test_reloads_are_never_torn(busy_threads: None) -> None:
-    texts = [f"P8FS_PG_HOST=h{n}\nP8FS_PG_DATABASE=h{n}\nP8FS_PG_PASSWORD=h{n}\n" for n in range(2)]
-    Path(".env").write_text(texts[0])
-    torn: list[object] = []
-    stop = threading.Event()
-    with Container() as container:
-        settings = container.config
-
-        def read() -> None:
-            while not stop.is_set():
-                snapshot = settings()
-                parts = {snapshot.pg_host, snapshot.pg_database, snapshot.pg_password.get_secret_value()}
-                if len(parts) != 1:
-                    torn.append(parts)
-
-        threads = [threading.Thread(target=read) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for n in range(1_000):
-            replace(Path(".env"), texts[n % 2])
-            settings.reload()
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert torn == []
 
 
 def test_a_missing_folder_is_waited_for_in_the_nearest_one_there_is(tmp_path: Path) -> None:
