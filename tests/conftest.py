@@ -56,6 +56,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         if name.upper().startswith("P8FS_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").touch()  # so that no `.env` above is looked for
     monkeypatch.setattr(section, "_declared", dict(section._declared))
     monkeypatch.setattr(section, "_owners", dict(section._owners))
     monkeypatch.setattr(spelling, "_warned", set())

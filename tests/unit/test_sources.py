@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.config.sources import dotenv
 from p8fs_cluster.config.sources.environment import read_environment
 from p8fs_cluster.exceptions import ConfigurationError
 
@@ -210,6 +211,7 @@ class TestNearestDotEnv:
         assert (P8FSConfig().pg_host, P8FSConfig().pg_user) == ("localhost", "service"), "one file, the nearest"
 
     def test_without_a_project_only_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dotenv, "ROOT_MARKS", ())
         (tmp_path / ".env").write_text("P8FS_PG_HOST=above\n")
         (tmp_path / "inner").mkdir()
         monkeypatch.chdir(tmp_path / "inner")
