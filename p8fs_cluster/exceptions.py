@@ -11,12 +11,15 @@ from dataclasses import dataclass
 __all__ = [
     "CloseError",
     "ClusterError",
+    "CommitUnknown",
     "ConfigurationError",
     "GraphProblem",
     "InjectionError",
+    "PoolExhausted",
     "Problem",
     "StorageClosed",
     "StorageError",
+    "StorageTimeout",
     "StorageUnavailable",
 ]
 
@@ -66,6 +69,21 @@ class StorageError(ClusterError):
 
 class StorageUnavailable(StorageError):
     """No connection could be had in time: the server is down, unreachable, refuses us, or the pool is exhausted."""
+
+
+class PoolExhausted(StorageUnavailable):
+    """Every connection of the pool was borrowed all the time; the message tells where, and for how long."""
+
+
+class StorageTimeout(StorageError):
+    """The store did not answer by the deadline, and the connection was ended. It is the driver's error as well.
+
+    What was sent may have been carried out, or may still be.
+    """
+
+
+class CommitUnknown(StorageError):
+    """The connection was lost while the commit was on its way: it may have been done or not, so it was not repeated."""
 
 
 class StorageClosed(StorageError):

@@ -70,6 +70,7 @@ class Base(Once["P8FSConfig"]):
         super().__init__(load)
         self.fault: Exception | None = None
         self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._checks: list[weakref.WeakMethod[Callable[[P8FSConfig], None]]] = []
         self._tried: Reading | None = None
         self._watch = Watch(self._look, watched)
         _bases.add(self)
@@ -81,18 +82,23 @@ class Base(Once["P8FSConfig"]):
         """
         self._followers.append(weakref.WeakMethod(changed))
 
+    def verify(self, check: Callable[[P8FSConfig], None]) -> None:
+        """Call the bound method `check` with what each reload has read, before it is in force; it may raise."""
+        self._checks.append(weakref.WeakMethod(check))
+
     def reload(self) -> P8FSConfig:
         """Read every source anew, and return the new snapshot.
 
         :raises ConfigurationError: the sources can't be used; the last good snapshot stays in force.
+        :raises StorageUnavailable: they lead to a store that can't be reached, while one is in use; likewise.
         """
         with self._lock:
             before = self._loaded
             try:
-                self._put((self._load(),))
+                self._put((self._verified(self._load()),))
             except Exception as exc:
                 self.fault = exc
-                if self._loaded is not before:
+                if before:
                     self._put(before)
                 raise
             self.fault = None
@@ -108,6 +114,14 @@ class Base(Once["P8FSConfig"]):
     def unwatch(self) -> None:
         """End what `watch` has begun."""
         self._watch.stop()
+
+    def _verified(self, snapshot: P8FSConfig) -> P8FSConfig:
+        for reference in tuple(self._checks):
+            if check := reference():
+                check(snapshot)
+            else:
+                self._checks.remove(reference)
+        return snapshot
 
     def _put(self, loaded: tuple[P8FSConfig, ...]) -> None:
         self._loaded = loaded

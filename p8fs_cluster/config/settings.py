@@ -87,6 +87,7 @@ Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path), BeforeValidator(_none_if_empty)]
 LogLevel = Annotated[str, AfterValidator(_log_level)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+OptionalSeconds = Annotated[Seconds | None, BeforeValidator(_none_if_empty)]
 
 
 class P8FSConfig(Settings):
@@ -118,6 +119,19 @@ class P8FSConfig(Settings):
         5.0, description="Seconds that a borrower waits for a connection, connecting included"
     )
     pool_max_lifetime: Seconds = Field(300.0, description="Seconds after which a connection is replaced")
+    pool_drain_timeout: Seconds = Field(
+        60.0, description="Seconds that borrowers of an engine no longer in force have before they are cut off"
+    )
+    pool_reset: Literal["auto", "always"] = Field(
+        "auto", description="Whether a session is reset after each borrower, or where its statements call for it"
+    )
+    query_timeout: OptionalSeconds = Field(
+        30.0, description="Seconds that any single wait for the store's answer may take; empty: for ever"
+    )
+    slow_query: OptionalSeconds = Field(None, description="Seconds from which on a statement is logged; empty: never")
+    slow_borrow: OptionalSeconds = Field(
+        60.0, description="Seconds after which a connection still borrowed is logged, and by whom; empty: never"
+    )
 
     pg_host: Text = Field("localhost", description="PostgreSQL host, or the directory of its socket")
     pg_port: Port = Field(5438, description="PostgreSQL port")

@@ -33,13 +33,25 @@ class Engine(Protocol):
 
     def open(self) -> None: ...
     def close(self) -> None: ...
-    def acquire(self) -> Any: ...
+    def acquire(self, deadline: float | None) -> Any:
+        """Lend a connection whose waits end by `deadline`, of the monotonic clock; None: by `query_timeout` each.
+
+        :raises StorageUnavailable: none could be had by then, nor within `pool_timeout` seconds.
+        """
+
     def release(self, connection: Any, exc: BaseException | None) -> None:
         """Commit, or roll back if `exc` is given, then take the connection back, whatever happened."""
 
     def execute(self, connection: Any, sql: str, parameters: Parameters) -> list[Any]: ...
     def ping(self, connection: Any) -> None:
-        """Make one round trip, ended by `pool_timeout`."""
+        """Make one round trip."""
+
+    def cut(self, connection: Any) -> None:
+        """End a connection under its borrower, whose calls fail from then on."""
+
+    @staticmethod
+    def retry_pause(exc: BaseException) -> float | None:
+        """Return the seconds to begin with before the transaction that failed so is tried again; None: don't."""
 
     def stats(self) -> dict[str, int]:
         """Return `size`, `idle`, `waiting` and `max_size` of the pool."""

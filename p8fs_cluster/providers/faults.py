@@ -34,11 +34,26 @@ P8FS_PG_HOST (from code), P8FS_PG_PORT (from the default); P8FS_POOL_TIMEOUT=5
         """Return the message for a server that hangs."""
         return self.no_connection(f"no answer within {self._settings.pool_timeout:g} s")
 
-    def exhausted(self) -> str:
+    def exhausted(self, seconds: float) -> str:
         """Return the message for a pool all of whose connections are borrowed."""
-        size, seconds = self._settings.pool_max_size, self._settings.pool_timeout
-        fault = f"all {size} connections were borrowed for {seconds:g} s"
-        return self.at_fault(fault, "give them back sooner, or raise the limit", "pool_max_size")
+        fault = f"all {self._settings.pool_max_size} connections were borrowed for {seconds:.3g} s"
+        return self.at_fault(fault, "give them back sooner, or raise the limit", "pool_max_size", "pool_timeout")
+
+    def too_late(self, of_block: bool) -> str:
+        """Return the message for an answer that did not come by the deadline, of the block or of the settings."""
+        if of_block:
+            return f"{self}: no answer by the deadline that timeout= gave: allow more, or do less in one go"
+        seconds = f"{self._settings.query_timeout:g} s"
+        way_out = "is it stuck? Else allow more by timeout=, or by the setting"
+        return self.at_fault(f"no answer within {seconds}", way_out, "query_timeout")
+
+    def lost(self) -> str:
+        """Return the message for a connection that was lost in a block that did not mind."""
+        return f"{self}: the connection was lost in the block, whose writes are not committed"
+
+    def commit_unknown(self, fault: str) -> str:
+        """Return the message for a commit whose answer did not come."""
+        return f"{self}: the connection was lost while the commit was on its way ({fault}): look whether it was done"
 
     def __str__(self) -> str:
         host, port, database, user = (

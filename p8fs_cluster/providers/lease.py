@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sys
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import FrameType, TracebackType
+from functools import lru_cache
+from pathlib import Path
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from p8fs_cluster.providers.slot import Slot
+from p8fs_cluster.exceptions import PoolExhausted
+from p8fs_cluster.providers.slot import Hold, Slot
 
 __all__ = ["Entered", "Lease"]
+
+log = logging.getLogger("p8fs_cluster.storage")
+
+EnterSlot = Callable[[Hold, float | None], Slot]
 
 
 class Lease:
     """A connection for one `with` block."""
 
-    __slots__ = ("_enter_slot", "connection", "ended", "frame", "outer", "slot")
+    __slots__ = ("_enter_slot", "_timeout", "connection", "ended", "frame", "hold", "outer", "slot")
     slot: Slot
+    hold: Hold
     connection: Any
     frame: FrameType | None
     outer: Lease | None
 
-    def __init__(self, enter_slot: Callable[[], Slot]) -> None:
+    def __init__(self, enter_slot: EnterSlot, timeout: float | None = None) -> None:
         self._enter_slot = enter_slot
-        self.ended = False
+        self._timeout = timeout
+        self.ended = True
 
     def __enter__(self) -> Any:
-        self.slot = slot = self._enter_slot()
+        return self.begin(sys._getframe(1))
+
+    def begin(self, borrower: FrameType) -> Any:
+        """Borrow for the block that begins in this frame, or in the one that called library code there."""
+        while borrower.f_back is not None and _is_library(borrower.f_code):
+            borrower = borrower.f_back
+        now = time.monotonic()
+        self.hold = hold = Hold(borrower.f_code, borrower.f_lineno, now)
+        deadline = None if self._timeout is None else now + self._timeout
+        self.slot = slot = self._enter_slot(hold, deadline)
         try:
-            self.connection = slot.engine.acquire()
+            self.connection = hold.connection = slot.engine.acquire(deadline)
+        except PoolExhausted as exc:
+            slot.leave(hold)
+            raise PoolExhausted(f"{exc}; {slot.holders()}") from exc.__cause__
         except BaseException:
-            slot.leave()
+            slot.leave(hold)
             raise
+        self.ended = False
         return self.connection
 
     def __exit__(
@@ -44,7 +70,26 @@ class Lease:
         try:
             slot.engine.release(self.connection, exc)
         finally:
-            slot.leave()
+            slot.leave(self.hold)
+
+    def __del__(self) -> None:
+        if not self.ended and not self.slot.inherited:
+            log.warning("a connection was never given back, and is taken back now: %s", self.hold)
+            with contextlib.suppress(Exception):
+                self.__exit__(None, Abandoned(), None)
+
+
+class Abandoned(Exception):
+    """Told to the engine when a connection is taken back from somebody who forgot it: it is rolled back."""
+
+
+@lru_cache(1024)
+def _is_library(code: CodeType) -> bool:
+    path = Path(code.co_filename)
+    return path.is_relative_to(_PACKAGE) or "sqlalchemy" in path.parts or path.name == "contextlib.py"
+
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 _Stack = tuple[Lease, Any] | None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar, Self
 
 import psycopg
 import psycopg.rows
@@ -13,10 +17,12 @@ import psycopg_pool
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import StorageError, StorageUnavailable
+from p8fs_cluster.exceptions import CommitUnknown, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
-from p8fs_cluster.providers.sockets import is_quiet, shut_after
+from p8fs_cluster.providers.slow import tell_slow
+from p8fs_cluster.providers.sockets import is_quiet, is_whole, shut_down
 
 __all__ = ["PostgreSQL"]
 
@@ -32,10 +38,82 @@ _FAULTS = (
 """What the server's or libpq's message says → the settings at fault and the way out."""
 
 
+_STATEFUL = re.compile(
+    r"^\s*(?:set\b(?!\s+(?:local|transaction)\b)|reset|listen|unlisten|load|prepare|deallocate|declare|discard|do|call"
+    r"|copy|/\*|--)|;\s*\S|\btemp(?:orary)?\b"
+    r"|\b(?:set_config|setseed|dblink\w*|lo_\w+|pg_(?:try_)?advisory_(?:un)?lock\w*)\s*\(",
+    re.IGNORECASE,
+)
+"""Statements after which a session is not what it was."""
+
+_STATELESS_STEPS = frozenset(
+    ("_commit_gen", "_rollback_gen", "_enter_gen", "_exit_gen", "_set_autocommit_gen", "_stream_fetchone_gen")
+)
+"""What a connection does that leaves no state in its session; psycopg's names. One not known costs a reset, no more."""
+
+
+@lru_cache(1024)
+def keeps_session(statement: str) -> bool:
+    """Return whether a statement leaves the session as it was. A function that changes it unseen is not recognised.
+
+    >>> keeps_session("UPDATE notes SET title = %s"), keeps_session("SET search_path TO notes")
+    (True, False)
+    """
+    return not _STATEFUL.search(statement)
+
+
+class TimedOut(StorageTimeout, psycopg.OperationalError):
+    """Raised where the wait is, so that both handlers of ours and of the driver's errors see it."""
+
+
+class _Cursor(psycopg.Cursor[Any]):
+    """The cursor of every borrower who names no other: it says which statements leave the session alone."""
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Self:
+        connection: _Connection = self._conn  # type: ignore[assignment]
+        connection.vouched = isinstance(query, str) and keeps_session(query)
+        started = time.monotonic() if connection.slow else 0.0
+        try:
+            return super().execute(query, *args, **kwargs)
+        finally:
+            connection.vouched = False
+            if connection.slow:
+                tell_slow("postgresql", query, time.monotonic() - started, connection.slow)
+
+    def executemany(self, query: Any, *args: Any, **kwargs: Any) -> None:
+        connection: _Connection = self._conn  # type: ignore[assignment]
+        connection.vouched = isinstance(query, str) and keeps_session(query)
+        try:
+            super().executemany(query, *args, **kwargs)
+        finally:
+            connection.vouched = False
+
+
 class _Connection(psycopg.Connection[Any]):
-    """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back."""
+    """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back. All its waits end."""
 
     give_back: Callable[[], None] | None = None
+    home: psycopg_pool.ConnectionPool[_Connection]
+    faults: Faults
+    limit: float | None = None
+    """Seconds that a wait may take where there is no deadline."""
+    deadline: float | None = None
+    """When the block's last wait ends, by the monotonic clock."""
+    slow: float | None = None
+    vouched = False
+    """Whether what is being waited for leaves the session as it is."""
+    soiled = False
+    """Whether the session may not be what it was when it was lent."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        if not self.vouched and gen.__name__ not in _STATELESS_STEPS:
+            self.soiled = True
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.limit if self.deadline is None else self._left(self.deadline))
+        except psycopg.errors._WaitTimeout as exc:
+            raise self._too_late() from exc
 
     def close(self) -> None:
         give_back, self.give_back = self.give_back, None
@@ -48,6 +126,16 @@ class _Connection(psycopg.Connection[Any]):
         """Add it once: SQLAlchemy adds its own at every checkout."""
         if callback not in self._notice_handlers:
             super().add_notice_handler(callback)
+
+    def _left(self, deadline: float) -> float | None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise self._too_late()  # before anything is sent
+        return None if math.isinf(left) else left
+
+    def _too_late(self) -> TimedOut:
+        self.pgconn.finish()  # nothing can be asked of it in the middle of an answer
+        return TimedOut(self.faults.too_late(of_block=self.deadline is not None))
 
 
 class PostgreSQL:
@@ -65,7 +153,10 @@ class PostgreSQL:
         self._settings = settings
         self._timeout = settings.pool_timeout
         self._faults = Faults(self.provider, "pg", settings)
-        self._last_failure: BaseException | None = None
+        self._circuit = Circuit()
+        self._lock = threading.Lock()
+        self._pool: psycopg_pool.ConnectionPool[_Connection] | None = None
+        self._lent: set[_Connection] = set()
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -80,54 +171,61 @@ class PostgreSQL:
             settings.pool_max_size,
             settings.pool_timeout,
             settings.pool_max_lifetime,
+            settings.pool_reset,
+            settings.query_timeout,
+            settings.slow_query,
             settings.service_name,
         )
 
     def open(self) -> None:
         """Connect once, so that a fault shows at once and as itself, then start the pool."""
-        self._probe()
-        self._pool = psycopg_pool.ConnectionPool(
-            kwargs=self._parameters(),
-            connection_class=self._connection_class(),
-            min_size=0,
-            max_size=self._settings.pool_max_size,
-            timeout=self._timeout,
-            max_lifetime=self._settings.pool_max_lifetime,
-            name=f"p8fs-{self._settings.service_name}",
-            open=False,
-        )
-        self._pool.open()
+        self._restored(time.monotonic() + self._timeout)
 
     def close(self) -> None:
-        self._pool.close()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool:
+            pool.close()
 
-    def acquire(self) -> _Connection:
-        deadline = time.monotonic() + self._timeout
+    def acquire(self, deadline: float | None) -> _Connection:
+        until = time.monotonic() + self._timeout
+        if deadline is not None and deadline < until:
+            until = deadline
         while True:
-            connection = self._from_pool(deadline - time.monotonic())
+            pool = self._pool or self._restored(until)
+            connection = self._from_pool(pool, until - time.monotonic())
+            if connection is None:
+                continue  # the server was lost meanwhile, and the pool given up
             if not connection.closed and is_quiet(connection.fileno()):
-                return connection
+                break
             connection.close()  # the server closed it while it was idle
-            self._pool.putconn(connection)
+            pool.putconn(connection)
+        connection.deadline = deadline
+        self._lent.add(connection)
+        return connection
 
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
         try:
             if connection.broken and exc is None:
-                raise StorageError("postgresql: the connection was lost in the block, whose writes are not committed")
+                raise StorageError(self._faults.lost())
             if not connection.closed:
-                connection.commit() if exc is None else connection.rollback()
-                _as_new(connection)
-        except psycopg.Error as fault:
+                self._commit(connection) if exc is None else connection.rollback()
+                self._renew(connection)
+        except psycopg.Error:
             if exc is None:
-                raise StorageError(f"postgresql: the transaction could not be committed: {_text(fault)}") from fault
+                raise
         finally:
-            self._pool.putconn(connection)
+            connection.deadline = None
+            self._lent.discard(connection)
+            connection.home.putconn(connection)
 
     def execute(self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters) -> list[Any]:
         try:
             connection.autocommit = True  # one statement is a transaction: BEGIN and COMMIT would be two round trips
             cursor = connection.cursor(row_factory=psycopg.rows.tuple_row).execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
+        except StorageTimeout:
+            raise
         except (psycopg.Error, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and its parameters
             raise StorageError(f"postgresql: the statement failed: {_text(exc)}") from exc
         finally:
@@ -139,57 +237,141 @@ class PostgreSQL:
 
     def ping(self, connection: psycopg.Connection[Any]) -> None:
         try:
-            with shut_after(self._timeout, connection.fileno()):
-                connection.execute("SELECT 1")
-                connection.commit()
+            connection.execute("SELECT 1")
+            connection.commit()
         except psycopg.Error as exc:
             raise StorageUnavailable(self._faults.no_answer()) from exc
 
+    def cut(self, connection: _Connection) -> None:
+        if not connection.closed:
+            shut_down(connection.fileno())
+
+    @staticmethod
+    def retry_pause(exc: BaseException) -> float | None:
+        """Serialization failures and deadlocks, of which the server says that nothing was done."""
+        return 0.01 if getattr(exc, "sqlstate", None) in ("40001", "40P01") else None
+
     def stats(self) -> dict[str, int]:
-        pool = self._pool.get_stats()
+        pool = self._pool.get_stats() if self._pool else Counter()
         return {
             "size": pool["pool_size"],
             "idle": pool["pool_available"],
             "waiting": pool["requests_waiting"],
-            "max_size": pool["pool_max"],
+            "max_size": self._settings.pool_max_size,
         }
 
-    def _from_pool(self, timeout: float) -> _Connection:
+    def _from_pool(self, pool: psycopg_pool.ConnectionPool[_Connection], timeout: float) -> _Connection | None:
         try:
-            return self._pool.getconn(timeout=max(timeout, 0.001))
+            return pool.getconn(timeout=max(timeout, 0.001))
         except psycopg_pool.PoolTimeout as exc:
-            if self._last_failure is not None:
-                raise StorageUnavailable(self._unreachable(self._last_failure)) from self._last_failure
-            raise StorageUnavailable(self._faults.exhausted()) from exc
+            if self._circuit.failure is not None:
+                raise self._unavailable(self._circuit.failure) from self._circuit.failure
+            raise PoolExhausted(self._faults.exhausted(timeout)) from exc
         except psycopg_pool.PoolClosed as exc:
+            if self._pool is not pool:
+                return None
             raise StorageUnavailable(self._faults.no_connection("the pool was closed meanwhile")) from exc
+
+    def _commit(self, connection: _Connection) -> None:
+        try:
+            connection.commit()
+        except StorageTimeout as late:
+            if late.__cause__ is None:  # it was not sent
+                raise
+            raise CommitUnknown(self._faults.commit_unknown("no answer by its deadline")) from late
+        except psycopg.Error as fault:
+            if connection.closed:
+                raise CommitUnknown(self._faults.commit_unknown(_text(fault))) from fault
+            raise StorageError(f"postgresql: the transaction could not be committed: {_text(fault)}") from fault
+
+    def _renew(self, connection: _Connection) -> None:
+        """Undo what the borrower did to the session; what can't be undone is thrown away."""
+        _as_new(connection)
+        if not connection.soiled and self._settings.pool_reset == "auto":
+            return
+        try:
+            connection.autocommit = True
+            connection.execute("DISCARD ALL")
+            connection.autocommit = False
+            connection.soiled = False
+        except psycopg.Error:
+            connection.close()
+
+    def _restored(self, until: float) -> psycopg_pool.ConnectionPool[_Connection]:
+        """Return the pool, made anew when the server can be reached: an old one would wait for long before it tries.
+
+        Others fail at once while one tries.
+        """
+        if not self._circuit.may_try():
+            raise self._unavailable(self._circuit.failure) from self._circuit.failure
+        self._probe(until)
+        self._circuit.succeed()
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._made_pool()
+            return self._pool
+
+    def _made_pool(self) -> psycopg_pool.ConnectionPool[_Connection]:
+        connection_class = self._connection_class()
+        pool = connection_class.home = psycopg_pool.ConnectionPool(
+            kwargs=self._parameters() | {"cursor_factory": _Cursor},
+            connection_class=connection_class,
+            min_size=0,
+            max_size=self._settings.pool_max_size,
+            timeout=self._timeout,
+            max_lifetime=self._settings.pool_max_lifetime,
+            reconnect_timeout=0,  # trying again is the circuit's
+            name=f"p8fs-{self._settings.service_name}",
+            open=False,
+        )
+        pool.open()
+        return pool
 
     def _connection_class(self) -> type[_Connection]:
         engine = self
 
         class Connection(_Connection):
+            faults = engine._faults
+            limit = engine._settings.query_timeout
+            slow = engine._settings.slow_query
+
             @classmethod
             def connect(cls, *args: Any, **kwargs: Any) -> Connection:
                 try:
                     connection = super().connect(*args, **kwargs)
                 except psycopg.Error as exc:
-                    engine._last_failure = exc
+                    engine._give_up(cls.home, exc)
                     raise
-                engine._last_failure = None
+                engine._circuit.succeed()
                 return connection
 
         return Connection
 
-    def _probe(self) -> None:
+    def _give_up(self, pool: psycopg_pool.ConnectionPool[_Connection], exc: psycopg.Error) -> None:
+        """Fail all who wait for a connection, unless somebody's works: then the server only takes no more of them."""
+        self._circuit.fail(exc)
+        timed_out = isinstance(exc, psycopg.errors.ConnectionTimeout)
+        if not timed_out and any(_works(connection) for connection in tuple(self._lent)):
+            return
+        with self._lock:
+            if self._pool is not pool:
+                return
+            self._pool = None
+        threading.Thread(target=pool.close, args=(0.1,), daemon=True).start()  # we are one of its own threads
+
+    def _probe(self, until: float) -> None:
         """Connect in a thread, because libpq's own timeout is in whole seconds, at least two, and one per address."""
         outcome: list[BaseException | None] = []
         thread = threading.Thread(target=lambda: outcome.append(self._try_to_connect()), daemon=True)
         thread.start()
-        thread.join(self._timeout)
+        thread.join(max(until - time.monotonic(), 0.001))
         if not outcome:
-            raise StorageUnavailable(self._faults.no_answer())
-        if outcome[0] is not None:
-            raise StorageUnavailable(self._unreachable(outcome[0])) from outcome[0]
+            fault: BaseException | None = StorageUnavailable(self._faults.no_answer())
+        else:
+            fault = outcome[0]
+        if fault is not None:
+            self._circuit.fail(fault)
+            raise self._unavailable(fault) from fault
 
     def _try_to_connect(self) -> BaseException | None:
         try:
@@ -214,20 +396,30 @@ class PostgreSQL:
             parameters["sslrootcert"] = str(settings.pg_sslrootcert)
         return parameters
 
-    def _unreachable(self, exc: BaseException) -> str:
-        text = _text(exc)
+    def _unavailable(self, exc: BaseException | None) -> StorageUnavailable:
+        if isinstance(exc, StorageUnavailable):
+            return StorageUnavailable(str(exc))
+        text = _text(exc) if exc else "no connection"
         for words, names, way_out in _FAULTS:
             if words in text:
-                return self._faults.at_fault(text, way_out, *names)
-        return self._faults.no_connection(text)
+                return StorageUnavailable(self._faults.at_fault(text, way_out, *names))
+        return StorageUnavailable(self._faults.no_connection(text))
 
     def __repr__(self) -> str:
         return f"<{self._faults}>"
 
 
+def _works(connection: _Connection) -> bool:
+    try:
+        return not connection.closed and is_whole(connection.fileno())
+    except psycopg.OperationalError:  # it was closed meanwhile
+        return False
+
+
 def _as_new(connection: _Connection) -> None:
     """Undo what the borrower set on the connection: no round trip, and nothing where nothing was set."""
     connection.row_factory = psycopg.rows.tuple_row
+    connection.cursor_factory = _Cursor
     if connection.autocommit:
         connection.autocommit = False
     for name in ("read_only", "deferrable", "isolation_level"):

@@ -53,7 +53,7 @@ class RocksDB:
     def close(self) -> None:
         self._database.close()
 
-    def acquire(self) -> Rdict:
+    def acquire(self, deadline: float | None) -> Rdict:
         return self._database
 
     def release(self, connection: Rdict, exc: BaseException | None) -> None:
@@ -70,6 +70,13 @@ class RocksDB:
             connection.get(b"")
         except Exception as exc:
             raise StorageUnavailable(self._fault(str(exc))) from exc
+
+    def cut(self, connection: Rdict) -> None:
+        """Nothing waits for a store of this process."""
+
+    @staticmethod
+    def retry_pause(exc: BaseException) -> float | None:
+        return None
 
     def stats(self) -> dict[str, int]:
         return {"size": 1, "idle": 1, "waiting": 0, "max_size": 1}

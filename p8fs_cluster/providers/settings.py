@@ -41,6 +41,7 @@ class SettingsSource(Protocol):
     def everywhere(self) -> P8FSConfig: ...
     def in_use(self) -> tuple[P8FSConfig, ...]: ...
     def follow(self, changed: Callable[[], None]) -> None: ...
+    def verify(self, check: Callable[[P8FSConfig], None]) -> None: ...
 
 
 class SettingsProvider(Overridable[P8FSConfig]):
@@ -137,6 +138,14 @@ class SettingsProvider(Overridable[P8FSConfig]):
         What it raises takes the change back.
         """
         self._followers.append(weakref.WeakMethod(changed))
+
+    def verify(self, check: Callable[[P8FSConfig], None]) -> None:
+        """Call the bound method `check` with each snapshot that a reload brings, before it is in force.
+
+        What it raises keeps the last good one. An override is not asked about: it is in force, or fails, where it is
+        used.
+        """
+        self._base.verify(check)
 
     def override(self, value: Any, *, isolated: bool = False) -> Override[P8FSConfig]:  # type: ignore[override]
         """Put changes (a mapping), a whole `P8FSConfig` or another provider in force; nests.

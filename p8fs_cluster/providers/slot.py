@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import threading
+import time
 from concurrent.futures import Future
+from types import CodeType
+from typing import Any
 
+from p8fs_cluster.exceptions import StorageUnavailable
 from p8fs_cluster.providers.engine import Engine
 from p8fs_cluster.providers.teardown import OPENED
 
-__all__ = ["Slot"]
+__all__ = ["Hold", "Slot"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("p8fs_cluster.storage")
+_SHOWN = 5
+"""Holders that a message names."""
+
+
+class Hold:
+    """Who holds a connection: the place that borrowed it, and since when, by the monotonic clock."""
+
+    __slots__ = ("code", "connection", "line", "since", "told")
+
+    def __init__(self, code: CodeType, line: int, since: float) -> None:
+        self.code = code
+        self.line = line
+        self.since = since
+        self.told = False
+        self.connection: Any = None
+
+    def __str__(self) -> str:
+        held = time.monotonic() - self.since
+        return f"borrowed at {self.code.co_filename}:{self.line} in {self.code.co_qualname}, {held:.1f} s ago"
 
 
 class Slot:
     """An engine and its leases. Retired, it closes when the last lease ends, unless it is revived before."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, drain_timeout: float) -> None:
         self.engine = engine
+        self._drain_timeout = drain_timeout
         self.opened_at = 0
         self.inherited = False
         """Whether it belongs to the process that this one was forked from."""
         self.gone = threading.Event()
         """Set when the engine is closed."""
-        self._leases: list[None] = []
+        self._leases: dict[Hold, None] = {}
         self._lock = threading.Lock()
         self._opening: Future[None] | None = None
+        self._patience: threading.Timer | None = None
         self._retired = False
         self._closing = False
 
@@ -36,12 +63,26 @@ class Slot:
         return len(self._leases)
 
     @property
+    def leases(self) -> tuple[Hold, ...]:
+        """Who holds a connection, longest first."""
+        return tuple(hold for hold in self._leases.copy() if hold.connection is not None)
+
+    def holders(self) -> str:
+        """Tell who holds connections, those first who have them longest."""
+        leases = self.leases
+        more = f", and {len(leases) - _SHOWN} more" if len(leases) > _SHOWN else ""
+        return "; ".join(map(str, leases[:_SHOWN])) + more
+
+    @property
     def is_open(self) -> bool:
         """Whether the engine was opened and not closed."""
         return bool(self.opened_at) and not self.gone.is_set()
 
-    def open(self) -> None:
-        """Open the engine once. Whoever comes while it is being opened waits for that attempt and shares its error."""
+    def open(self, deadline: float | None = None) -> None:
+        """Open the engine once. Whoever comes while it is being opened waits for that attempt and shares its error.
+
+        :raises StorageUnavailable: it can't be opened, or is not by `deadline`, of the monotonic clock.
+        """
         if self.opened_at:
             return
         with self._lock:
@@ -50,35 +91,50 @@ class Slot:
             attempt, mine = self._opening, self._opening is None
             if attempt is None:
                 attempt = self._opening = Future()
-        if mine:
+        if mine and deadline is None:
             self._attempt(attempt)
-        attempt.result()
+        elif mine:  # the attempt may last longer than we do
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(self._attempt, attempt), daemon=True).start()
+        try:
+            attempt.result(None if deadline is None else max(deadline - time.monotonic(), 0))
+        except TimeoutError:
+            if attempt.done():
+                raise
+            raise StorageUnavailable(
+                f"{self.engine!r}: it could not be opened by the deadline that timeout= gave"
+            ) from None
 
-    def enter(self) -> bool:
+    def enter(self, hold: Hold) -> bool:
         """Count a lease, unless the engine is retired. No lock: `retire` looks at leases after, we before its flag."""
-        self._leases.append(None)
+        self._leases[hold] = None
         if self._retired:
-            self.leave()
+            self.leave(hold)
             return False
         return True
 
-    def leave(self) -> None:
+    def leave(self, hold: Hold) -> None:
         """End a lease; the last one of a retired engine closes it."""
-        self._leases.pop()
+        del self._leases[hold]
         if self._retired:
             self._close_if_unused()
 
     def retire(self, raising: bool = False) -> None:
-        """Refuse new leases, and close the engine now or when the last lease ends."""
+        """Refuse new leases, and close the engine now or when the last lease ends; late ones are cut off."""
         with self._lock:
-            self._retired = True
+            first, self._retired = not self._retired, True
         self._close_if_unused(raising)
+        if first and self.is_open:
+            self._patience = threading.Timer(self._drain_timeout, self._cut)
+            self._patience.daemon = True
+            self._patience.start()
 
     def revive(self) -> bool:
         """Serve again. Return False when it is too late: the engine is being closed, and `gone` tells when it is."""
         with self._lock:
             if not self._closing:
                 self._retired = False
+                self._be_patient()
             return not self._closing
 
     def _attempt(self, attempt: Future[None]) -> None:
@@ -94,12 +150,25 @@ class Slot:
         if self._retired:
             self._close_if_unused()
 
+    def _cut(self) -> None:
+        """Only those who borrowed before it was retired are left: nobody else comes meanwhile."""
+        for hold in self.leases if self._retired else ():
+            log.warning("%r is not in force any more, and its borrower is cut off: %s", self.engine, hold)
+            with contextlib.suppress(Exception):
+                self.engine.cut(hold.connection)
+
+    def _be_patient(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
     def _close_if_unused(self, raising: bool = False) -> None:
         with self._lock:
             being_opened = self._opening is not None and not self.opened_at
             if self._closing or not self._retired or self._leases or being_opened:
                 return
             self._closing = True
+            self._be_patient()
         try:
             if self.opened_at:
                 self.engine.close()

@@ -6,10 +6,8 @@ import contextlib
 import os
 import select
 import socket
-import threading
-from collections.abc import Iterator
 
-__all__ = ["is_quiet", "shut_after"]
+__all__ = ["is_quiet", "is_whole", "shut_down"]
 
 
 def is_quiet(fileno: int) -> bool:
@@ -22,20 +20,14 @@ def is_quiet(fileno: int) -> bool:
     return not poller.poll(0)
 
 
-@contextlib.contextmanager
-def shut_after(seconds: float, fileno: int) -> Iterator[None]:
-    """Shut the socket down if the block takes longer, which ends any driver's wait for a server that hangs."""
-    with socket.socket(fileno=os.dup(fileno)) as duplicate:
-        watchdog = threading.Timer(seconds, _shut, (duplicate,))
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            yield
-        finally:
-            watchdog.cancel()
-            watchdog.join()
+def is_whole(fileno: int) -> bool:
+    """Return whether the other side has not closed a connection, whatever there is to read."""
+    poller = select.poll()
+    poller.register(fileno, select.POLLRDHUP)
+    return not poller.poll(0)
 
 
-def _shut(duplicate: socket.socket) -> None:
-    with contextlib.suppress(OSError):
+def shut_down(fileno: int) -> None:
+    """End a connection that somebody may be waiting on: the wait ends at once, in whatever driver."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fileno)) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)

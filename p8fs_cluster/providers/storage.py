@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import StorageClosed, StorageError
+from p8fs_cluster.exceptions import CommitUnknown, StorageClosed, StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.engine import ENGINES, Engine, Engines, Parameters, engine_class
+from p8fs_cluster.providers.holders import watch_holders
 from p8fs_cluster.providers.lease import Entered, Lease
+from p8fs_cluster.providers.retries import causes, pause
 from p8fs_cluster.providers.settings import SettingsSource
-from p8fs_cluster.providers.slot import Slot
+from p8fs_cluster.providers.slot import Hold, Slot
 from p8fs_cluster.providers.teardown import Step
 
 __all__ = ["Storage"]
+
+T = TypeVar("T")
 
 
 class Storage:
@@ -45,11 +50,14 @@ class Storage:
         self._slots: dict[Hashable, Slot] = {}
         self._inherited: list[dict[Hashable, Slot]] = []
         self._in_force: Slot | None = None
+        self._last: Slot | None = None
+        self._swaps = 0
         self._changes = 0
         self._entered = Entered()
         self._closed = False
         self._lock = threading.Lock()
         settings.follow(self._follow)
+        settings.verify(self._verify)
         _handles.add(self)
 
     @property
@@ -74,25 +82,60 @@ class Storage:
 
         :raises StorageUnavailable: it can't be reached, or refuses us.
         """
-        self.enter_slot().leave()
+        self._adopt(None)
 
-    def connection(self) -> Lease:
+    def connection(self, timeout: float | None = None) -> Lease:
         """Return a context manager that borrows one connection, like `with storage` itself.
 
-        :raises StorageUnavailable: none could be had within `pool_timeout` seconds.
-        """
-        return Lease(self.enter_slot)
+        `timeout`: seconds that the block may take, waiting for the connection and the commit included; past them every
+        wait for the store ends. `math.inf`: no limit. Without it each wait has `query_timeout` seconds of its own.
 
-    def execute(self, sql: str, parameters: Parameters = None) -> list[Any]:
+        :raises StorageUnavailable: none could be had within `pool_timeout` seconds.
+        :raises StorageTimeout: the store did not answer in time.
+        :raises CommitUnknown: the connection was lost during the commit.
+        """
+        return Lease(self.enter_slot, _seconds(timeout))
+
+    def execute(self, sql: str, parameters: Parameters = None, timeout: float | None = None) -> list[Any]:
         """Run one statement, committed, and return its rows as a list of tuples; an empty one when it has none.
 
-        `sql` is PEP 249 text with `%s`, on both SQL stores.
+        `sql` is PEP 249 text with `%s`, on both SQL stores. `timeout`: seconds for it all, as in `connection`.
 
+        :raises StorageTimeout: the store did not answer in time.
         :raises StorageError: the statement failed (the driver's error is its `__cause__`), or the store has no SQL.
         """
-        lease = Lease(self.enter_slot)
+        lease = Lease(self.enter_slot, _seconds(timeout))
         with lease as connection:
             return lease.slot.engine.execute(connection, sql, parameters)
+
+    def run_in_transaction(self, work: Callable[[Any], T], *, retry: int = 5, timeout: float | None = None) -> T:
+        """Return `work(connection)`, committed. A conflict with others runs it all again, up to `retry` times.
+
+        So `work` may run more than once: let it do nothing that a rollback does not undo. Between two attempts is a
+        random pause that grows. A commit whose answer was lost is not repeated. `timeout`: seconds for all of it.
+
+        :raises StorageError: the store has no transactions, or the last attempt failed.
+        :raises CommitUnknown: the connection was lost during a commit.
+
+        >>> from p8fs_cluster.testing import memory_storage
+        >>> memory_storage().run_in_transaction(lambda connection: connection.get(b"key", b"none"))
+        b'none'
+        """
+        deadline = None if timeout is None else time.monotonic() + (_seconds(timeout) or 0)
+        for attempt in itertools.count():
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            lease = Lease(self.enter_slot, left)
+            try:
+                with lease as connection:
+                    if not lease.slot.engine.transactional:
+                        raise StorageError(f"{lease.slot.engine.provider} has no transactions: use `with storage`")
+                    return work(connection)
+            except Exception as exc:
+                if lease.ended and attempt < retry and (base := _pause_after(lease, exc)) is not None:
+                    time.sleep(pause(base, attempt))
+                    continue
+                raise
+        raise AssertionError("unreachable")
 
     def ping(self) -> float:
         """Make one round trip to the store and return the seconds it took.
@@ -100,17 +143,28 @@ class Storage:
         :raises StorageError: the store did not answer within `pool_timeout` seconds.
         """
         started = time.monotonic()
-        lease = Lease(self.enter_slot)
+        lease = Lease(self.enter_slot, self._settings().pool_timeout)
         with lease as connection:
             lease.slot.engine.ping(connection)
         return time.monotonic() - started
 
     def stats(self) -> dict[str, Any]:
-        """Return numbers for metrics: `borrowed` and `engines` (open ones, draining included), and the pool's own."""
+        """Return numbers for metrics: `borrowed`, `engines` (open ones, draining too), `swaps`, and the pool's own."""
         slots = self._open_slots()
-        pool = self._in_force.engine.stats() if self._in_force in slots and self._in_force else {}
+        slot = self._in_force
+        pool = slot.engine.stats() if slot in slots and slot else dict.fromkeys(("size", "idle", "waiting"), 0)
         borrowed = sum(slot.borrowed for slot in slots)
-        return {"provider": self.provider, "engines": len(slots), "borrowed": borrowed, **pool}
+        limit = {"max_size": self._settings().pool_max_size}
+        counts = {"engines": len(slots), "borrowed": borrowed, "swaps": self._swaps}
+        return {"provider": self.provider, **counts, **limit, **pool}
+
+    def settings_now(self) -> P8FSConfig:
+        """Return the snapshot that new borrowers are served by."""
+        return self._settings()
+
+    def holders(self) -> list[Hold]:
+        """Return who holds a connection now: the place that borrowed it, and since when."""
+        return [hold for slot in self._open_slots() for hold in slot.leases]
 
     def opened(self) -> list[Step]:
         """Return number, name and closer of every engine that is open, for the container that closes them."""
@@ -127,20 +181,20 @@ class Storage:
         """Serve borrowers (again)."""
         self._closed = False
 
-    def enter_slot(self) -> Slot:
+    def enter_slot(self, hold: Hold, deadline: float | None = None) -> Slot:
         """Return the slot of the engine in force, opened, with one more lease counted."""
         slot = self._in_force
-        if slot is not None and self._settings.announced and slot.enter():
+        if slot is not None and self._settings.announced and slot.enter(hold):
             return slot
         while True:
-            slot = self._adopt()
-            if slot.enter():
+            slot = self._adopt(deadline)
+            if slot.enter(hold):
                 return slot
 
     def __enter__(self) -> Any:
-        lease = Lease(self.enter_slot)
-        connection = lease.__enter__()
-        self._entered.push(sys._getframe(1), lease)
+        lease, frame = Lease(self.enter_slot), sys._getframe(1)
+        connection = lease.begin(frame)
+        self._entered.push(frame, lease)
         return connection
 
     def __exit__(
@@ -164,18 +218,27 @@ class Storage:
         engine = engine_class(self._engines, snapshot)
         return engine.provider, engine.key(snapshot)
 
-    def _adopt(self) -> Slot:
+    def _adopt(self, deadline: float | None) -> Slot:
         changes = self._changes
-        slot = self._slot_for(self._settings())
-        slot.open()
+        snapshot = self._settings()
+        slot = self._slot_for(snapshot)
+        slot.open(deadline)
+        watch_holders(self)
         with self._lock:
             closed = self._closed
             if changes == self._changes and not closed and self._settings.announced:
-                self._in_force = slot
+                self._swaps += self._last not in (None, slot)
+                self._in_force = self._last = slot
         if closed:
             slot.retire()
         self._retire_unused()
         return slot
+
+    def _verify(self, snapshot: P8FSConfig) -> None:
+        """Open the engine of settings that are to come, if one is in use: what can't be opened does not come."""
+        if not self._open_slots() or self._key(snapshot) in self._slots:
+            return
+        self._slot_for(snapshot).open()
 
     def _slot_for(self, snapshot: P8FSConfig) -> Slot:
         key = self._key(snapshot)
@@ -185,7 +248,9 @@ class Storage:
                     raise StorageClosed("the container of this storage was closed: use it inside `with container:`")
                 slot = self._slots.get(key)
                 if slot is None or slot.gone.is_set():
-                    slot = self._slots[key] = Slot(engine_class(self._engines, snapshot)(snapshot))
+                    slot = self._slots[key] = Slot(
+                        engine_class(self._engines, snapshot)(snapshot), snapshot.pool_drain_timeout
+                    )
             if slot.revive():
                 return slot
             slot.gone.wait()  # a directory, say, can be opened again only when it is closed
@@ -214,8 +279,22 @@ class Storage:
         for slot in self._slots.values():
             slot.inherited = True
         self._inherited.append(self._slots)
-        self._slots, self._in_force = {}, None
+        self._slots, self._in_force, self._last = {}, None, None
         self._lock = threading.Lock()
+
+
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout is in seconds, more than 0, and math.inf for none: not {timeout!r}")
+    return timeout
+
+
+def _pause_after(lease: Lease, exc: BaseException) -> float | None:
+    """Return the seconds to begin with before a failed transaction is tried again, None if it must not be."""
+    if isinstance(exc, CommitUnknown | StorageTimeout | StorageUnavailable):
+        return None
+    bases = map(lease.slot.engine.retry_pause, causes(exc))
+    return next((base for base in bases if base is not None), None)
 
 
 _handles: weakref.WeakSet[Storage] = weakref.WeakSet()

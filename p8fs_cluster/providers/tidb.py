@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import re
 import ssl
+import threading
+import time
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pymysql
 from pymysql.connections import Connection
+from pymysql.constants import COMMAND, CR
 from pymysql.cursors import Cursor
+from pymysql.protocol import MysqlPacket
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import StorageError, StorageUnavailable
+from p8fs_cluster.exceptions import CommitUnknown, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
-from p8fs_cluster.providers.sockets import is_quiet, shut_after
+from p8fs_cluster.providers.slow import tell_slow
+from p8fs_cluster.providers.sockets import is_quiet, shut_down
 from p8fs_cluster.providers.turns import Turns
 
 __all__ = ["TiDB"]
@@ -32,22 +40,112 @@ _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
 """The server's error number → the settings at fault and the way out."""
 
 
-class _Connection(Connection):
-    """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back."""
+_RETRIED = {1213: 0.01, 8002: 0.01, 8022: 0.01, 8028: 0.01, 9007: 0.01} | dict.fromkeys(range(9001, 9006), 0.1)
+"""Errors after which a transaction may be run again as a whole → seconds to begin with; the cluster is busy at 900x."""
+
+_STATEFUL = re.compile(
+    r"^\s*(?:set\b(?!\s+(?:autocommit|transaction)\b)|lock|unlock|prepare|deallocate|use|handler|load|call|do|flush|xa"
+    r"|/\*|--|\#)|:=|\binto\s+@|\btemporary\b|\b(?:get_lock|release_lock|release_all_locks)\s*\(",
+    re.IGNORECASE,
+)
+"""Statements after which a session is not what it was."""
+
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_LONG = 10_000
+"""Characters from which on a statement costs more than a reset, and is not looked through."""
+
+_STATELESS_COMMANDS = (COMMAND.COM_PING, COMMAND.COM_QUIT)
+
+
+def keeps_session(statement: str) -> bool:
+    """Return whether a statement leaves the session as it was; what stands in its texts does not count.
+
+    >>> keeps_session("INSERT INTO notes VALUES ('SET @x := 1')"), keeps_session("SET @x = 1")
+    (True, False)
+    """
+    if len(statement) > _LONG:
+        return False
+    return not _STATEFUL.search(statement) or not _STATEFUL.search(_LITERAL.sub("''", statement))
+
+
+class TimedOut(StorageTimeout, pymysql.OperationalError):
+    """Raised where the wait is, so that both handlers of ours and of the driver's errors see it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(CR.CR_SERVER_LOST, message)
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+if TYPE_CHECKING:
+
+    class _PyMySQL(Connection):
+        """What its stubs leave out."""
+
+        connect_timeout: float
+        _sock: Any
+        _closed: bool
+
+        def _force_close(self) -> None: ...
+        def _read_ok_packet(self) -> None: ...
+        def _read_packet(self, packet_type: Any = ...) -> Any: ...
+        def _write_bytes(self, data: Any) -> None: ...
+        def _execute_command(self, command: int, sql: Any) -> None: ...
+        def _send_autocommit_mode(self) -> None: ...
+
+else:
+    _PyMySQL = Connection
+
+
+class _Connection(_PyMySQL):
+    """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back. All its waits end."""
 
     give_back: Callable[[], None] | None = None
     proxied: PoolProxiedConnection | None = None
-    _sock: Any
-    _closed: bool
-    _read_timeout: float | None
+    faults: Faults
+    limit: float | None = None
+    """Seconds that a wait may take where there is no deadline."""
+    deadline: float | None = None
+    """When the last wait ends, by the monotonic clock."""
+    slow: float | None = None
+    soiled = False
+    """Whether the session may not be what it was when it was lent."""
+
+    @property
+    def _read_timeout(self) -> float | None:
+        """What PyMySQL asks for before each wait."""
+        if self.deadline is None:
+            return self.limit
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            self._force_close()
+            raise self._too_late()
+        return None if math.isinf(left) else left
+
+    @_read_timeout.setter
+    def _read_timeout(self, seconds: float | None) -> None:
+        """PyMySQL's own constructor sets it; the limit and the deadline rule."""
+
+    _write_timeout = _read_timeout
 
     def connect(self, sock: Any = None) -> None:
         """Bound the handshake too: a server that accepts and then hangs would hold PyMySQL for ever."""
-        read_timeout, self._read_timeout = self._read_timeout, self.connect_timeout
+        self.deadline = time.monotonic() + self.connect_timeout
         try:
             super().connect(sock)
         finally:
-            self._read_timeout = read_timeout
+            self.deadline = None
+
+    def query(self, sql: Any, unbuffered: bool = False) -> int:
+        if self.slow is None:
+            return super().query(sql, unbuffered)
+        started = time.monotonic()
+        try:
+            return super().query(sql, unbuffered)
+        finally:
+            shown = _LITERAL.sub("?", sql[:_LONG]) if isinstance(sql, str) else sql
+            tell_slow("tidb", shown, time.monotonic() - started, self.slow)
 
     def close(self) -> None:
         give_back, self.give_back = self.give_back, None
@@ -65,9 +163,49 @@ class _Connection(Connection):
         """Return the descriptor of the socket, -1 when there is none."""
         return self._sock.fileno() if self._sock else -1
 
+    def renew(self) -> None:
+        """Give the session back the state of its beginning."""
+        self._execute_command(_RESET_CONNECTION, b"")
+        self._read_ok_packet()
+        self.set_character_set(self.charset, self.collation)
+        self._send_autocommit_mode()
+        self.select_db(self.db)
+        self.soiled = False
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        if command == COMMAND.COM_QUERY:
+            text = sql if isinstance(sql, str) else bytes(sql[: _LONG + 1]).decode("latin-1")
+            self.soiled = self.soiled or not keeps_session(text)
+        elif command not in _STATELESS_COMMANDS:
+            self.soiled = True
+        super()._execute_command(command, sql)
+
+    def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
+        try:
+            return super()._read_packet(packet_type)
+        except pymysql.OperationalError as exc:
+            if isinstance(exc.__context__, TimeoutError):
+                raise self._too_late() from exc
+            raise
+
+    def _write_bytes(self, data: Any) -> None:
+        try:
+            super()._write_bytes(data)
+        except pymysql.OperationalError as exc:
+            if isinstance(exc.__context__, TimeoutError):
+                raise self._too_late() from exc
+            raise
+
+    def _too_late(self) -> TimedOut:
+        return TimedOut(self.faults.too_late(of_block=self.deadline is not None))
+
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         """Share one context: PyMySQL makes one for every connection, which takes longer than all the rest of it."""
         return sslp if isinstance(sslp, ssl.SSLContext) else _opportunistic_tls()
+
+
+_RESET_CONNECTION = 0x1F
+"""COM_RESET_CONNECTION, which PyMySQL does not name."""
 
 
 class TiDB:
@@ -86,6 +224,8 @@ class TiDB:
         self._timeout = settings.pool_timeout
         self._faults = Faults(self.provider, "tidb", settings)
         self._turns = Turns(settings.pool_max_size)
+        self._circuit = Circuit()
+        self._asked = threading.local()
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -99,14 +239,17 @@ class TiDB:
             settings.pool_max_size,
             settings.pool_timeout,
             settings.pool_max_lifetime,
+            settings.pool_reset,
+            settings.query_timeout,
+            settings.slow_query,
             settings.service_name,
         )
 
     def open(self) -> None:
         """Make the pool and connect once, so that a fault shows at once."""
-        parameters = self._parameters()
+        connection_class, parameters = self._connection_class(), self._parameters()
         self._pool = QueuePool(
-            lambda: _Connection(**parameters),  # type: ignore[arg-type]
+            lambda: self._connected(connection_class, parameters),  # type: ignore[arg-type]
             pool_size=self._settings.pool_max_size,
             max_overflow=0,
             timeout=self._timeout,
@@ -114,33 +257,41 @@ class TiDB:
             reset_on_return=None,  # `release` has committed or rolled back by then
             use_lifo=True,
         )
-        self._from_pool().close()
+        self._from_pool(self._pool, time.monotonic() + self._timeout).close()
 
     def close(self) -> None:
         self._pool.dispose()
 
-    def acquire(self) -> _Connection:
-        if not self._turns.take(self._timeout):
-            raise StorageUnavailable(self._faults.exhausted())
+    def acquire(self, deadline: float | None) -> _Connection:
+        now = time.monotonic()
+        until = now + self._timeout
+        if deadline is not None and deadline < until:
+            until = deadline
+        if not self._turns.take(until - now):
+            if self._circuit.failure is not None:
+                raise self._unavailable(self._circuit.failure) from self._circuit.failure
+            raise PoolExhausted(self._faults.exhausted(until - now))
         try:
-            return self._sound()
+            connection = self._sound(self._pool, until)
         except BaseException:
             self._turns.give_back()
             raise
+        connection.deadline = deadline
+        return connection
 
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
         proxied, connection.proxied = connection.proxied, None
         try:
             if connection.is_lost and exc is None:
-                raise StorageError("tidb: the connection was lost in the block, whose writes are not committed")
+                raise StorageError(self._faults.lost())
             if connection.open:
-                connection.commit() if exc is None else connection.rollback()
-                connection.autocommit(False)  # a round trip only when the borrower had switched it on
-                connection.cursorclass = Cursor
-        except pymysql.MySQLError as fault:
+                self._commit(connection) if exc is None else connection.rollback()
+                self._renew(connection)
+        except pymysql.MySQLError:
             if exc is None:
-                raise StorageError(f"tidb: the transaction could not be committed: {_text(fault)}") from fault
+                raise
         finally:
+            connection.deadline = None
             if proxied and connection.open:
                 proxied.close()
             elif proxied:
@@ -152,15 +303,25 @@ class TiDB:
             with connection.cursor(Cursor) as cursor:
                 cursor.execute(sql, parameters)
                 return list(cursor.fetchall()) if cursor.description else []
+        except StorageTimeout:
+            raise
         except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
             raise StorageError(f"tidb: the statement failed: {_text(exc)}") from exc
 
     def ping(self, connection: _Connection) -> None:
         try:
-            with shut_after(self._timeout, connection.fileno()):
-                connection.ping(reconnect=False)
+            connection.ping(reconnect=False)
         except pymysql.MySQLError as exc:
             raise StorageUnavailable(self._faults.no_answer()) from exc
+
+    def cut(self, connection: _Connection) -> None:
+        if (fileno := connection.fileno()) >= 0:
+            shut_down(fileno)
+
+    @staticmethod
+    def retry_pause(exc: BaseException) -> float | None:
+        """The codes that TiDB documents for it, and MySQL's deadlock; a connection that is lost is none of them."""
+        return _RETRIED.get(exc.args[0]) if isinstance(exc, pymysql.MySQLError) and exc.args else None
 
     def stats(self) -> dict[str, int]:
         idle, borrowed = self._pool.checkedin(), self._pool.checkedout()
@@ -171,20 +332,69 @@ class TiDB:
             "max_size": self._settings.pool_max_size,
         }
 
-    def _sound(self) -> _Connection:
+    def _sound(self, pool: QueuePool, until: float) -> _Connection:
         while True:
-            proxied = self._from_pool()
+            proxied = self._from_pool(pool, until)
             connection: _Connection = proxied.driver_connection  # type: ignore[assignment]
             if connection.open and is_quiet(connection.fileno()):
                 connection.proxied = proxied
                 return connection
             proxied.invalidate()  # the server closed it while it was idle
 
-    def _from_pool(self) -> PoolProxiedConnection:
+    def _from_pool(self, pool: QueuePool, until: float) -> PoolProxiedConnection:
+        self._asked.until = until
         try:
-            return self._pool.connect()
+            return pool.connect()
+        except StorageUnavailable:
+            raise
         except Exception as exc:
-            raise StorageUnavailable(self._unreachable(exc)) from exc
+            raise self._unavailable(exc) from exc
+
+    def _connected(self, connection_class: type[_Connection], parameters: dict[str, Any]) -> _Connection:
+        """Connect for the pool, within the time of whoever asked it; others fail at once while one tries."""
+        if not self._circuit.may_try():
+            raise self._unavailable(self._circuit.failure) from self._circuit.failure
+        left = max(self._asked.until - time.monotonic(), 0.001)
+        try:
+            connection = connection_class(**parameters, connect_timeout=left)
+        except Exception as exc:
+            self._circuit.fail(exc)
+            raise
+        self._circuit.succeed()
+        connection.soiled = False  # what connecting did is the session's beginning
+        return connection
+
+    def _connection_class(self) -> type[_Connection]:
+        engine = self
+
+        class Connection(_Connection):
+            faults = engine._faults
+            limit = engine._settings.query_timeout
+            slow = engine._settings.slow_query
+
+        return Connection
+
+    def _commit(self, connection: _Connection) -> None:
+        try:
+            connection.commit()
+        except StorageTimeout as late:
+            if late.__cause__ is None:  # it was not sent
+                raise
+            raise CommitUnknown(self._faults.commit_unknown("no answer by its deadline")) from late
+        except pymysql.MySQLError as fault:
+            if not connection.open:
+                raise CommitUnknown(self._faults.commit_unknown(_text(fault))) from fault
+            raise StorageError(f"tidb: the transaction could not be committed: {_text(fault)}") from fault
+
+    def _renew(self, connection: _Connection) -> None:
+        """Undo what the borrower did to the session; what can't be undone is thrown away."""
+        connection.cursorclass = Cursor
+        try:
+            if connection.soiled or self._settings.pool_reset == "always":
+                connection.renew()
+            connection.autocommit(False)  # a round trip only when the borrower had switched it on
+        except pymysql.MySQLError:
+            connection.close()
 
     def _parameters(self) -> dict[str, Any]:
         settings = self._settings
@@ -192,7 +402,6 @@ class TiDB:
             "user": settings.tidb_user,
             "password": settings.tidb_password.get_secret_value().encode(),  # a str would be sent as Latin-1
             "database": settings.tidb_database,
-            "connect_timeout": self._timeout,
             "program_name": settings.service_name,
         }
         if settings.tidb_host.startswith("/"):
@@ -210,11 +419,14 @@ class TiDB:
             fault = f"{authorities} holds no usable certificates ({exc})"
             raise StorageUnavailable(self._faults.at_fault(fault, "name another file", "tidb_ssl_ca")) from exc
 
-    def _unreachable(self, exc: Exception) -> str:
-        names, way_out = _FAULTS.get(exc.args[0] if exc.args else 0, ((), ""))
-        if names:
-            return self._faults.at_fault(_text(exc), way_out, *names)
-        return self._faults.no_connection(_text(exc))
+    def _unavailable(self, exc: BaseException | None) -> StorageUnavailable:
+        if isinstance(exc, StorageTimeout):
+            return StorageUnavailable(self._faults.no_answer())
+        text, number = (_text(exc), exc.args[0] if exc.args else 0) if exc else ("no connection", 0)
+        names, way_out = _FAULTS.get(number, ((), ""))
+        return StorageUnavailable(
+            self._faults.at_fault(text, way_out, *names) if names else self._faults.no_connection(text)
+        )
 
     def __repr__(self) -> str:
         return f"<{self._faults}>"

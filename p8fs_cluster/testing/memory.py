@@ -34,7 +34,7 @@ class MemoryEngine:
     def close(self) -> None:
         self._data = {}
 
-    def acquire(self) -> MemoryConnection:
+    def acquire(self, deadline: float | None) -> MemoryConnection:
         return MemoryConnection(self._data)
 
     def release(self, connection: MemoryConnection, exc: BaseException | None) -> None:
@@ -46,6 +46,13 @@ class MemoryEngine:
 
     def ping(self, connection: MemoryConnection) -> None:
         len(connection)
+
+    def cut(self, connection: MemoryConnection) -> None:
+        """Nothing waits for a store of this process."""
+
+    @staticmethod
+    def retry_pause(exc: BaseException) -> float | None:
+        return None
 
     def stats(self) -> dict[str, int]:
         return {"size": 1, "idle": 1, "waiting": 0, "max_size": 1}
