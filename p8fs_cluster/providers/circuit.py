@@ -7,43 +7,55 @@ from collections.abc import Callable
 
 __all__ = ["Circuit"]
 
-RETRY = 0.2
-"""Seconds between two tries to connect while the server can't be reached."""
+RETRY = 0.1
+"""Seconds between the beginnings of two tries to connect while the server can't be reached."""
+
+PATIENCE = 0.5
+"""Seconds that a caller waits for somebody's try, when these hang."""
 
 
 class Circuit:
     """Open while the last try to connect failed. There is no I/O here, so threads and tasks share it.
 
-    >>> circuit = Circuit()
-    >>> circuit.may_try()
+    Whoever fails fast does so because a try has failed that began after he came: never for an outage that is over.
+
+    >>> circuit = Circuit(lambda: 100.0)
+    >>> circuit.wait(arrived=100.0)
+    0.0
+    >>> circuit.fail(OSError("refused"), begun=99.0)
+    >>> circuit.wait(arrived=100.0)
+    0.1
+    >>> circuit.fail(OSError("refused"), begun=100.0)
+    >>> circuit.wait(arrived=100.0) is None
     True
-    >>> circuit.fail(OSError("refused"))
-    >>> circuit.failure, circuit.may_try()
-    (OSError('refused'), False)
-    >>> circuit.succeed()
-    >>> circuit.failure, circuit.may_try()
-    (None, True)
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._next = 0.0
+        self._begun = 0.0
         self.failure: BaseException | None = None
         """Why the last try failed, None if it did not."""
 
-    def may_try(self) -> bool:
-        """Return whether the caller may try to connect: always while closed, else one caller every `RETRY` seconds."""
-        if self.failure is None:
-            return True
-        now = self._clock()
-        if now < self._next:
-            return False
-        self._next = now + RETRY
-        return True
+    def wait(self, arrived: float) -> float | None:
+        """Return 0 if the caller may try now, else the seconds after which to ask again; None: fail with `failure`.
 
-    def fail(self, failure: BaseException) -> None:
-        """Open it, or keep it open."""
-        self._next = self._clock() + RETRY
+        `arrived`: when the caller first asked, by the monotonic clock.
+        """
+        if self.failure is None:
+            return 0.0
+        now = self._clock()
+        if self._begun >= arrived or now - arrived >= PATIENCE:
+            return None
+        if now < self._next:
+            return round(self._next - now, 4)
+        self._next = now + RETRY
+        return 0.0
+
+    def fail(self, failure: BaseException, begun: float) -> None:
+        """Open it, or keep it open: the try that was begun then has failed."""
+        self._next = max(self._next, self._clock() + RETRY)
+        self._begun = max(self._begun, begun)
         self.failure = failure
 
     def succeed(self) -> None:

@@ -300,12 +300,15 @@ class PostgreSQL:
     def _restored(self, until: float) -> psycopg_pool.ConnectionPool[_Connection]:
         """Return the pool, made anew when the server can be reached: an old one would wait for long before it tries.
 
-        Others fail at once while one tries.
+        One caller tries; the others wait for what comes of it.
         """
-        if not self._circuit.may_try():
-            raise self._unavailable(self._circuit.failure) from self._circuit.failure
-        self._probe(until)
-        self._circuit.succeed()
+        begun = time.monotonic()
+        while (wait := self._circuit.wait(begun)) != 0 and self._pool is None:
+            if wait is None:
+                raise self._unavailable(self._circuit.failure) from self._circuit.failure
+            time.sleep(min(wait, max(until - time.monotonic(), 0)))
+        if self._pool is None:
+            self._probe(until)
         with self._lock:
             if self._pool is None:
                 self._pool = self._made_pool()
@@ -337,19 +340,20 @@ class PostgreSQL:
 
             @classmethod
             def connect(cls, *args: Any, **kwargs: Any) -> Connection:
+                begun = time.monotonic()
                 try:
                     connection = super().connect(*args, **kwargs)
                 except psycopg.Error as exc:
-                    engine._give_up(cls.home, exc)
+                    engine._give_up(cls.home, exc, begun)
                     raise
                 engine._circuit.succeed()
                 return connection
 
         return Connection
 
-    def _give_up(self, pool: psycopg_pool.ConnectionPool[_Connection], exc: psycopg.Error) -> None:
+    def _give_up(self, pool: psycopg_pool.ConnectionPool[_Connection], exc: psycopg.Error, begun: float) -> None:
         """Fail all who wait for a connection, unless somebody's works: then the server only takes no more of them."""
-        self._circuit.fail(exc)
+        self._circuit.fail(exc, begun)
         timed_out = isinstance(exc, psycopg.errors.ConnectionTimeout)
         if not timed_out and any(_works(connection) for connection in tuple(self._lent)):
             return
@@ -362,6 +366,7 @@ class PostgreSQL:
     def _probe(self, until: float) -> None:
         """Connect in a thread, because libpq's own timeout is in whole seconds, at least two, and one per address."""
         outcome: list[BaseException | None] = []
+        begun = time.monotonic()
         thread = threading.Thread(target=lambda: outcome.append(self._try_to_connect()), daemon=True)
         thread.start()
         thread.join(max(until - time.monotonic(), 0.001))
@@ -370,8 +375,9 @@ class PostgreSQL:
         else:
             fault = outcome[0]
         if fault is not None:
-            self._circuit.fail(fault)
+            self._circuit.fail(fault, begun)
             raise self._unavailable(fault) from fault
+        self._circuit.succeed()
 
     def _try_to_connect(self) -> BaseException | None:
         try:

@@ -55,6 +55,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
 
     def __init__(self, base: Base | None = None) -> None:
         self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._checks: list[weakref.WeakMethod[Callable[[P8FSConfig], None]]] = []
         self._subscribers: list[Subscriber] = []
         self._told: P8FSConfig | None = None
         self._telling = threading.RLock()
@@ -82,6 +83,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
         """Take the base from elsewhere: the default container shares it with the live view `config`."""
         self._base = base
         base.follow(self._reloaded)
+        base.verify(self._verify)
 
     def reload(self) -> P8FSConfig:
         """Read every source anew and return the snapshot then in force. Overrides stay on top.
@@ -145,7 +147,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
         What it raises keeps the last good one. An override is not asked about: it is in force, or fails, where it is
         used.
         """
-        self._base.verify(check)
+        self._checks.append(weakref.WeakMethod(check))
 
     def override(self, value: Any, *, isolated: bool = False) -> Override[P8FSConfig]:  # type: ignore[override]
         """Put changes (a mapping), a whole `P8FSConfig` or another provider in force; nests.
@@ -180,6 +182,14 @@ class SettingsProvider(Overridable[P8FSConfig]):
             else:
                 follow()
         self._tell()
+
+    def _verify(self, snapshot: P8FSConfig) -> None:
+        """Under an override the base serves nobody, and is not asked about."""
+        for reference in tuple(self._checks) if self.last_overriding is None else ():
+            if check := reference():
+                check(snapshot)
+            else:
+                self._checks.remove(reference)
 
     def _reloaded(self) -> None:
         scope.changed()

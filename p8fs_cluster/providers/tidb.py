@@ -351,14 +351,17 @@ class TiDB:
             raise self._unavailable(exc) from exc
 
     def _connected(self, connection_class: type[_Connection], parameters: dict[str, Any]) -> _Connection:
-        """Connect for the pool, within the time of whoever asked it; others fail at once while one tries."""
-        if not self._circuit.may_try():
+        """Connect for the pool, within the time of whoever asked it; in an outage one caller tries for all."""
+        begun = time.monotonic()
+        while wait := self._circuit.wait(begun):
+            time.sleep(min(wait, max(self._asked.until - time.monotonic(), 0)))
+        if wait is None:
             raise self._unavailable(self._circuit.failure) from self._circuit.failure
         left = max(self._asked.until - time.monotonic(), 0.001)
         try:
             connection = connection_class(**parameters, connect_timeout=left)
         except Exception as exc:
-            self._circuit.fail(exc)
+            self._circuit.fail(exc, begun)
             raise
         self._circuit.succeed()
         connection.soiled = False  # what connecting did is the session's beginning
