@@ -73,14 +73,16 @@ class Lease:
             slot.leave(self.hold)
 
     def __del__(self) -> None:
+        """End a connection that was forgotten: who still has it must not share it with the next borrower."""
         if not self.ended and not self.slot.inherited:
-            log.warning("a connection was never given back, and is taken back now: %s", self.hold)
+            log.warning("a connection was never given back, and is ended now: %s", self.hold)
             with contextlib.suppress(Exception):
+                self.slot.engine.cut(self.connection)
                 self.__exit__(None, Abandoned(), None)
 
 
 class Abandoned(Exception):
-    """Told to the engine when a connection is taken back from somebody who forgot it: it is rolled back."""
+    """Told to the engine at the end of a connection that was forgotten: it is rolled back."""
 
 
 @lru_cache(1024)

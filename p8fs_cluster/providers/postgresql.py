@@ -6,8 +6,10 @@ import math
 import re
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
@@ -46,6 +48,15 @@ _STATEFUL = re.compile(
 )
 """Statements after which a session is not what it was."""
 
+_BEYOND_RESET = re.compile(r"\b(?:prepare|deallocate|discard|load)\b", re.IGNORECASE)
+"""What no reset undoes without taking psycopg's own prepared statements along: the connection is thrown away."""
+
+_RESET = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();"
+    "DISCARD TEMP; DISCARD SEQUENCES"
+)
+"""DISCARD ALL without DEALLOCATE ALL and DISCARD PLANS."""
+
 _STATELESS_STEPS = frozenset(
     ("_commit_gen", "_rollback_gen", "_enter_gen", "_exit_gen", "_set_autocommit_gen", "_stream_fetchone_gen")
 )
@@ -71,7 +82,7 @@ class _Cursor(psycopg.Cursor[Any]):
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Self:
         connection: _Connection = self._conn  # type: ignore[assignment]
-        connection.vouched = isinstance(query, str) and keeps_session(query)
+        connection.vouch(query)
         started = time.monotonic() if connection.slow else 0.0
         try:
             return super().execute(query, *args, **kwargs)
@@ -82,7 +93,7 @@ class _Cursor(psycopg.Cursor[Any]):
 
     def executemany(self, query: Any, *args: Any, **kwargs: Any) -> None:
         connection: _Connection = self._conn  # type: ignore[assignment]
-        connection.vouched = isinstance(query, str) and keeps_session(query)
+        connection.vouch(query)
         try:
             super().executemany(query, *args, **kwargs)
         finally:
@@ -93,7 +104,8 @@ class _Connection(psycopg.Connection[Any]):
     """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back. All its waits end."""
 
     give_back: Callable[[], None] | None = None
-    home: psycopg_pool.ConnectionPool[_Connection]
+    home: ClassVar[psycopg_pool.ConnectionPool[_Connection]]
+    spare: ClassVar[_Connection | None] = None
     faults: Faults
     limit: float | None = None
     """Seconds that a wait may take where there is no deadline."""
@@ -104,6 +116,15 @@ class _Connection(psycopg.Connection[Any]):
     """Whether what is being waited for leaves the session as it is."""
     soiled = False
     """Whether the session may not be what it was when it was lent."""
+    spoilt = False
+    """Whether no reset makes it so again."""
+
+    def vouch(self, query: Any) -> None:
+        """Note what the statement that follows does to the session."""
+        text = query if isinstance(query, str) else psycopg.sql.as_string(query, self)
+        self.vouched = keeps_session(text)
+        if not self.vouched and _BEYOND_RESET.search(text):
+            self.spoilt = True
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         if not self.vouched and gen.__name__ not in _STATELESS_STEPS:
@@ -114,6 +135,18 @@ class _Connection(psycopg.Connection[Any]):
             return super().wait(gen, interval, self.limit if self.deadline is None else self._left(self.deadline))
         except psycopg.errors._WaitTimeout as exc:
             raise self._too_late() from exc
+
+    @classmethod
+    def fresh(cls, *args: Any, **kwargs: Any) -> _Connection:
+        """Return a new connection."""
+        raise NotImplementedError
+
+    @classmethod
+    def close_spare(cls) -> None:
+        """Close the connection that no pool has taken."""
+        spare, cls.spare = cls.spare, None
+        if spare:
+            spare.close()
 
     def close(self) -> None:
         give_back, self.give_back = self.give_back, None
@@ -156,7 +189,7 @@ class PostgreSQL:
         self._circuit = Circuit()
         self._lock = threading.Lock()
         self._pool: psycopg_pool.ConnectionPool[_Connection] | None = None
-        self._lent: set[_Connection] = set()
+        self._made: weakref.WeakSet[_Connection] = weakref.WeakSet()
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -186,6 +219,7 @@ class PostgreSQL:
             pool, self._pool = self._pool, None
         if pool:
             pool.close()
+            pool.connection_class.close_spare()
 
     def acquire(self, deadline: float | None) -> _Connection:
         until = time.monotonic() + self._timeout
@@ -201,7 +235,6 @@ class PostgreSQL:
             connection.close()  # the server closed it while it was idle
             pool.putconn(connection)
         connection.deadline = deadline
-        self._lent.add(connection)
         return connection
 
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
@@ -216,7 +249,6 @@ class PostgreSQL:
                 raise
         finally:
             connection.deadline = None
-            self._lent.discard(connection)
             connection.home.putconn(connection)
 
     def execute(self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters) -> list[Any]:
@@ -286,14 +318,17 @@ class PostgreSQL:
 
     def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""
+        if connection.spoilt:
+            connection.close()
+            return
         _as_new(connection)
         if not connection.soiled and self._settings.pool_reset == "auto":
             return
         try:
             connection.autocommit = True
-            connection.execute("DISCARD ALL")
+            connection.execute(_RESET)
             connection.autocommit = False
-            connection.soiled = False
+            connection.soiled = connection.spoilt = False
         except psycopg.Error:
             connection.close()
 
@@ -307,17 +342,19 @@ class PostgreSQL:
             if wait is None:
                 raise self._unavailable(self._circuit.failure) from self._circuit.failure
             time.sleep(min(wait, max(until - time.monotonic(), 0)))
+        connection_class = self._connection_class()
         if self._pool is None:
-            self._probe(until)
+            connection_class.spare = self._connected(connection_class, until)
         with self._lock:
             if self._pool is None:
-                self._pool = self._made_pool()
-            return self._pool
+                self._pool = self._made_pool(connection_class)
+                return self._pool
+        connection_class.close_spare()
+        return self._pool
 
-    def _made_pool(self) -> psycopg_pool.ConnectionPool[_Connection]:
-        connection_class = self._connection_class()
+    def _made_pool(self, connection_class: type[_Connection]) -> psycopg_pool.ConnectionPool[_Connection]:
         pool = connection_class.home = psycopg_pool.ConnectionPool(
-            kwargs=self._parameters() | {"cursor_factory": _Cursor},
+            kwargs=self._parameters(),
             connection_class=connection_class,
             min_size=0,
             max_size=self._settings.pool_max_size,
@@ -340,22 +377,32 @@ class PostgreSQL:
 
             @classmethod
             def connect(cls, *args: Any, **kwargs: Any) -> Connection:
+                """Connect for the pool; its first connection is the one that showed that the server is there."""
+                spare, cls.spare = cls.spare, None
+                if spare:
+                    return spare  # type: ignore[return-value]
                 begun = time.monotonic()
                 try:
-                    connection = super().connect(*args, **kwargs)
+                    connection = cls.fresh(*args, **kwargs)
                 except psycopg.Error as exc:
                     engine._give_up(cls.home, exc, begun)
                     raise
                 engine._circuit.succeed()
                 return connection
 
+            @classmethod
+            def fresh(cls, *args: Any, **kwargs: Any) -> Connection:
+                connection = super().connect(*args, cursor_factory=_Cursor, **kwargs)
+                engine._made.add(connection)
+                return connection
+
         return Connection
 
     def _give_up(self, pool: psycopg_pool.ConnectionPool[_Connection], exc: psycopg.Error, begun: float) -> None:
-        """Fail all who wait for a connection, unless somebody's works: then the server only takes no more of them."""
+        """Fail all who wait for a connection, unless some work: then the server only takes no more, and they wait."""
         self._circuit.fail(exc, begun)
         timed_out = isinstance(exc, psycopg.errors.ConnectionTimeout)
-        if not timed_out and any(_works(connection) for connection in tuple(self._lent)):
+        if not timed_out and any(map(_works, tuple(self._made))):
             return
         with self._lock:
             if self._pool is not pool:
@@ -363,28 +410,32 @@ class PostgreSQL:
             self._pool = None
         threading.Thread(target=pool.close, args=(0.1,), daemon=True).start()  # we are one of its own threads
 
-    def _probe(self, until: float) -> None:
+    def _connected(self, connection_class: type[_Connection], until: float) -> _Connection:
         """Connect in a thread, because libpq's own timeout is in whole seconds, at least two, and one per address."""
-        outcome: list[BaseException | None] = []
+        outcome: Future[_Connection] = Future()
         begun = time.monotonic()
-        thread = threading.Thread(target=lambda: outcome.append(self._try_to_connect()), daemon=True)
-        thread.start()
-        thread.join(max(until - time.monotonic(), 0.001))
-        if not outcome:
-            fault: BaseException | None = StorageUnavailable(self._faults.no_answer())
-        else:
-            fault = outcome[0]
-        if fault is not None:
-            self._circuit.fail(fault, begun)
-            raise self._unavailable(fault) from fault
-        self._circuit.succeed()
-
-    def _try_to_connect(self) -> BaseException | None:
+        threading.Thread(target=self._connect, args=(connection_class, outcome), daemon=True).start()
         try:
-            psycopg.connect(**self._parameters()).close()
+            connection = outcome.result(max(until - begun, 0.001))
         except Exception as exc:
-            return exc
-        return None
+            late = outcome.cancel()  # what comes now, the thread closes
+            fault = StorageUnavailable(self._faults.no_answer()) if late else exc
+            self._circuit.fail(fault, begun)
+            raise self._unavailable(fault) from exc
+        self._circuit.succeed()
+        return connection
+
+    def _connect(self, connection_class: type[_Connection], outcome: Future[_Connection]) -> None:
+        try:
+            connection = connection_class.fresh(**self._parameters())
+        except Exception as exc:
+            if outcome.set_running_or_notify_cancel():
+                outcome.set_exception(exc)
+            return
+        if outcome.set_running_or_notify_cancel():
+            outcome.set_result(connection)
+        else:
+            connection.close()
 
     def _parameters(self) -> dict[str, Any]:
         settings = self._settings

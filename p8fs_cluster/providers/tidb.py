@@ -7,6 +7,7 @@ import re
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.slow import tell_slow
-from p8fs_cluster.providers.sockets import is_quiet, shut_down
+from p8fs_cluster.providers.sockets import is_quiet, is_whole, shut_down
 from p8fs_cluster.providers.turns import Turns
 
 __all__ = ["TiDB"]
@@ -42,6 +43,9 @@ _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
 
 _RETRIED = {1213: 0.01, 8002: 0.01, 8022: 0.01, 8028: 0.01, 9007: 0.01} | dict.fromkeys(range(9001, 9006), 0.1)
 """Errors after which a transaction may be run again as a whole → seconds to begin with; the cluster is busy at 900x."""
+
+_GIVEN_BACK = 0.02
+"""Seconds between two looks whether somebody has given back a connection, when the server takes no more."""
 
 _STATEFUL = re.compile(
     r"^\s*(?:set\b(?!\s+(?:autocommit|transaction)\b)|lock|unlock|prepare|deallocate|use|handler|load|call|do|flush|xa"
@@ -226,6 +230,7 @@ class TiDB:
         self._turns = Turns(settings.pool_max_size)
         self._circuit = Circuit()
         self._asked = threading.local()
+        self._made: weakref.WeakSet[_Connection] = weakref.WeakSet()
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -342,13 +347,17 @@ class TiDB:
             proxied.invalidate()  # the server closed it while it was idle
 
     def _from_pool(self, pool: QueuePool, until: float) -> PoolProxiedConnection:
+        """Return a connection. If the server takes no more, but others work, wait for one of these."""
         self._asked.until = until
-        try:
-            return pool.connect()
-        except StorageUnavailable:
-            raise
-        except Exception as exc:
-            raise self._unavailable(exc) from exc
+        while True:
+            try:
+                return pool.connect()
+            except Exception as exc:
+                fault = self._circuit.failure or exc
+                timed_out = isinstance(fault, StorageTimeout) or time.monotonic() >= until
+                if timed_out or not any(map(_works, tuple(self._made))):
+                    raise self._unavailable(fault) from fault
+            time.sleep(_GIVEN_BACK)
 
     def _connected(self, connection_class: type[_Connection], parameters: dict[str, Any]) -> _Connection:
         """Connect for the pool, within the time of whoever asked it; in an outage one caller tries for all."""
@@ -356,7 +365,7 @@ class TiDB:
         while wait := self._circuit.wait(begun):
             time.sleep(min(wait, max(self._asked.until - time.monotonic(), 0)))
         if wait is None:
-            raise self._unavailable(self._circuit.failure) from self._circuit.failure
+            raise StorageUnavailable  # `_from_pool` tells why
         left = max(self._asked.until - time.monotonic(), 0.001)
         try:
             connection = connection_class(**parameters, connect_timeout=left)
@@ -364,6 +373,7 @@ class TiDB:
             self._circuit.fail(exc, begun)
             raise
         self._circuit.succeed()
+        self._made.add(connection)
         connection.soiled = False  # what connecting did is the session's beginning
         return connection
 
@@ -433,6 +443,11 @@ class TiDB:
 
     def __repr__(self) -> str:
         return f"<{self._faults}>"
+
+
+def _works(connection: _Connection) -> bool:
+    fileno = connection.fileno()
+    return fileno >= 0 and is_whole(fileno)
 
 
 @cache

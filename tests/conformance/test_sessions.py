@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import psycopg.sql
 import pytest
 
 from tests.conformance.cases import Case
 
+WORK_MEM = "SELECT current_setting('work_mem') = '12345kB'"
 LEFT_BEHIND = {
     "postgresql": {
-        "a setting": (["SET statement_timeout = 12345"], "SHOW statement_timeout", [("0",)]),
-        "a setting by a function": (
-            ["SELECT set_config('work_mem', '12345kB', false)"],
-            "SELECT current_setting('work_mem') = '12345kB'",
-            [(False,)],
+        "a setting": ("SET statement_timeout = 12345", "SHOW statement_timeout", "0"),
+        "a setting by a function": ("SELECT set_config('work_mem', '12345kB', false)", WORK_MEM, False),
+        "a second statement": ("SELECT 1; SET work_mem = '12345kB'", WORK_MEM, False),
+        "a comment before": ("/* now */ SET work_mem = '12345kB'", WORK_MEM, False),
+        "a composed statement": (psycopg.sql.SQL("SET work_mem = '12345kB'"), WORK_MEM, False),
+        "a lock": (
+            "SELECT pg_advisory_lock(7)",
+            "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory'",
+            0,
         ),
-        "a lock": (["SELECT pg_advisory_lock(7)"], "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory'", [(0,)]),
-        "a temporary table": (["CREATE TEMPORARY TABLE left_behind (n INT)"], "SELECT to_regclass('left_behind')", [(None,)]),
-        "a second statement": (["SELECT 1; SET work_mem = '12345kB'"], "SELECT current_setting('work_mem') = '12345kB'", [(False,)]),
-        "a role": (["SET ROLE pg_monitor"], "SELECT current_user = session_user", [(True,)]),
-        "a subscription": (["LISTEN somewhere", "COMMIT"], "SELECT COUNT(*) FROM pg_listening_channels()", [(0,)]),
-        "a comment before": (["/* now */ SET statement_timeout = 12345"], "SHOW statement_timeout", [("0",)]),
+        "a temporary table": ("CREATE TEMPORARY TABLE left_behind (n INT)", "SELECT to_regclass('left_behind')", None),
+        "a role": ("SET ROLE pg_monitor", "SELECT current_user = session_user", True),
+        "a subscription": ("LISTEN somewhere; COMMIT", "SELECT COUNT(*) FROM pg_listening_channels()", 0),
+        "a prepared statement": (
+            "PREPARE left_behind AS SELECT 1",
+            "SELECT COUNT(*) FROM pg_prepared_statements WHERE name = 'left_behind'",
+            0,
+        ),
     },
     "tidb": {
-        "a setting": (["SET SESSION group_concat_max_len = 12345"], "SELECT @@session.group_concat_max_len = 12345", [(0,)]),
-        "a variable": (["SET @left_behind = 7"], "SELECT @left_behind", [(None,)]),
-        "a variable in a query": (["SELECT @left_behind := 7"], "SELECT @left_behind", [(None,)]),
-        "a lock": (["SELECT GET_LOCK('left_behind', 1)"], "SELECT IS_USED_LOCK('left_behind')", [(None,)]),
-        "a database": (["USE mysql"], "SELECT DATABASE()", [("test",)]),
-        "names": (["SET NAMES latin1"], "SELECT @@character_set_client", [("utf8mb4",)]),
-        "autocommit": (["SET autocommit = 1"], "SELECT @@autocommit", [(0,)]),
+        "a setting": ("SET SESSION group_concat_max_len = 12345", "SELECT @@group_concat_max_len = 12345", 0),
+        "a variable": ("SET @left_behind = 7", "SELECT @left_behind", None),
+        "a variable in a query": ("SELECT @left_behind := 7", "SELECT @left_behind", None),
+        "a lock": ("SELECT GET_LOCK('left_behind', 1)", "SELECT IS_USED_LOCK('left_behind')", None),
+        "a database": ("USE mysql", "SELECT DATABASE()", "test"),
+        "names": ("SET NAMES latin1", "SELECT @@character_set_client", "utf8mb4"),
+        "autocommit": ("SET autocommit = 1", "SELECT @@autocommit", 0),
     },
-}  # fmt: skip
-CASES = [(provider, name) for provider, cases in LEFT_BEHIND.items() for name in cases]
+}
+NAMES = sorted({name for cases in LEFT_BEHIND.values() for name in cases})
 
 
 def run(connection: Any, statement: str) -> Any:
@@ -43,23 +52,18 @@ def run(connection: Any, statement: str) -> Any:
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["", "in a block that fails"])
-@pytest.mark.parametrize("name", sorted({name for _, name in CASES}))
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_left_behind(sql_case: Case, name: str, fails: bool) -> None:
-    cases = LEFT_BEHIND[sql_case.storage.provider]
-    statements, look, clean = cases.get(name, ([], "SELECT 1", [(1,)]))
+    statement, look, clean = LEFT_BEHIND[sql_case.storage.provider].get(name, ("SELECT 1", "SELECT 1", 1))
     with sql_case.container.config.override({"pool_max_size": 1}):
-        try:
-            with sql_case.storage as first:
-                for statement in statements:
-                    run(first, statement)
-                assert not statements or run(first, look) != clean, "the case changes what is looked at"
-                if fails:
-                    raise ZeroDivisionError
-        except ZeroDivisionError:
-            pass
+        with contextlib.suppress(ZeroDivisionError), sql_case.storage as first:
+            run(first, statement)
+            assert name not in LEFT_BEHIND[sql_case.storage.provider] or run(first, look) != [(clean,)]
+            if fails:
+                raise ZeroDivisionError
         with sql_case.storage as second:
-            assert second is first, "it is the same connection"
-            assert run(second, look) == clean
+            assert second is first or "prepared" in name, "it is the same connection"
+            assert run(second, look) == [(clean,)]
 
 
 def test_a_clean_session_is_not_reset(sql_case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +112,13 @@ def test_sqlalchemys_sessions_are_reset_too(sql_case: Case) -> None:
         with engine.connect() as connection:
             connection.exec_driver_sql(set_it)
         assert sql_case.storage.execute(look) in ([("0",)], [(None,)])
+
+
+def test_prepared_statements_of_the_driver_outlive_a_reset(sql_case: Case) -> None:
+    with sql_case.container.config.override({"pool_max_size": 1}):
+        for number in range(20):
+            with sql_case.storage as connection:
+                run(connection, "SET lock_timeout = 5" if sql_case.storage.provider == "postgresql" else "SET @a = 1")
+                cursor = connection.cursor()
+                cursor.execute("SELECT %s + 1", (number,))
+                assert list(cursor.fetchall()) == [(number + 1,)]
