@@ -10,7 +10,7 @@ import weakref
 from typing import Protocol
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.providers.slot import Hold
+from p8fs_cluster.providers.lease import Lease
 
 __all__ = ["watch_holders"]
 
@@ -20,7 +20,7 @@ _LOOKS = 4
 
 
 class _Handle(Protocol):
-    def holders(self) -> list[Hold]: ...
+    def holders(self) -> list[Lease]: ...
     def settings_now(self) -> P8FSConfig: ...
 
 
@@ -59,10 +59,10 @@ class _Holders:
 def report(handle: _Handle) -> None:
     """Log, once, who has held a connection for longer than the settings allow."""
     limit, now = handle.settings_now().slow_borrow, time.monotonic()
-    for hold in handle.holders():
-        if limit and not hold.told and now - hold.since >= limit:
-            hold.told = True
-            log.warning("a connection is held for longer than P8FS_SLOW_BORROW=%g s: %s", limit, hold)
+    for lease in handle.holders():
+        if limit and not lease.told and now - lease.since >= limit:
+            lease.told = True
+            log.warning("a connection is held for longer than P8FS_SLOW_BORROW=%g s: %s", limit, lease)
 
 
 _holders = _Holders()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import sys
 import time
 from collections.abc import Callable
@@ -14,50 +12,55 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from p8fs_cluster.exceptions import PoolExhausted
-from p8fs_cluster.providers.slot import Hold, Slot
+from p8fs_cluster.providers.slot import Slot
 
 __all__ = ["Entered", "Lease"]
 
-log = logging.getLogger("p8fs_cluster.storage")
-
-EnterSlot = Callable[[Hold, float | None], Slot]
+EnterSlot = Callable[["Lease", float | None], Slot]
+"""Returns the slot in force with the lease counted, by the deadline."""
 
 
 class Lease:
-    """A connection for one `with` block."""
+    """A connection for one `with` block, and who borrowed it: the place, and since when by the monotonic clock."""
 
-    __slots__ = ("_enter_slot", "_timeout", "connection", "ended", "frame", "hold", "outer", "slot")
+    __slots__ = (
+        "_enter_slot", "_timeout", "code", "connection", "ended", "frame", "line", "outer", "since", "slot", "told",
+    )  # fmt: skip
     slot: Slot
-    hold: Hold
     connection: Any
+    code: CodeType
+    line: int
+    since: float
     frame: FrameType | None
     outer: Lease | None
 
     def __init__(self, enter_slot: EnterSlot, timeout: float | None = None) -> None:
         self._enter_slot = enter_slot
         self._timeout = timeout
-        self.ended = True
+        self.connection = None
+        self.ended = self.told = False
 
     def __enter__(self) -> Any:
         return self.begin(sys._getframe(1))
 
     def begin(self, borrower: FrameType) -> Any:
         """Borrow for the block that begins in this frame, or in the one that called library code there."""
-        while borrower.f_back is not None and _is_library(borrower.f_code):
+        self.code = borrower.f_code
+        while _is_library(self.code) and borrower.f_back is not None:
             borrower = borrower.f_back
-        now = time.monotonic()
-        self.hold = hold = Hold(borrower.f_code, borrower.f_lineno, now)
-        deadline = None if self._timeout is None else now + self._timeout
-        self.slot = slot = self._enter_slot(hold, deadline)
+            self.code = borrower.f_code
+        self.line = borrower.f_lineno
+        self.since = time.monotonic()
+        deadline = None if self._timeout is None else self.since + self._timeout
+        self.slot = slot = self._enter_slot(self, deadline)
         try:
-            self.connection = hold.connection = slot.engine.acquire(deadline)
+            self.connection = slot.engine.acquire(deadline)
         except PoolExhausted as exc:
-            slot.leave(hold)
-            raise PoolExhausted(f"{exc}; {slot.holders()}") from exc.__cause__
+            slot.leave(self)
+            raise PoolExhausted(f"{exc}; {slot.told_holders()}") from exc.__cause__
         except BaseException:
-            slot.leave(hold)
+            slot.leave(self)
             raise
-        self.ended = False
         return self.connection
 
     def __exit__(
@@ -70,19 +73,11 @@ class Lease:
         try:
             slot.engine.release(self.connection, exc)
         finally:
-            slot.leave(self.hold)
+            slot.leave(self)
 
-    def __del__(self) -> None:
-        """End a connection that was forgotten: who still has it must not share it with the next borrower."""
-        if not self.ended and not self.slot.inherited:
-            log.warning("a connection was never given back, and is ended now: %s", self.hold)
-            with contextlib.suppress(Exception):
-                self.slot.engine.cut(self.connection)
-                self.__exit__(None, Abandoned(), None)
-
-
-class Abandoned(Exception):
-    """Told to the engine at the end of a connection that was forgotten: it is rolled back."""
+    def __str__(self) -> str:
+        held = time.monotonic() - self.since
+        return f"borrowed at {self.code.co_filename}:{self.line} in {self.code.co_qualname}, {held:.1f} s ago"
 
 
 @lru_cache(1024)

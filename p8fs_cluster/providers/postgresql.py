@@ -24,7 +24,7 @@ from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.slow import tell_slow
-from p8fs_cluster.providers.sockets import is_quiet, is_whole, shut_down
+from p8fs_cluster.providers.sockets import is_whole, quiet_check, shut_down
 
 __all__ = ["PostgreSQL"]
 
@@ -107,6 +107,8 @@ class _Connection(psycopg.Connection[Any]):
     home: ClassVar[psycopg_pool.ConnectionPool[_Connection]]
     spare: ClassVar[_Connection | None] = None
     faults: Faults
+    peek: Callable[[int], object]
+    """Says, called with 0, whether an idle connection has something to read, as one that the server closed has."""
     limit: float | None = None
     """Seconds that a wait may take where there is no deadline."""
     deadline: float | None = None
@@ -230,7 +232,7 @@ class PostgreSQL:
             connection = self._from_pool(pool, until - time.monotonic())
             if connection is None:
                 continue  # the server was lost meanwhile, and the pool given up
-            if not connection.closed and is_quiet(connection.fileno()):
+            if not connection.closed and not connection.peek(0):
                 break
             connection.close()  # the server closed it while it was idle
             pool.putconn(connection)
@@ -242,7 +244,8 @@ class PostgreSQL:
             if connection.broken and exc is None:
                 raise StorageError(self._faults.lost())
             if not connection.closed:
-                self._commit(connection) if exc is None else connection.rollback()
+                if connection.pgconn.transaction_status:  # 0: none was begun
+                    self._commit(connection) if exc is None else connection.rollback()
                 self._renew(connection)
         except psycopg.Error:
             if exc is None:
@@ -318,12 +321,17 @@ class PostgreSQL:
 
     def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""
+        connection.row_factory = psycopg.rows.tuple_row
+        connection.cursor_factory = _Cursor
+        if connection.autocommit:
+            connection.autocommit = False
         if connection.spoilt:
             connection.close()
-            return
-        _as_new(connection)
-        if not connection.soiled and self._settings.pool_reset == "auto":
-            return
+        elif connection.soiled or self._settings.pool_reset == "always":
+            self._reset(connection)
+
+    def _reset(self, connection: _Connection) -> None:
+        connection.isolation_level = connection.read_only = connection.deferrable = None
         try:
             connection.autocommit = True
             connection.execute(_RESET)
@@ -393,6 +401,7 @@ class PostgreSQL:
             @classmethod
             def fresh(cls, *args: Any, **kwargs: Any) -> Connection:
                 connection = super().connect(*args, cursor_factory=_Cursor, **kwargs)
+                connection.peek = quiet_check(connection.fileno())
                 engine._made.add(connection)
                 return connection
 
@@ -471,17 +480,6 @@ def _works(connection: _Connection) -> bool:
         return not connection.closed and is_whole(connection.fileno())
     except psycopg.OperationalError:  # it was closed meanwhile
         return False
-
-
-def _as_new(connection: _Connection) -> None:
-    """Undo what the borrower set on the connection: no round trip, and nothing where nothing was set."""
-    connection.row_factory = psycopg.rows.tuple_row
-    connection.cursor_factory = _Cursor
-    if connection.autocommit:
-        connection.autocommit = False
-    for name in ("read_only", "deferrable", "isolation_level"):
-        if getattr(connection, name) is not None:
-            setattr(connection, name, None)
 
 
 def _text(exc: BaseException) -> str:

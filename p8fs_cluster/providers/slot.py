@@ -8,35 +8,23 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
-from types import CodeType
-from typing import Any
+from typing import Any, Protocol
 
 from p8fs_cluster.exceptions import StorageUnavailable
 from p8fs_cluster.providers.engine import Engine
 from p8fs_cluster.providers.teardown import OPENED
 
-__all__ = ["Hold", "Slot"]
+__all__ = ["Slot"]
 
 log = logging.getLogger("p8fs_cluster.storage")
 _SHOWN = 5
-"""Holders that a message names."""
+"""Leaseers that a message names."""
 
 
-class Hold:
-    """Who holds a connection: the place that borrowed it, and since when, by the monotonic clock."""
+class Lease(Protocol):
+    """What a slot needs to know of its leases."""
 
-    __slots__ = ("code", "connection", "line", "since", "told")
-
-    def __init__(self, code: CodeType, line: int, since: float) -> None:
-        self.code = code
-        self.line = line
-        self.since = since
-        self.told = False
-        self.connection: Any = None
-
-    def __str__(self) -> str:
-        held = time.monotonic() - self.since
-        return f"borrowed at {self.code.co_filename}:{self.line} in {self.code.co_qualname}, {held:.1f} s ago"
+    connection: Any
 
 
 class Slot:
@@ -50,7 +38,7 @@ class Slot:
         """Whether it belongs to the process that this one was forked from."""
         self.gone = threading.Event()
         """Set when the engine is closed."""
-        self._leases: dict[Hold, None] = {}
+        self._leases: dict[Lease, None] = {}
         self._lock = threading.Lock()
         self._opening: Future[None] | None = None
         self._patience: threading.Timer | None = None
@@ -63,11 +51,11 @@ class Slot:
         return len(self._leases)
 
     @property
-    def leases(self) -> tuple[Hold, ...]:
+    def leases(self) -> tuple[Lease, ...]:
         """Who holds a connection, longest first."""
-        return tuple(hold for hold in self._leases.copy() if hold.connection is not None)
+        return tuple(lease for lease in self._leases.copy() if lease.connection is not None)
 
-    def holders(self) -> str:
+    def told_holders(self) -> str:
         """Tell who holds connections, those first who have them longest."""
         leases = self.leases
         more = f", and {len(leases) - _SHOWN} more" if len(leases) > _SHOWN else ""
@@ -105,17 +93,17 @@ class Slot:
                 f"{self.engine!r}: it could not be opened by the deadline that timeout= gave"
             ) from None
 
-    def enter(self, hold: Hold) -> bool:
+    def enter(self, lease: Lease) -> bool:
         """Count a lease, unless the engine is retired. No lock: `retire` looks at leases after, we before its flag."""
-        self._leases[hold] = None
+        self._leases[lease] = None
         if self._retired:
-            self.leave(hold)
+            self.leave(lease)
             return False
         return True
 
-    def leave(self, hold: Hold) -> None:
+    def leave(self, lease: Lease) -> None:
         """End a lease; the last one of a retired engine closes it."""
-        del self._leases[hold]
+        del self._leases[lease]
         if self._retired:
             self._close_if_unused()
 
@@ -152,10 +140,10 @@ class Slot:
 
     def _cut(self) -> None:
         """Only those who borrowed before it was retired are left: nobody else comes meanwhile."""
-        for hold in self.leases if self._retired else ():
-            log.warning("%r is not in force any more, and its borrower is cut off: %s", self.engine, hold)
+        for lease in self.leases if self._retired else ():
+            log.warning("%r is not in force any more, and its borrower is cut off: %s", self.engine, lease)
             with contextlib.suppress(Exception):
-                self.engine.cut(hold.connection)
+                self.engine.cut(lease.connection)
 
     def _be_patient(self) -> None:
         if self._patience is not None:

@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import CommitUnknown, StorageClosed, StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.engine import ENGINES, Engine, Engines, Parameters, engine_class
 from p8fs_cluster.providers.holders import watch_holders
 from p8fs_cluster.providers.lease import Entered, Lease
 from p8fs_cluster.providers.retries import causes, pause
 from p8fs_cluster.providers.settings import SettingsSource
-from p8fs_cluster.providers.slot import Hold, Slot
+from p8fs_cluster.providers.slot import Slot
 from p8fs_cluster.providers.teardown import Step
 
 __all__ = ["Storage"]
@@ -50,6 +51,8 @@ class Storage:
         self._slots: dict[Hashable, Slot] = {}
         self._inherited: list[dict[Hashable, Slot]] = []
         self._in_force: Slot | None = None
+        self._version: object = None
+        """The `scope.version` at which it came in force: nothing has changed anywhere since."""
         self._last: Slot | None = None
         self._swaps = 0
         self._changes = 0
@@ -162,9 +165,9 @@ class Storage:
         """Return the snapshot that new borrowers are served by."""
         return self._settings()
 
-    def holders(self) -> list[Hold]:
+    def holders(self) -> list[Lease]:
         """Return who holds a connection now: the place that borrowed it, and since when."""
-        return [hold for slot in self._open_slots() for hold in slot.leases]
+        return [lease for slot in self._open_slots() for lease in slot.leases if isinstance(lease, Lease)]
 
     def opened(self) -> list[Step]:
         """Return number, name and closer of every engine that is open, for the container that closes them."""
@@ -181,14 +184,15 @@ class Storage:
         """Serve borrowers (again)."""
         self._closed = False
 
-    def enter_slot(self, hold: Hold, deadline: float | None = None) -> Slot:
+    def enter_slot(self, lease: Lease, deadline: float | None = None) -> Slot:
         """Return the slot of the engine in force, opened, with one more lease counted."""
         slot = self._in_force
-        if slot is not None and self._settings.announced and slot.enter(hold):
+        nothing_changed = self._version is scope.version and not scope.in_force.get().isolated
+        if slot is not None and nothing_changed and slot.enter(lease):
             return slot
         while True:
             slot = self._adopt(deadline)
-            if slot.enter(hold):
+            if slot.enter(lease):
                 return slot
 
     def __enter__(self) -> Any:
@@ -219,7 +223,7 @@ class Storage:
         return engine.provider, engine.key(snapshot)
 
     def _adopt(self, deadline: float | None) -> Slot:
-        changes = self._changes
+        changes, version = self._changes, scope.version
         snapshot = self._settings()
         slot = self._slot_for(snapshot)
         slot.open(deadline)
@@ -228,6 +232,7 @@ class Storage:
             closed = self._closed
             if changes == self._changes and not closed and self._settings.announced:
                 self._swaps += self._last not in (None, slot)
+                self._in_force, self._version = None, version
                 self._in_force = self._last = slot
         if closed:
             slot.retire()

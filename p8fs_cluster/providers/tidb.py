@@ -27,7 +27,7 @@ from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.slow import tell_slow
-from p8fs_cluster.providers.sockets import is_quiet, is_whole, shut_down
+from p8fs_cluster.providers.sockets import is_whole, quiet_check, shut_down
 from p8fs_cluster.providers.turns import Turns
 
 __all__ = ["TiDB"]
@@ -108,6 +108,8 @@ class _Connection(_PyMySQL):
     give_back: Callable[[], None] | None = None
     proxied: PoolProxiedConnection | None = None
     faults: Faults
+    peek: Callable[[int], object]
+    """Says, called with 0, whether an idle connection has something to read, as one that the server closed has."""
     limit: float | None = None
     """Seconds that a wait may take where there is no deadline."""
     deadline: float | None = None
@@ -341,7 +343,7 @@ class TiDB:
         while True:
             proxied = self._from_pool(pool, until)
             connection: _Connection = proxied.driver_connection  # type: ignore[assignment]
-            if connection.open and is_quiet(connection.fileno()):
+            if connection.open and not connection.peek(0):
                 connection.proxied = proxied
                 return connection
             proxied.invalidate()  # the server closed it while it was idle
@@ -374,6 +376,7 @@ class TiDB:
             raise
         self._circuit.succeed()
         self._made.add(connection)
+        connection.peek = quiet_check(connection.fileno())
         connection.soiled = False  # what connecting did is the session's beginning
         return connection
 

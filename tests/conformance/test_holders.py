@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from pathlib import Path
 
@@ -35,19 +34,6 @@ def test_who_holds_is_listed(case: Case) -> None:
         assert (first.code.co_name, second.code.co_name) == ("test_who_holds_is_listed",) * 2
         assert f"{HERE}:{first.line} in test_who_holds_is_listed" in str(first)
     assert case.storage.holders() == []
-
-
-def test_a_connection_that_is_forgotten_is_ended(case: Case, caplog: pytest.LogCaptureFixture) -> None:
-    def forget() -> None:
-        lease = case.storage.connection()
-        case.access.put(lease.__enter__(), "forgotten", "x")
-
-    forget()
-    gc.collect()
-    assert case.size() == 0
-    assert "was never given back" in caplog.text
-    assert f"{HERE}:" in caplog.text
-    assert (case.get("forgotten") is None) is case.transactional, "nobody has committed it"
 
 
 def test_who_holds_for_long_is_told_once(case: Case, caplog: pytest.LogCaptureFixture) -> None:
