@@ -9,7 +9,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
@@ -346,10 +346,10 @@ class PostgreSQL:
         One caller tries; the others wait for what comes of it.
         """
         begun = time.monotonic()
-        while (wait := self._circuit.wait(begun)) != 0 and self._pool is None:
-            if wait is None:
+        while (pause := self._circuit.wait(begun)) != 0 and self._pool is None:
+            if pause is None:
                 raise self._unavailable(self._circuit.failure) from self._circuit.failure
-            time.sleep(min(wait, max(until - time.monotonic(), 0)))
+            time.sleep(min(pause, max(until - time.monotonic(), 0)))
         connection_class = self._connection_class()
         if self._pool is None:
             connection_class.spare = self._connected(connection_class, until)
@@ -424,15 +424,14 @@ class PostgreSQL:
         outcome: Future[_Connection] = Future()
         begun = time.monotonic()
         threading.Thread(target=self._connect, args=(connection_class, outcome), daemon=True).start()
-        try:
-            connection = outcome.result(max(until - begun, 0.001))
-        except Exception as exc:
-            late = outcome.cancel()  # what comes now, the thread closes
-            fault = StorageUnavailable(self._faults.no_answer()) if late else exc
+        done, _ = wait((outcome,), max(until - begun, 0.001))
+        late = not done and outcome.cancel()  # what comes now, the thread closes
+        fault = StorageUnavailable(self._faults.no_answer()) if late else outcome.exception()
+        if fault is not None:
             self._circuit.fail(fault, begun)
-            raise self._unavailable(fault) from exc
+            raise self._unavailable(fault) from fault
         self._circuit.succeed()
-        return connection
+        return outcome.result()
 
     def _connect(self, connection_class: type[_Connection], outcome: Future[_Connection]) -> None:
         try:

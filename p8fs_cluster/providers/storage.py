@@ -179,6 +179,9 @@ class Storage:
         with self._lock:
             self._closed = True
             self._in_force = None
+            being_opened = [slot for slot in self._slots.values() if not slot.is_open]
+        for slot in being_opened:
+            slot.retire()  # whoever waited for it may have gone
 
     def reopen(self) -> None:
         """Serve borrowers (again)."""

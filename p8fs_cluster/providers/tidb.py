@@ -364,9 +364,9 @@ class TiDB:
     def _connected(self, connection_class: type[_Connection], parameters: dict[str, Any]) -> _Connection:
         """Connect for the pool, within the time of whoever asked it; in an outage one caller tries for all."""
         begun = time.monotonic()
-        while wait := self._circuit.wait(begun):
-            time.sleep(min(wait, max(self._asked.until - time.monotonic(), 0)))
-        if wait is None:
+        while pause := self._circuit.wait(begun):
+            time.sleep(min(pause, max(self._asked.until - time.monotonic(), 0)))
+        if pause is None:
             raise StorageUnavailable  # `_from_pool` tells why
         left = max(self._asked.until - time.monotonic(), 0.001)
         try:
