@@ -3,6 +3,7 @@
 # make test    every test, against real servers, which it provides
 # make lint    ruff, mypy --strict, import-linter
 # make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
+# make faults  restarts, outages, hangs, cuts, forks and kills under load, to the handle and to bare pools (ARGS=--short)
 # make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
 # make bench-logging     JSON records against text of logging and three peers
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint fuzz bench bench-injection bench-logging clean
+.PHONY: demo test lint fuzz faults bench bench-injection bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -36,6 +37,9 @@ lint: $(VENV)/lints
 fuzz: $(VENV)/tests
 	$(BIN)/python -m tests.fuzz.configuration $(or $(ARGS),100000)
 	$(BIN)/python -m tests.fuzz.reloads
+
+faults: $(VENV)/tests
+	$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(VENV)/tests bench-injection bench-logging
 	$(BIN)/python -m benchmarks.configuration

@@ -267,23 +267,22 @@ def _forked(used: Side, number: int) -> int:
 
 def kills(ours: bool, provider: str, times: int) -> Outcome:
     """A process that writes is killed: nothing is lost of which it had said that it was written."""
-    del ours  # the bare side writes as the handle does; what is shown is that the handle says it no sooner
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if provider == "rocksdb":
             settings: dict[str, Any] = {"storage_provider": "rocksdb", "rocksdb_path": str(folder / "db")}
         else:
             settings = stack.enter_context(SERVERS[provider]()).settings
-        said = [number for run in range(times) for number in _killed(settings, run)]
+        said = [number for run in range(times) for number in _killed(settings, run, ours)]
         kept = _kept(settings)
     lost = len(set(said) - kept)
     return Outcome(f"{lost} of {len(said)} writes lost in {times} kills", lost == 0 and bool(said))
 
 
-def _killed(settings: dict[str, Any], run: int) -> list[int]:
+def _killed(settings: dict[str, Any], run: int, ours: bool) -> list[int]:
     """Start a writer, kill it when it has said some, and return these."""
     variables = {f"P8FS_{name.upper()}": str(value) for name, value in settings.items()}
-    writer = subprocess.Popen([sys.executable, "-m", "tests.faults.writer", str(run)], stdout=subprocess.PIPE,
+    writer = subprocess.Popen([sys.executable, "-m", "tests.faults.writer", str(run), "handle" if ours else "bare"], stdout=subprocess.PIPE,
                               env={**os.environ, **variables})  # fmt: skip
     assert writer.stdout is not None
     said = [int(writer.stdout.readline()) for _ in range(20 + run % 7)]
@@ -300,7 +299,7 @@ def _kept(settings: dict[str, Any]) -> set[int]:
         if settings["storage_provider"] != "rocksdb":
             return {row[0] for row in used.execute(f"SELECT n FROM {TABLE}")}
         with used.storage as database:
-            return {int(key) for key in database}
+            return {int(key) for key, _ in database.items()}
     finally:
         used.close()
 
