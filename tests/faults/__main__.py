@@ -43,10 +43,10 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="few times and short ones, as the tests do")
     parser.add_argument("--ours", action="store_true", help="without the bare pools")
     arguments = parser.parse_args()
-    if os.environ.get("P8FS_FAULTS_NETWORK") is None and os.geteuid() == 0:
+    if os.environ.get("OWN_NETWORK") is None and os.geteuid() == 0:
         into = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
         command = [*into, sys.executable, "-m", "tests.faults", *sys.argv[1:]]
-        return subprocess.run(command, env={**os.environ, "P8FS_FAULTS_NETWORK": "own"}).returncode
+        return subprocess.run(command, env={**os.environ, "OWN_NETWORK": "own"}).returncode
     logging.disable()
     broken = 0
     for name in arguments.faults or FAULTS:

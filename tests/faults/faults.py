@@ -23,6 +23,7 @@ from p8fs_cluster.exceptions import StorageError
 from tests.faults.callers import Calls, calling, wait_for
 from tests.faults.sides import SERVERS, THREADS, Ours, Side, side
 from tests.faults.writer import TABLE
+from tests.processes import variables
 from tests.servers import Server
 
 DEADLINE = 1.0
@@ -41,8 +42,8 @@ class Outcome(NamedTuple):
 
 def rotations(ours: bool, provider: str, times: int) -> Outcome:
     """A password rotates while 24 threads query: no query fails."""
-    with SERVERS[provider]() as server:
-        return _swapped(ours, server, times, [_rotated(server, number) for number in range(times)])
+    with SERVERS[provider]() as server, _administrator(server) as administrator:
+        return _swapped(ours, server, times, [_rotated(server, administrator, number) for number in range(times)])
 
 
 def moves(ours: bool, provider: str, times: int) -> Outcome:
@@ -64,21 +65,18 @@ def _swapped(ours: bool, server: Server, times: int, steps: list[Any]) -> Outcom
     return Outcome(f"{failed} of {len(calls.made)} queries failed in {times} swaps", failed == 0)
 
 
-def _rotated(server: Server, number: int) -> Any:
+def _rotated(server: Server, administrator: Any, number: int) -> Any:
     """Return what gives the user its next password, and returns the settings with it."""
     provider, password = server.settings["storage_provider"], f"rotated{number}"
     prefix = "pg" if provider == "postgresql" else "tidb"
 
     def rotate() -> dict[str, Any]:
-        with _administrator(server) as connection:
-            cursor = connection.cursor()
-            if provider == "postgresql":
-                cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = 'rotating'")
-                verb = "ALTER" if cursor.fetchall() else "CREATE"
-                cursor.execute(f"{verb} ROLE rotating LOGIN PASSWORD '{password}'")
-            else:
-                cursor.execute(f"CREATE OR REPLACE USER rotating@'%' IDENTIFIED BY '{password}'")
-                cursor.execute("GRANT ALL ON *.* TO rotating@'%'")
+        cursor = administrator.cursor()
+        if provider == "postgresql":
+            cursor.execute(f"{'ALTER' if number else 'CREATE'} ROLE rotating LOGIN PASSWORD '{password}'")
+        else:
+            cursor.execute(f"CREATE OR REPLACE USER rotating@'%' IDENTIFIED BY '{password}'")
+            cursor.execute("GRANT ALL ON *.* TO rotating@'%'")
         return {**server.settings, f"{prefix}_user": "rotating", f"{prefix}_password": password}
 
     return rotate
@@ -87,7 +85,7 @@ def _rotated(server: Server, number: int) -> Any:
 def _administrator(server: Server) -> Any:
     settings = P8FSConfig(**server.settings)
     if settings.storage_provider == "postgresql":
-        return psycopg.connect(settings.pg_connection_string)
+        return psycopg.connect(settings.pg_connection_string, autocommit=True)
     return pymysql.connect(
         host=settings.tidb_host,
         port=settings.tidb_port,
@@ -281,9 +279,8 @@ def kills(ours: bool, provider: str, times: int) -> Outcome:
 
 def _killed(settings: dict[str, Any], run: int, ours: bool) -> list[int]:
     """Start a writer, kill it when it has said some, and return these."""
-    variables = {f"P8FS_{name.upper()}": str(value) for name, value in settings.items()}
-    writer = subprocess.Popen([sys.executable, "-m", "tests.faults.writer", str(run), "handle" if ours else "bare"], stdout=subprocess.PIPE,
-                              env={**os.environ, **variables})  # fmt: skip
+    arguments = [sys.executable, "-m", "tests.faults.writer", str(run), "handle" if ours else "bare"]
+    writer = subprocess.Popen(arguments, stdout=subprocess.PIPE, env={**os.environ, **variables(settings)})
     assert writer.stdout is not None
     said = [int(writer.stdout.readline()) for _ in range(20 + run % 7)]
     writer.kill()

@@ -1,4 +1,4 @@
-"""Writes numbers, and says each when it is written, until it is killed: python -m tests.faults.writer RUN handle|bare"""
+"""Writes numbers and says each when it is written, until it is killed: python -m tests.faults.writer RUN handle|bare"""
 
 from __future__ import annotations
 
