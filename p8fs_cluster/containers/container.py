@@ -22,6 +22,7 @@ from p8fs_cluster.exceptions import CloseError
 from p8fs_cluster.logging.loggers import FieldLogger
 from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.api import ApiSettings
+from p8fs_cluster.providers.async_storage import AsyncStorage
 from p8fs_cluster.providers.logger import Loggers
 from p8fs_cluster.providers.overriding import Layer, Override, begin, brought, ending, owned
 from p8fs_cluster.providers.overriding import containers as known
@@ -39,7 +40,7 @@ S = TypeVar("S", bound=Section)
 
 log = logging.getLogger(__name__)
 
-_HANDLES = (Storage, Loggers, ApiSettings, SqlEngines)
+_HANDLES = (Storage, AsyncStorage, Loggers, ApiSettings, SqlEngines)
 """What stays valid when its container is closed and entered again."""
 
 
@@ -171,10 +172,10 @@ class _Lifecycle:
             if isinstance(provider, SettingsProvider):
                 provider.unwatch()
 
-    def _storages(self) -> Iterator[Storage]:
+    def _storages(self) -> Iterator[Storage | AsyncStorage]:
         for provider in self._owned():
             if isinstance(provider, Singleton):
-                yield from (value for value in provider.values if isinstance(value, Storage))
+                yield from (value for value in provider.values if isinstance(value, Storage | AsyncStorage))
 
     def _owned(self) -> list[Any]:
         """Return the container's providers, and those that came with an override of one of them."""
@@ -242,6 +243,7 @@ class Container(_Lifecycle, _Declarative):
 
     config = SettingsProvider()
     storage: Singleton[Storage] = Singleton(Storage, config.provider)
+    async_storage: Singleton[AsyncStorage] = Singleton(AsyncStorage, config.provider, storage.provider)
     api: Singleton[ApiSettings] = Singleton(ApiSettings, config.provider)
     loggers: Singleton[Loggers] = Singleton(Loggers, config.provider)
     logger: Callable[FieldLogger] = Callable(Loggers.get, loggers)

@@ -14,43 +14,58 @@ from typing import Any
 from p8fs_cluster.exceptions import PoolExhausted
 from p8fs_cluster.providers.slot import Slot
 
-__all__ = ["Entered", "Lease"]
+__all__ = ["Borrowed", "Entered", "Lease"]
 
 EnterSlot = Callable[["Lease", float | None], Slot]
 """Returns the slot in force with the lease counted, by the deadline."""
 
 
-class Lease:
-    """A connection for one `with` block, and who borrowed it: the place, and since when by the monotonic clock."""
+class Borrowed:
+    """Who borrowed a connection: the place, and since when by the monotonic clock."""
 
-    __slots__ = (
-        "_enter_slot", "_timeout", "code", "connection", "ended", "frame", "line", "outer", "since", "slot", "told",
-    )  # fmt: skip
-    slot: Slot
+    __slots__ = ("code", "connection", "ended", "frame", "line", "outer", "since", "told")
     connection: Any
     code: CodeType
     line: int
     since: float
     frame: FrameType | None
-    outer: Lease | None
+    outer: Borrowed | None
 
-    def __init__(self, enter_slot: EnterSlot, timeout: float | None = None) -> None:
-        self._enter_slot = enter_slot
-        self._timeout = timeout
+    def __init__(self) -> None:
         self.connection = None
         self.ended = self.told = False
 
-    def __enter__(self) -> Any:
-        return self.begin(sys._getframe(1))
-
-    def begin(self, borrower: FrameType) -> Any:
-        """Borrow for the block that begins in this frame, or in the one that called library code there."""
+    def note(self, borrower: FrameType) -> None:
+        """Note the frame, or the one that called library code there, and the time."""
         self.code = borrower.f_code
         while _is_library(self.code) and borrower.f_back is not None:
             borrower = borrower.f_back
             self.code = borrower.f_code
         self.line = borrower.f_lineno
         self.since = time.monotonic()
+
+    def __str__(self) -> str:
+        held = time.monotonic() - self.since
+        return f"borrowed at {self.code.co_filename}:{self.line} in {self.code.co_qualname}, {held:.1f} s ago"
+
+
+class Lease(Borrowed):
+    """A connection for one `with` block, and who borrowed it."""
+
+    __slots__ = ("_enter_slot", "_timeout", "slot")
+    slot: Slot
+
+    def __init__(self, enter_slot: EnterSlot, timeout: float | None = None) -> None:
+        super().__init__()
+        self._enter_slot = enter_slot
+        self._timeout = timeout
+
+    def __enter__(self) -> Any:
+        return self.begin(sys._getframe(1))
+
+    def begin(self, borrower: FrameType) -> Any:
+        """Borrow for the block that begins in this frame."""
+        self.note(borrower)
         deadline = None if self._timeout is None else self.since + self._timeout
         self.slot = slot = self._enter_slot(self, deadline)
         try:
@@ -75,10 +90,6 @@ class Lease:
         finally:
             slot.leave(self)
 
-    def __str__(self) -> str:
-        held = time.monotonic() - self.since
-        return f"borrowed at {self.code.co_filename}:{self.line} in {self.code.co_qualname}, {held:.1f} s ago"
-
 
 @lru_cache(1024)
 def _is_library(code: CodeType) -> bool:
@@ -89,7 +100,7 @@ def _is_library(code: CodeType) -> bool:
 _PACKAGE = Path(__file__).parents[1]
 
 
-_Stack = tuple[Lease, Any] | None
+_Stack = tuple[Borrowed, Any] | None
 _here: ContextVar[_Stack] = ContextVar("p8fs_cluster_entered", default=None)
 
 
@@ -102,16 +113,16 @@ class Entered:
     """
 
     def __init__(self) -> None:
-        self._by_frame: dict[FrameType, Lease] = {}
+        self._by_frame: dict[FrameType, Borrowed] = {}
 
-    def push(self, frame: FrameType, lease: Lease) -> None:
+    def push(self, frame: FrameType, lease: Borrowed) -> None:
         """Remember the lease of a block that begins in `frame`."""
         lease.frame = frame
         lease.outer = self._by_frame.get(frame)
         self._by_frame[frame] = lease
         _here.set((lease, _open_ones(_here.get())))
 
-    def pop(self, frame: FrameType) -> Lease | None:
+    def pop(self, frame: FrameType) -> Borrowed | None:
         """Return the lease of the block that ends in `frame`, None when there is none."""
         lease = self._by_frame.get(frame)
         if lease is None:
@@ -120,16 +131,16 @@ class Entered:
             self._forget(lease)
         return lease
 
-    def _of_this_context(self) -> Lease | None:
+    def _of_this_context(self) -> Borrowed | None:
         stack = _open_ones(_here.get())
         while stack is not None:
-            lease: Lease = stack[0]
+            lease: Borrowed = stack[0]
             if not lease.ended and lease in self._by_frame.values():
                 return lease
             stack = stack[1]
         return None
 
-    def _forget(self, lease: Lease) -> None:
+    def _forget(self, lease: Borrowed) -> None:
         frame, lease.frame = lease.frame, None
         if frame is None:
             return

@@ -26,7 +26,7 @@ from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import is_whole, quiet_check, shut_down
 
-__all__ = ["PostgreSQL"]
+__all__ = ["RESET", "PostgreSQL", "Session", "TimedOut", "text_of"]
 
 _FAULTS = (
     ("password authentication failed", ("pg_user", "pg_password"), "check user and password"),
@@ -48,10 +48,10 @@ _STATEFUL = re.compile(
 )
 """Statements after which a session is not what it was."""
 
-_BEYOND_RESET = re.compile(r"\b(?:prepare|deallocate|discard|load)\b", re.IGNORECASE)
+BEYOND_RESET = re.compile(r"\b(?:prepare|deallocate|discard|load)\b", re.IGNORECASE)
 """What no reset undoes without taking psycopg's own prepared statements along: the connection is thrown away."""
 
-_RESET = (
+RESET = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();"
     "DISCARD TEMP; DISCARD SEQUENCES"
 )
@@ -100,20 +100,17 @@ class _Cursor(psycopg.Cursor[Any]):
             connection.vouched = False
 
 
-class _Connection(psycopg.Connection[Any]):
-    """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back. All its waits end."""
+class Session:
+    """What a connection of either kind knows: how long its waits may last, and what became of its session."""
 
-    give_back: Callable[[], None] | None = None
-    home: ClassVar[psycopg_pool.ConnectionPool[_Connection]]
-    spare: ClassVar[_Connection | None] = None
     faults: Faults
-    peek: Callable[[int], object]
-    """Says, called with 0, whether an idle connection has something to read, as one that the server closed has."""
     limit: float | None = None
     """Seconds that a wait may take where there is no deadline."""
     deadline: float | None = None
     """When the block's last wait ends, by the monotonic clock."""
     slow: float | None = None
+    peek: Callable[[int], object]
+    """Says, called with 0, whether an idle connection has something to read, as one that the server closed has."""
     vouched = False
     """Whether what is being waited for leaves the session as it is."""
     soiled = False
@@ -123,20 +120,53 @@ class _Connection(psycopg.Connection[Any]):
 
     def vouch(self, query: Any) -> None:
         """Note what the statement that follows does to the session."""
-        text = query if isinstance(query, str) else psycopg.sql.as_string(query, self)
+        text = query if isinstance(query, str) else psycopg.sql.as_string(query, self)  # type: ignore[arg-type]
         self.vouched = keeps_session(text)
-        if not self.vouched and _BEYOND_RESET.search(text):
+        if not self.vouched and BEYOND_RESET.search(text):
             self.spoilt = True
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+    def seconds_for(self, gen: Any) -> float | None:
+        """Note what is about to be waited for, and return the seconds that it may take, None for any.
+
+        :raises TimedOut: the deadline has passed; nothing is sent then.
+        """
         if not self.vouched and gen.__name__ not in _STATELESS_STEPS:
             self.soiled = True
+        if self.deadline is None:
+            return self.limit
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise self.too_late()
+        return None if math.isinf(left) else left
+
+    def too_late(self) -> TimedOut:
+        """End the connection, as nothing can be asked of it in the middle of an answer, and return the fault."""
+        self.pgconn.finish()  # type: ignore[attr-defined]
+        return TimedOut(self.faults.too_late(of_block=self.deadline is not None))
+
+    def works(self) -> bool:
+        """Return whether the server has not ended it."""
+        try:
+            return not self.closed and is_whole(self.fileno())  # type: ignore[attr-defined]
+        except psycopg.OperationalError:  # it was closed meanwhile
+            return False
+
+
+class _Connection(Session, psycopg.Connection[Any]):
+    """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back. All its waits end."""
+
+    give_back: Callable[[], None] | None = None
+    home: ClassVar[psycopg_pool.ConnectionPool[_Connection]]
+    spare: ClassVar[_Connection | None] = None
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         if timeout is not None:
             return super().wait(gen, interval, timeout)
+        seconds = self.seconds_for(gen)
         try:
-            return super().wait(gen, interval, self.limit if self.deadline is None else self._left(self.deadline))
+            return super().wait(gen, interval, seconds)
         except psycopg.errors._WaitTimeout as exc:
-            raise self._too_late() from exc
+            raise self.too_late() from exc
 
     @classmethod
     def fresh(cls, *args: Any, **kwargs: Any) -> _Connection:
@@ -162,16 +192,6 @@ class _Connection(psycopg.Connection[Any]):
         if callback not in self._notice_handlers:
             super().add_notice_handler(callback)
 
-    def _left(self, deadline: float) -> float | None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise self._too_late()  # before anything is sent
-        return None if math.isinf(left) else left
-
-    def _too_late(self) -> TimedOut:
-        self.pgconn.finish()  # nothing can be asked of it in the middle of an answer
-        return TimedOut(self.faults.too_late(of_block=self.deadline is not None))
-
 
 class PostgreSQL:
     """A pool of psycopg connections.
@@ -187,7 +207,7 @@ class PostgreSQL:
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
         self._timeout = settings.pool_timeout
-        self._faults = Faults(self.provider, "pg", settings)
+        self.faults = Faults(self.provider, "pg", settings)
         self._circuit = Circuit()
         self._lock = threading.Lock()
         self._pool: psycopg_pool.ConnectionPool[_Connection] | None = None
@@ -242,7 +262,7 @@ class PostgreSQL:
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
         try:
             if connection.broken and exc is None:
-                raise StorageError(self._faults.lost())
+                raise StorageError(self.faults.lost())
             if not connection.closed:
                 if connection.pgconn.transaction_status:  # 0: none was begun
                     self._commit(connection) if exc is None else connection.rollback()
@@ -262,7 +282,7 @@ class PostgreSQL:
         except StorageTimeout:
             raise
         except (psycopg.Error, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and its parameters
-            raise StorageError(f"postgresql: the statement failed: {_text(exc)}") from exc
+            raise StorageError(f"postgresql: the statement failed: {text_of(exc)}") from exc
         finally:
             if connection.info.transaction_status is psycopg.pq.TransactionStatus.ACTIVE:
                 connection.close()  # a COPY was begun
@@ -275,7 +295,7 @@ class PostgreSQL:
             connection.execute("SELECT 1")
             connection.commit()
         except psycopg.Error as exc:
-            raise StorageUnavailable(self._faults.no_answer()) from exc
+            raise StorageUnavailable(self.faults.no_answer()) from exc
 
     def cut(self, connection: _Connection) -> None:
         if not connection.closed:
@@ -300,12 +320,12 @@ class PostgreSQL:
             return pool.getconn(timeout=max(timeout, 0.001))
         except psycopg_pool.PoolTimeout as exc:
             if self._circuit.failure is not None:
-                raise self._unavailable(self._circuit.failure) from self._circuit.failure
-            raise PoolExhausted(self._faults.exhausted(timeout)) from exc
+                raise self.unavailable(self._circuit.failure) from self._circuit.failure
+            raise PoolExhausted(self.faults.exhausted(timeout)) from exc
         except psycopg_pool.PoolClosed as exc:
             if self._pool is not pool:
                 return None
-            raise StorageUnavailable(self._faults.no_connection("the pool was closed meanwhile")) from exc
+            raise StorageUnavailable(self.faults.no_connection("the pool was closed meanwhile")) from exc
 
     def _commit(self, connection: _Connection) -> None:
         try:
@@ -313,11 +333,11 @@ class PostgreSQL:
         except StorageTimeout as late:
             if late.__cause__ is None:  # it was not sent
                 raise
-            raise CommitUnknown(self._faults.commit_unknown("no answer by its deadline")) from late
+            raise CommitUnknown(self.faults.commit_unknown("no answer by its deadline")) from late
         except psycopg.Error as fault:
             if connection.closed:
-                raise CommitUnknown(self._faults.commit_unknown(_text(fault))) from fault
-            raise StorageError(f"postgresql: the transaction could not be committed: {_text(fault)}") from fault
+                raise CommitUnknown(self.faults.commit_unknown(text_of(fault))) from fault
+            raise StorageError(f"postgresql: the transaction could not be committed: {text_of(fault)}") from fault
 
     def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""
@@ -334,7 +354,7 @@ class PostgreSQL:
         connection.isolation_level = connection.read_only = connection.deferrable = None
         try:
             connection.autocommit = True
-            connection.execute(_RESET)
+            connection.execute(RESET)
             connection.autocommit = False
             connection.soiled = connection.spoilt = False
         except psycopg.Error:
@@ -348,7 +368,7 @@ class PostgreSQL:
         begun = time.monotonic()
         while (pause := self._circuit.wait(begun)) != 0 and self._pool is None:
             if pause is None:
-                raise self._unavailable(self._circuit.failure) from self._circuit.failure
+                raise self.unavailable(self._circuit.failure) from self._circuit.failure
             time.sleep(min(pause, max(until - time.monotonic(), 0)))
         connection_class = self._connection_class()
         if self._pool is None:
@@ -362,7 +382,7 @@ class PostgreSQL:
 
     def _made_pool(self, connection_class: type[_Connection]) -> psycopg_pool.ConnectionPool[_Connection]:
         pool = connection_class.home = psycopg_pool.ConnectionPool(
-            kwargs=self._parameters(),
+            kwargs=self.parameters(),
             connection_class=connection_class,
             min_size=0,
             max_size=self._settings.pool_max_size,
@@ -379,7 +399,7 @@ class PostgreSQL:
         engine = self
 
         class Connection(_Connection):
-            faults = engine._faults
+            faults = engine.faults
             limit = engine._settings.query_timeout
             slow = engine._settings.slow_query
 
@@ -411,7 +431,7 @@ class PostgreSQL:
         """Fail all who wait for a connection, unless some work: then the server only takes no more, and they wait."""
         self._circuit.fail(exc, begun)
         timed_out = isinstance(exc, psycopg.errors.ConnectionTimeout)
-        if not timed_out and any(map(_works, tuple(self._made))):
+        if not timed_out and any(connection.works() for connection in tuple(self._made)):
             return
         with self._lock:
             if self._pool is not pool:
@@ -426,16 +446,16 @@ class PostgreSQL:
         threading.Thread(target=self._connect, args=(connection_class, outcome), daemon=True).start()
         done, _ = wait((outcome,), max(until - begun, 0.001))
         late = not done and outcome.cancel()  # what comes now, the thread closes
-        fault = StorageUnavailable(self._faults.no_answer()) if late else outcome.exception()
+        fault = StorageUnavailable(self.faults.no_answer()) if late else outcome.exception()
         if fault is not None:
             self._circuit.fail(fault, begun)
-            raise self._unavailable(fault) from fault
+            raise self.unavailable(fault) from fault
         self._circuit.succeed()
         return outcome.result()
 
     def _connect(self, connection_class: type[_Connection], outcome: Future[_Connection]) -> None:
         try:
-            connection = connection_class.fresh(**self._parameters())
+            connection = connection_class.fresh(**self.parameters())
         except Exception as exc:
             if outcome.set_running_or_notify_cancel():
                 outcome.set_exception(exc)
@@ -445,7 +465,8 @@ class PostgreSQL:
         else:
             connection.close()
 
-    def _parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
+        """Return what psycopg connects with."""
         settings = self._settings
         parameters: dict[str, Any] = {
             "host": unbracketed(settings.pg_host),
@@ -461,26 +482,20 @@ class PostgreSQL:
             parameters["sslrootcert"] = str(settings.pg_sslrootcert)
         return parameters
 
-    def _unavailable(self, exc: BaseException | None) -> StorageUnavailable:
+    def unavailable(self, exc: BaseException | None) -> StorageUnavailable:
+        """Return the error that tells why there is no connection, and what settings lead there."""
         if isinstance(exc, StorageUnavailable):
             return StorageUnavailable(str(exc))
-        text = _text(exc) if exc else "no connection"
+        text = text_of(exc) if exc else "no connection"
         for words, names, way_out in _FAULTS:
             if words in text:
-                return StorageUnavailable(self._faults.at_fault(text, way_out, *names))
-        return StorageUnavailable(self._faults.no_connection(text))
+                return StorageUnavailable(self.faults.at_fault(text, way_out, *names))
+        return StorageUnavailable(self.faults.no_connection(text))
 
     def __repr__(self) -> str:
-        return f"<{self._faults}>"
+        return f"<{self.faults}>"
 
 
-def _works(connection: _Connection) -> bool:
-    try:
-        return not connection.closed and is_whole(connection.fileno())
-    except psycopg.OperationalError:  # it was closed meanwhile
-        return False
-
-
-def _text(exc: BaseException) -> str:
+def text_of(exc: BaseException) -> str:
     """The first line; libpq's others guess at causes, or tell of each address that was tried."""
     return " ".join(str(exc).partition("\n")[0].split()) or type(exc).__name__

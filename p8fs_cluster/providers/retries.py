@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-__all__ = ["causes", "pause"]
+from p8fs_cluster.exceptions import CommitUnknown, StorageTimeout, StorageUnavailable
+
+__all__ = ["pause", "pause_after"]
 
 _LONGEST = 2.0
 
@@ -19,14 +21,18 @@ def pause(base: float, attempt: int, chance: Callable[[], float] = random.random
     return chance() * min(base * 2.0**attempt, _LONGEST)
 
 
-def causes(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what it was raised from: our errors and SQLAlchemy's are raised from the driver's.
+def pause_after(exc: BaseException, retry_pause: Callable[[BaseException], float | None]) -> float | None:
+    """Return the seconds to begin with before a failed transaction is tried again, None if it must not be.
 
-    >>> error = RuntimeError("ours")
-    >>> error.__cause__ = OSError("the driver's")
-    >>> list(causes(error))
-    [RuntimeError('ours'), OSError("the driver's")]
+    Our errors and SQLAlchemy's are raised from the driver's, which `retry_pause` knows.
     """
+    if isinstance(exc, CommitUnknown | StorageTimeout | StorageUnavailable):
+        return None
+    bases = map(retry_pause, _causes(exc))
+    return next((base for base in bases if base is not None), None)
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
     seen: BaseException | None = exc
     while seen is not None:
         yield seen

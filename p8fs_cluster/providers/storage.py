@@ -14,17 +14,17 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import CommitUnknown, StorageClosed, StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.exceptions import StorageClosed, StorageError
 from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.engine import ENGINES, Engine, Engines, Parameters, engine_class
 from p8fs_cluster.providers.holders import watch_holders
 from p8fs_cluster.providers.lease import Entered, Lease
-from p8fs_cluster.providers.retries import causes, pause
+from p8fs_cluster.providers.retries import pause, pause_after
 from p8fs_cluster.providers.settings import SettingsSource
 from p8fs_cluster.providers.slot import Slot
 from p8fs_cluster.providers.teardown import Step
 
-__all__ = ["Storage"]
+__all__ = ["Storage", "seconds"]
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class Storage:
         :raises StorageTimeout: the store did not answer in time.
         :raises CommitUnknown: the connection was lost during the commit.
         """
-        return Lease(self.enter_slot, _seconds(timeout))
+        return Lease(self.enter_slot, seconds(timeout))
 
     def execute(self, sql: str, parameters: Parameters = None, timeout: float | None = None) -> list[Any]:
         """Run one statement, committed, and return its rows as a list of tuples; an empty one when it has none.
@@ -107,7 +107,7 @@ class Storage:
         :raises StorageTimeout: the store did not answer in time.
         :raises StorageError: the statement failed (the driver's error is its `__cause__`), or the store has no SQL.
         """
-        lease = Lease(self.enter_slot, _seconds(timeout))
+        lease = Lease(self.enter_slot, seconds(timeout))
         with lease as connection:
             return lease.slot.engine.execute(connection, sql, parameters)
 
@@ -124,7 +124,7 @@ class Storage:
         >>> memory_storage().run_in_transaction(lambda connection: connection.get(b"key", b"none"))
         b'none'
         """
-        deadline = None if timeout is None else time.monotonic() + (_seconds(timeout) or 0)
+        deadline = None if timeout is None else time.monotonic() + (seconds(timeout) or 0)
         for attempt in itertools.count():
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
             lease = Lease(self.enter_slot, left)
@@ -134,7 +134,11 @@ class Storage:
                         raise StorageError(f"{lease.slot.engine.provider} has no transactions: use `with storage`")
                     return work(connection)
             except Exception as exc:
-                if lease.ended and attempt < retry and (base := _pause_after(lease, exc)) is not None:
+                if (
+                    lease.ended
+                    and attempt < retry
+                    and (base := pause_after(exc, lease.slot.engine.retry_pause)) is not None
+                ):
                     time.sleep(pause(base, attempt))
                     continue
                 raise
@@ -208,7 +212,7 @@ class Storage:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         lease = self._entered.pop(sys._getframe(1))
-        if lease is None:
+        if not isinstance(lease, Lease):
             raise StorageError("a `with storage` block ended where none had begun; use storage.connection() here")
         lease.__exit__(exc_type, exc, traceback)
 
@@ -291,18 +295,14 @@ class Storage:
         self._lock = threading.Lock()
 
 
-def _seconds(timeout: float | None) -> float | None:
+def seconds(timeout: float | None) -> float | None:
+    """Return a timeout that was given, if it is one.
+
+    :raises ValueError: it is not more than 0.
+    """
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout is in seconds, more than 0, and math.inf for none: not {timeout!r}")
     return timeout
-
-
-def _pause_after(lease: Lease, exc: BaseException) -> float | None:
-    """Return the seconds to begin with before a failed transaction is tried again, None if it must not be."""
-    if isinstance(exc, CommitUnknown | StorageTimeout | StorageUnavailable):
-        return None
-    bases = map(lease.slot.engine.retry_pause, causes(exc))
-    return next((base for base in bases if base is not None), None)
 
 
 _handles: weakref.WeakSet[Storage] = weakref.WeakSet()

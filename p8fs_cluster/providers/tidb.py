@@ -30,7 +30,7 @@ from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import is_whole, quiet_check, shut_down
 from p8fs_cluster.providers.turns import Turns
 
-__all__ = ["TiDB"]
+__all__ = ["RESET_CONNECTION", "TiDB", "TimedOut", "keeps_session", "opportunistic_tls", "text_of", "touches_session"]
 
 _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
     1044: (("tidb_user", "tidb_database"), "grant the user access to the database"),
@@ -70,6 +70,13 @@ def keeps_session(statement: str) -> bool:
     if len(statement) > _LONG:
         return False
     return not _STATEFUL.search(statement) or not _STATEFUL.search(_LITERAL.sub("''", statement))
+
+
+def touches_session(command: int, sql: Any) -> bool:
+    """Return whether a command of the protocol, or the statement that it carries, may change the session."""
+    if command != COMMAND.COM_QUERY:
+        return command not in _STATELESS_COMMANDS
+    return not keeps_session(sql if isinstance(sql, str) else bytes(sql[: _LONG + 1]).decode("latin-1"))
 
 
 class TimedOut(StorageTimeout, pymysql.OperationalError):
@@ -171,7 +178,7 @@ class _Connection(_PyMySQL):
 
     def renew(self) -> None:
         """Give the session back the state of its beginning."""
-        self._execute_command(_RESET_CONNECTION, b"")
+        self._execute_command(RESET_CONNECTION, b"")
         self._read_ok_packet()
         self.set_character_set(self.charset, self.collation)
         self._send_autocommit_mode()
@@ -179,11 +186,7 @@ class _Connection(_PyMySQL):
         self.soiled = False
 
     def _execute_command(self, command: int, sql: Any) -> None:
-        if command == COMMAND.COM_QUERY:
-            text = sql if isinstance(sql, str) else bytes(sql[: _LONG + 1]).decode("latin-1")
-            self.soiled = self.soiled or not keeps_session(text)
-        elif command not in _STATELESS_COMMANDS:
-            self.soiled = True
+        self.soiled = self.soiled or touches_session(command, sql)
         super()._execute_command(command, sql)
 
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
@@ -207,11 +210,11 @@ class _Connection(_PyMySQL):
 
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         """Share one context: PyMySQL makes one for every connection, which takes longer than all the rest of it."""
-        return sslp if isinstance(sslp, ssl.SSLContext) else _opportunistic_tls()
+        return sslp if isinstance(sslp, ssl.SSLContext) else opportunistic_tls()
 
 
-_RESET_CONNECTION = 0x1F
-"""COM_RESET_CONNECTION, which PyMySQL does not name."""
+RESET_CONNECTION = 0x1F
+"""COMRESET_CONNECTION, which PyMySQL does not name."""
 
 
 class TiDB:
@@ -228,7 +231,7 @@ class TiDB:
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
         self._timeout = settings.pool_timeout
-        self._faults = Faults(self.provider, "tidb", settings)
+        self.faults = Faults(self.provider, "tidb", settings)
         self._turns = Turns(settings.pool_max_size)
         self._circuit = Circuit()
         self._asked = threading.local()
@@ -254,7 +257,7 @@ class TiDB:
 
     def open(self) -> None:
         """Make the pool and connect once, so that a fault shows at once."""
-        connection_class, parameters = self._connection_class(), self._parameters()
+        connection_class, parameters = self._connection_class(), self.parameters()
         self._pool = QueuePool(
             lambda: self._connected(connection_class, parameters),  # type: ignore[arg-type]
             pool_size=self._settings.pool_max_size,
@@ -276,8 +279,8 @@ class TiDB:
             until = deadline
         if not self._turns.take(until - now):
             if self._circuit.failure is not None:
-                raise self._unavailable(self._circuit.failure) from self._circuit.failure
-            raise PoolExhausted(self._faults.exhausted(until - now))
+                raise self.unavailable(self._circuit.failure) from self._circuit.failure
+            raise PoolExhausted(self.faults.exhausted(until - now))
         try:
             connection = self._sound(self._pool, until)
         except BaseException:
@@ -290,7 +293,7 @@ class TiDB:
         proxied, connection.proxied = connection.proxied, None
         try:
             if connection.is_lost and exc is None:
-                raise StorageError(self._faults.lost())
+                raise StorageError(self.faults.lost())
             if connection.open:
                 self._commit(connection) if exc is None else connection.rollback()
                 self._renew(connection)
@@ -313,13 +316,13 @@ class TiDB:
         except StorageTimeout:
             raise
         except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
-            raise StorageError(f"tidb: the statement failed: {_text(exc)}") from exc
+            raise StorageError(f"tidb: the statement failed: {text_of(exc)}") from exc
 
     def ping(self, connection: _Connection) -> None:
         try:
             connection.ping(reconnect=False)
         except pymysql.MySQLError as exc:
-            raise StorageUnavailable(self._faults.no_answer()) from exc
+            raise StorageUnavailable(self.faults.no_answer()) from exc
 
     def cut(self, connection: _Connection) -> None:
         if (fileno := connection.fileno()) >= 0:
@@ -358,7 +361,7 @@ class TiDB:
                 fault = self._circuit.failure or exc
                 timed_out = isinstance(fault, StorageTimeout) or time.monotonic() >= until
                 if timed_out or not any(map(_works, tuple(self._made))):
-                    raise self._unavailable(fault) from fault
+                    raise self.unavailable(fault) from fault
             time.sleep(_GIVEN_BACK)
 
     def _connected(self, connection_class: type[_Connection], parameters: dict[str, Any]) -> _Connection:
@@ -384,7 +387,7 @@ class TiDB:
         engine = self
 
         class Connection(_Connection):
-            faults = engine._faults
+            faults = engine.faults
             limit = engine._settings.query_timeout
             slow = engine._settings.slow_query
 
@@ -396,11 +399,11 @@ class TiDB:
         except StorageTimeout as late:
             if late.__cause__ is None:  # it was not sent
                 raise
-            raise CommitUnknown(self._faults.commit_unknown("no answer by its deadline")) from late
+            raise CommitUnknown(self.faults.commit_unknown("no answer by its deadline")) from late
         except pymysql.MySQLError as fault:
             if not connection.open:
-                raise CommitUnknown(self._faults.commit_unknown(_text(fault))) from fault
-            raise StorageError(f"tidb: the transaction could not be committed: {_text(fault)}") from fault
+                raise CommitUnknown(self.faults.commit_unknown(text_of(fault))) from fault
+            raise StorageError(f"tidb: the transaction could not be committed: {text_of(fault)}") from fault
 
     def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""
@@ -412,7 +415,8 @@ class TiDB:
         except pymysql.MySQLError:
             connection.close()
 
-    def _parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
+        """Return what PyMySQL connects with."""
         settings = self._settings
         parameters: dict[str, Any] = {
             "user": settings.tidb_user,
@@ -433,19 +437,20 @@ class TiDB:
             return ssl.create_default_context(cafile=authorities)
         except OSError as exc:
             fault = f"{authorities} holds no usable certificates ({exc})"
-            raise StorageUnavailable(self._faults.at_fault(fault, "name another file", "tidb_ssl_ca")) from exc
+            raise StorageUnavailable(self.faults.at_fault(fault, "name another file", "tidb_ssl_ca")) from exc
 
-    def _unavailable(self, exc: BaseException | None) -> StorageUnavailable:
+    def unavailable(self, exc: BaseException | None) -> StorageUnavailable:
+        """Return the error that tells why there is no connection, and what settings lead there."""
         if isinstance(exc, StorageTimeout):
-            return StorageUnavailable(self._faults.no_answer())
-        text, number = (_text(exc), exc.args[0] if exc.args else 0) if exc else ("no connection", 0)
+            return StorageUnavailable(self.faults.no_answer())
+        text, number = (text_of(exc), exc.args[0] if exc.args else 0) if exc else ("no connection", 0)
         names, way_out = _FAULTS.get(number, ((), ""))
         return StorageUnavailable(
-            self._faults.at_fault(text, way_out, *names) if names else self._faults.no_connection(text)
+            self.faults.at_fault(text, way_out, *names) if names else self.faults.no_connection(text)
         )
 
     def __repr__(self) -> str:
-        return f"<{self._faults}>"
+        return f"<{self.faults}>"
 
 
 def _works(connection: _Connection) -> bool:
@@ -454,7 +459,7 @@ def _works(connection: _Connection) -> bool:
 
 
 @cache
-def _opportunistic_tls() -> ssl.SSLContext:
+def opportunistic_tls() -> ssl.SSLContext:
     """TLS when the server offers it, unverified: what PyMySQL does when nothing is said. `tidb_ssl_ca` verifies."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -462,5 +467,5 @@ def _opportunistic_tls() -> ssl.SSLContext:
     return context
 
 
-def _text(exc: BaseException) -> str:
+def text_of(exc: BaseException) -> str:
     return " ".join(str(argument) for argument in exc.args) or type(exc).__name__

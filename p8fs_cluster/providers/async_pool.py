@@ -1,0 +1,136 @@
+"""A pool of connections for the tasks of one event loop: first come, first served."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+from p8fs_cluster.providers.circuit import Circuit
+
+__all__ = ["AsyncPool", "Exhausted"]
+
+_GIVEN_BACK = 0.02
+"""Seconds between two looks whether somebody has given back a connection, when the server takes no more."""
+
+
+class Pooled(Protocol):
+    """What the pool asks of a connection."""
+
+    born: float
+
+    def is_fit(self) -> bool:
+        """Return whether an idle one can be lent, told without a round trip."""
+
+    def works(self) -> bool:
+        """Return whether the server has not ended it, be it lent or idle."""
+
+    def end(self) -> None:
+        """Close it at once, whatever it is doing."""
+
+
+C = TypeVar("C", bound=Pooled)
+
+
+class Exhausted(Exception):
+    """Every connection was borrowed all the time."""
+
+
+class AsyncPool(Generic[C]):
+    """Connects in the task that needs a connection; in an outage one of those that wait tries for all."""
+
+    def __init__(self, connect: Callable[[], Awaitable[C]], circuit: Circuit, size: int, lifetime: float) -> None:
+        self._connect = connect
+        self._circuit = circuit
+        self._lifetime = lifetime
+        self._turns = asyncio.Semaphore(size)
+        self._idle: list[C] = []
+        self._made: set[C] = set()
+        self.waiting = 0
+
+    @property
+    def size(self) -> int:
+        """How many connections there are."""
+        return len(self._made)
+
+    @property
+    def idle(self) -> int:
+        """How many of them nobody has borrowed."""
+        return len(self._idle)
+
+    async def acquire(self, until: float) -> C:
+        """Lend a connection; `until`: when to give up, by the monotonic clock.
+
+        :raises Exhausted: none was given back by then.
+        """
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Exhausted from None
+        finally:
+            self.waiting -= 1
+        try:
+            return self._fit() or await self._connected(until)
+        except BaseException:
+            self._turns.release()
+            raise
+
+    def give_back(self, connection: C, sound: bool) -> None:
+        """Take a connection back, to be lent again if it is sound and not too old."""
+        if sound and time.monotonic() - connection.born < self._lifetime:
+            self._idle.append(connection)
+        else:
+            self._end(connection)
+        self._turns.release()
+
+    def close(self) -> None:
+        """End every connection, borrowed ones too."""
+        for connection in tuple(self._made):
+            self._end(connection)
+        self._idle.clear()
+
+    def _fit(self) -> C | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_fit():
+                return connection
+            self._end(connection)
+        return None
+
+    async def _connected(self, until: float) -> C:
+        """Connect. If the server takes no more connections, but others work, wait for one of these."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return await self._tried(begun, until)
+            except Exception as exc:
+                hangs = isinstance(exc, TimeoutError) or time.monotonic() >= until
+                if hangs or not any(connection.works() for connection in tuple(self._made)):
+                    raise
+            await asyncio.sleep(_GIVEN_BACK)
+            if connection := self._fit():
+                return connection
+
+    async def _tried(self, begun: float, until: float) -> C:
+        while pause := self._circuit.wait(begun):
+            await asyncio.sleep(min(pause, max(until - time.monotonic(), 0)))
+        if pause is None and self._circuit.failure is not None:
+            raise self._circuit.failure
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(max(until - started, 0.001)):
+                connection = await self._connect()
+        except Exception as exc:
+            self._circuit.fail(exc, started)
+            raise
+        self._circuit.succeed()
+        connection.born = time.monotonic()
+        self._made.add(connection)
+        return connection
+
+    def _end(self, connection: C) -> None:
+        self._made.discard(connection)
+        connection.end()

@@ -1,0 +1,204 @@
+"""TiDB (and whatever else speaks MySQL's protocol) for asyncio, through aiomysql, which is PyMySQL's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiomysql  # type: ignore[import-untyped]
+import pymysql
+from pymysql.protocol import MysqlPacket
+
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.exceptions import CommitUnknown, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.providers.async_pool import AsyncPool, Exhausted
+from p8fs_cluster.providers.circuit import Circuit
+from p8fs_cluster.providers.engine import Parameters
+from p8fs_cluster.providers.faults import Faults
+from p8fs_cluster.providers.sockets import is_whole, quiet_check
+from p8fs_cluster.providers.tidb import (
+    RESET_CONNECTION,
+    TiDB,
+    TimedOut,
+    text_of,
+    touches_session,
+)
+
+__all__ = ["AsyncTiDB"]
+
+
+class _Cursor(aiomysql.Cursor):  # type: ignore[misc]
+    """As PyMySQL's own, it does not ask for the server's warnings after each statement."""
+
+    async def _show_warnings(self, conn: Any) -> None:
+        pass
+
+
+class _Connection(aiomysql.Connection):  # type: ignore[misc]
+    """A pooled connection. All its waits end; one whose task was cancelled in the middle of an answer is ended."""
+
+    born: float
+    faults: Faults
+    limit: float | None = None
+    deadline: float | None = None
+    soiled = False
+    peek: Callable[[int], object]
+    _reader: Any
+    _writer: Any
+
+    async def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
+        seconds = self.limit if self.deadline is None else self.deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(None if seconds is None or math.isinf(seconds) else seconds):
+                return await super()._read_packet(packet_type)
+        except TimeoutError as exc:
+            self.end()
+            raise TimedOut(self.faults.too_late(of_block=self.deadline is not None)) from exc
+
+    async def _execute_command(self, command: int, sql: Any) -> None:
+        if self.deadline is not None and self.deadline <= time.monotonic():
+            self.end()
+            raise TimedOut(self.faults.too_late(of_block=True))  # before anything is sent
+        self.soiled = self.soiled or touches_session(command, sql)
+        await super()._execute_command(command, sql)
+
+    async def renew(self) -> None:
+        """Give the session back the state of its beginning."""
+        await self._execute_command(RESET_CONNECTION, b"")
+        await self._read_ok_packet()
+        await self.set_charset(self.charset)
+        await self._send_autocommit_mode()
+        await self.select_db(self.db)
+        self.soiled = False
+
+    @property
+    def _fileno(self) -> int:
+        socket = self._writer.get_extra_info("socket") if self._writer else None
+        return socket.fileno() if socket else -1
+
+    def is_fit(self) -> bool:
+        return not self.closed and not self._reader.at_eof() and not self.peek(0)
+
+    def works(self) -> bool:
+        return not self.closed and not self._reader.at_eof() and is_whole(self._fileno)
+
+    def end(self) -> None:
+        if self._writer and not self._loop.is_closed():
+            self._writer.transport.abort()
+        elif self._writer and self._writer.transport._sock:
+            self._writer.transport._closing = True
+            self._writer.transport._sock.close()
+            self._writer.transport._sock = None  # its finalizer warns, and the loop that could close it is gone
+        self._writer, self._reader = None, None
+
+
+class AsyncTiDB:
+    """The pool of one event loop. Parameters, faults and what resets a session are those of `TiDB`."""
+
+    def __init__(self, settings: P8FSConfig) -> None:
+        self._settings = settings
+        self._twin = TiDB(settings)
+        self._circuit = Circuit()
+        self._pool = AsyncPool(self._connect, self._circuit, settings.pool_max_size, settings.pool_max_lifetime)
+
+    async def open(self) -> None:
+        connection = await self.acquire(None)
+        self._pool.give_back(connection, sound=True)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    async def acquire(self, deadline: float | None) -> _Connection:
+        timeout = self._settings.pool_timeout
+        until = time.monotonic() + timeout
+        if deadline is not None and deadline < until:
+            until = deadline
+        try:
+            connection = await self._pool.acquire(until)
+        except Exhausted as exc:
+            raise PoolExhausted(self._twin.faults.exhausted(timeout)) from exc
+        except TimeoutError as exc:
+            raise StorageUnavailable(self._twin.faults.no_answer()) from exc
+        except (pymysql.MySQLError, OSError) as exc:
+            raise self._twin.unavailable(exc) from exc
+        connection.deadline = deadline
+        return connection
+
+    async def release(self, connection: _Connection, exc: BaseException | None) -> None:
+        sound = False
+        try:
+            if connection.closed and exc is None:
+                raise StorageError(self._twin.faults.lost())
+            if not connection.closed:
+                await (self._commit(connection) if exc is None else connection.rollback())
+                await self._renew(connection)
+            sound = not connection.closed
+        except pymysql.MySQLError:
+            if exc is None:
+                raise
+        finally:
+            connection.deadline = None
+            self._pool.give_back(connection, sound)
+
+    async def execute(self, connection: _Connection, sql: str, parameters: Parameters) -> list[Any]:
+        try:
+            async with connection.cursor(_Cursor) as cursor:
+                await cursor.execute(sql, parameters)
+                return list(await cursor.fetchall()) if cursor.description else []
+        except StorageTimeout:
+            raise
+        except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
+            raise StorageError(f"tidb: the statement failed: {text_of(exc)}") from exc
+
+    async def ping(self, connection: _Connection) -> None:
+        try:
+            await connection.ping(reconnect=False)
+        except pymysql.MySQLError as exc:
+            raise StorageUnavailable(self._twin.faults.no_answer()) from exc
+
+    def stats(self) -> dict[str, int]:
+        return {"size": self._pool.size, "idle": self._pool.idle, "waiting": self._pool.waiting}
+
+    async def _connect(self) -> _Connection:
+        parameters = self._twin.parameters()
+        connection = _Connection(
+            host=parameters.get("host", "localhost"),
+            port=parameters.get("port", 4000),
+            unix_socket=parameters.get("unix_socket"),
+            user=parameters["user"],
+            password=parameters["password"].decode("latin-1"),  # as which aiomysql sends it
+            db=parameters["database"],
+            program_name=parameters["program_name"],
+            charset="utf8mb4",
+            cursorclass=_Cursor,
+            ssl=parameters.get("ssl"),
+        )
+        connection.faults, connection.limit = self._twin.faults, self._settings.query_timeout
+        await connection._connect()
+        connection.peek, connection.soiled = quiet_check(connection._fileno), False
+        return connection
+
+    async def _commit(self, connection: _Connection) -> None:
+        try:
+            await connection.commit()
+        except StorageTimeout as late:
+            if late.__cause__ is None:  # it was not sent
+                raise
+            raise CommitUnknown(self._twin.faults.commit_unknown("no answer by its deadline")) from late
+        except pymysql.MySQLError as fault:
+            if connection.closed:
+                raise CommitUnknown(self._twin.faults.commit_unknown(text_of(fault))) from fault
+            raise StorageError(f"tidb: the transaction could not be committed: {text_of(fault)}") from fault
+
+    async def _renew(self, connection: _Connection) -> None:
+        """Undo what the borrower did to the session; what can't be undone is thrown away."""
+        connection.cursorclass = _Cursor
+        try:
+            if connection.soiled or self._settings.pool_reset == "always":
+                await connection.renew()
+            await connection.autocommit(False)
+        except pymysql.MySQLError:
+            connection.end()
