@@ -16,6 +16,7 @@ from rich.table import Table
 from p8fs_cluster.cli.loading import LoadingError, load
 from p8fs_cluster.cli.output import Json, print_json, redacted, refuse, tell
 from p8fs_cluster.cli.settings import config_app
+from p8fs_cluster.cli.storage import storage_app
 from p8fs_cluster.config.problems import configuration_error
 from p8fs_cluster.config.section import load_installed
 from p8fs_cluster.containers.checking import require
@@ -43,6 +44,7 @@ app = typer.Typer(
     help="Checks and shows what P8FS services stand on.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.add_typer(config_app, name="config")
+app.add_typer(storage_app, name="storage")
 
 Target = Annotated[
     str,

@@ -10,6 +10,8 @@ __all__ = ["mysql_dsn", "postgresql_dsn", "unbracketed"]
 def postgresql_dsn(host: str, port: int, database: str, user: str, password: str) -> str:
     """Return `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`; a socket directory as host goes into the query.
 
+    Several hosts, separated by commas, are tried in turn.
+
     >>> postgresql_dsn("db", 5432, "app", "me", "p@ss")
     'postgresql://me:p%40ss@db:5432/app'
     >>> postgresql_dsn("/run/postgresql", 5432, "app", "me", "x")
@@ -17,7 +19,8 @@ def postgresql_dsn(host: str, port: int, database: str, user: str, password: str
     """
     if host.startswith("/"):
         return f"postgresql://{_credentials(user, password)}@/{_quoted(database)}?host={_quoted(host)}&port={port}"
-    return f"postgresql://{_credentials(user, password)}@{_netloc(host)}:{port}/{_quoted(database)}"
+    hosts = ",".join(f"{_netloc(one)}:{port}" for one in host.split(","))
+    return f"postgresql://{_credentials(user, password)}@{hosts}/{_quoted(database)}"
 
 
 def mysql_dsn(host: str, port: int, database: str, user: str, password: str) -> str:

@@ -133,7 +133,9 @@ class P8FSConfig(Settings):
         60.0, description="Seconds after which a connection still borrowed is logged, and by whom; empty: never"
     )
 
-    pg_host: Text = Field("localhost", description="PostgreSQL host, or the directory of its socket")
+    pg_host: Text = Field(
+        "localhost", description="PostgreSQL host, several separated by commas, or the directory of its socket"
+    )
     pg_port: Port = Field(5438, description="PostgreSQL port")
     pg_database: Text = Field("app", description="PostgreSQL database")
     pg_user: Text = Field("postgres", description="PostgreSQL user")
@@ -144,6 +146,17 @@ class P8FSConfig(Settings):
     pg_sslrootcert: OptionalPath = Field(
         None, description="Certificates of the authorities to trust, for verify-ca/-full"
     )
+    pg_sslcert: OptionalPath = Field(None, description="Our own certificate, for servers that ask for one")
+    pg_sslkey: OptionalPath = Field(None, description="The private key of our own certificate")
+    pg_target_session_attrs: Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"] = Field(
+        "any", description="Which of several hosts will do"
+    )
+    pg_statement_timeout: OptionalSeconds = Field(
+        None, description="Seconds after which the server itself ends a statement; empty: never"
+    )
+    pg_pgbouncer: bool = Field(
+        False, description="Whether a PgBouncer in transaction mode is in between: no prepared statements, no resets"
+    )
 
     tidb_host: Text = Field("localhost", description="TiDB host, or the path of its socket")
     tidb_port: Port = Field(4000, description="TiDB port")
@@ -153,10 +166,17 @@ class P8FSConfig(Settings):
     tidb_ssl_ca: OptionalPath = Field(
         None, description="Certificates of the authorities to trust; when set, TLS is required and verified"
     )
+    tidb_insecure: bool = Field(
+        False, description="Whether production may reach a TiDB on another machine without verified TLS"
+    )
 
     rocksdb_path: Annotated[Path, BeforeValidator(_path)] = Field(
         Path("data/rocksdb"), description="The directory of the embedded RocksDB; one process at a time"
     )
+    rocksdb_mode: Literal["primary", "read-only", "secondary"] = Field(
+        "primary", description="Who opens it: the one that writes, or one that looks on, at a frozen or a moving view"
+    )
+    rocksdb_sync: bool = Field(False, description="Whether each write waits for the disk; else for the system only")
 
     api_host: Text = Field("127.0.0.1", description="Address that the API listens on")
     api_port: Port = Field(8000, description="Port that the API listens on")

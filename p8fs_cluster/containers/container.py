@@ -33,6 +33,7 @@ from p8fs_cluster.providers.teardown import Step, close, close_async
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
 __all__ = ["Container"]
 
@@ -249,6 +250,7 @@ class Container(_Lifecycle, _Declarative):
     logger: Callable[FieldLogger] = Callable(Loggers.get, loggers)
     sql: Singleton[SqlEngines] = Singleton(SqlEngines, storage)
     engine: Callable[Engine] = Callable(SqlEngines.current, sql)
+    session: Callable[Session] = Callable(SqlEngines.session, sql)
 
     @classmethod
     def section(cls, section: type[S]) -> S:

@@ -168,7 +168,7 @@ class AsyncPostgreSQL:
             await connection.set_autocommit(False)
         if connection.spoilt:
             connection.end()
-        elif connection.soiled or self._settings.pool_reset == "always":
+        elif connection.needs_reset(self._settings):
             await self._reset(connection)
 
     async def _reset(self, connection: _Connection) -> None:

@@ -23,6 +23,7 @@ from p8fs_cluster.providers.tidb import (
     RESET_CONNECTION,
     TiDB,
     TimedOut,
+    tells_shutdown,
     text_of,
     touches_session,
 )
@@ -57,6 +58,10 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         except TimeoutError as exc:
             self.end()
             raise TimedOut(self.faults.too_late(of_block=self.deadline is not None)) from exc
+        except pymysql.MySQLError as exc:
+            if tells_shutdown(exc):
+                self.end()
+            raise
 
     async def _execute_command(self, command: int, sql: Any) -> None:
         if self.deadline is not None and self.deadline <= time.monotonic():

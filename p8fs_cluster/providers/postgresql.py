@@ -34,7 +34,9 @@ _FAULTS = (
     ('role "', ("pg_user",), "check the user, or create it"),
     ('database "', ("pg_database",), "check its name, or create it"),
     ("does not support SSL", ("pg_sslmode",), "start the server with TLS, or allow plain connections"),
-    ("certificate", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
+    ("certificate", ("pg_sslmode", "pg_sslrootcert", "pg_sslcert"), "check the TLS settings"),
+    ("private key", ("pg_sslcert", "pg_sslkey"), "check the TLS settings"),
+    ("server is ", ("pg_host", "pg_target_session_attrs"), "name a host that will do, or ask for less"),
     ("SSL connection", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
 )
 """What the server's or libpq's message says → the settings at fault and the way out."""
@@ -144,6 +146,10 @@ class Session:
         self.pgconn.finish()  # type: ignore[attr-defined]
         return TimedOut(self.faults.too_late(of_block=self.deadline is not None))
 
+    def needs_reset(self, settings: P8FSConfig) -> bool:
+        """Return whether a reset is due: never behind a PgBouncer, whose sessions are not ours."""
+        return (self.soiled or settings.pool_reset == "always") and not settings.pg_pgbouncer
+
     def works(self) -> bool:
         """Return whether the server has not ended it."""
         try:
@@ -223,6 +229,12 @@ class PostgreSQL:
             settings.pg_password,
             settings.pg_sslmode,
             settings.pg_sslrootcert,
+            settings.pg_sslcert,
+            settings.pg_sslkey,
+            settings.pg_target_session_attrs,
+            settings.pg_statement_timeout,
+            settings.pg_pgbouncer,
+            settings.pod_name,
             settings.pool_max_size,
             settings.pool_timeout,
             settings.pool_max_lifetime,
@@ -347,7 +359,7 @@ class PostgreSQL:
             connection.autocommit = False
         if connection.spoilt:
             connection.close()
-        elif connection.soiled or self._settings.pool_reset == "always":
+        elif connection.needs_reset(self._settings):
             self._reset(connection)
 
     def _reset(self, connection: _Connection) -> None:
@@ -468,18 +480,29 @@ class PostgreSQL:
     def parameters(self) -> dict[str, Any]:
         """Return what psycopg connects with."""
         settings = self._settings
+        unanswered = 1000 * (settings.query_timeout or 0)
         parameters: dict[str, Any] = {
-            "host": unbracketed(settings.pg_host),
+            "host": ",".join(map(unbracketed, settings.pg_host.split(","))),
             "port": settings.pg_port,
             "dbname": settings.pg_database,
             "user": settings.pg_user,
             "password": settings.pg_password.get_secret_value(),
             "sslmode": settings.pg_sslmode,
+            "target_session_attrs": settings.pg_target_session_attrs,
             "connect_timeout": max(2, round(self._timeout)),
-            "application_name": settings.service_name,
+            "application_name": "@".join(filter(None, (settings.service_name, settings.pod_name))),
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": round(unanswered),
         }
-        if settings.pg_sslrootcert:
-            parameters["sslrootcert"] = str(settings.pg_sslrootcert)
+        for name in ("sslrootcert", "sslcert", "sslkey"):
+            if path := getattr(settings, f"pg_{name}"):
+                parameters[name] = str(path)
+        if settings.pg_pgbouncer:
+            parameters["prepare_threshold"] = None
+        elif settings.pg_statement_timeout:
+            parameters["options"] = f"-c statement_timeout={1000 * settings.pg_statement_timeout:.0f}"
         return parameters
 
     def unavailable(self, exc: BaseException | None) -> StorageUnavailable:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Hashable
+from errno import ENOENT
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rocksdict import Options, Rdict
+from rocksdict import AccessType, Checkpoint, Options, Rdict, WriteOptions
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
@@ -30,30 +32,63 @@ class RocksDB:
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
         self._path = settings.rocksdb_path
+        self._notes: tempfile.TemporaryDirectory[str] | None = None
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
-        return settings.rocksdb_path.resolve()
+        return settings.rocksdb_path.resolve(), settings.rocksdb_mode
 
     def open(self) -> None:
-        """Open the directory, made if it is missing.
+        """Open the directory, made if it is missing; as one that looks on, only if it is there.
 
         :raises StorageUnavailable: it can't be written, or another process holds it.
         """
         options = Options(raw_mode=True)
-        options.create_if_missing(True)
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
-            self._database = Rdict(str(self._path), options)
+            if self._settings.rocksdb_mode == "primary":
+                options.create_if_missing(True)
+                self._path.mkdir(parents=True, exist_ok=True)
+            elif not self._path.is_dir():
+                raise FileNotFoundError(ENOENT, "there is none")
+            self._database = Rdict(str(self._path), options, access_type=self._access())
         except OSError as exc:
             raise StorageUnavailable(self._fault(f"{exc.strerror}: name a directory that can be written")) from exc
         except Exception as exc:  # rocksdict knows no other class
             raise StorageUnavailable(self._fault(self._reason(str(exc)))) from exc
+        if self._settings.rocksdb_sync:
+            waiting = WriteOptions()
+            waiting.sync = True
+            self._database.set_write_options(waiting)
+
+    def _access(self) -> AccessType:
+        if self._settings.rocksdb_mode == "read-only":
+            return AccessType.read_only()
+        if self._settings.rocksdb_mode == "secondary":
+            self._notes = tempfile.TemporaryDirectory(prefix="p8fs-secondary-")  # its own log
+            return AccessType.secondary(self._notes.name)
+        return AccessType.read_write()
+
+    def checkpoint(self, folder: Path) -> None:
+        """Write a whole copy of what is stored now, while others write on; files are linked where that is possible.
+
+        :raises StorageError: the folder is there already, can't be made, or this process is not the one that writes.
+        """
+        if self._settings.rocksdb_mode != "primary":
+            raise StorageError(self._fault("only the process that writes can copy it whole"))
+        try:
+            self._database.flush()
+            Checkpoint(self._database).create_checkpoint(str(folder))
+        except Exception as exc:  # rocksdict knows no other class
+            raise StorageError(self._fault(f"no checkpoint in {folder}: {exc}")) from exc
 
     def close(self) -> None:
         self._database.close()
+        if self._notes:
+            self._notes.cleanup()
 
     def acquire(self, deadline: float | None) -> Rdict:
+        if self._settings.rocksdb_mode == "secondary":
+            self._database.try_catch_up_with_primary()
         return self._database
 
     def release(self, connection: Rdict, exc: BaseException | None) -> None:

@@ -9,6 +9,7 @@ from p8fs_cluster.providers.storage import Storage
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
 __all__ = ["SqlEngines"]
 
@@ -32,6 +33,15 @@ class SqlEngines:
                 "set P8FS_STORAGE_PROVIDER to postgresql or tidb, or use container.storage()"
             )
         return self._engines.get(url) or self._engines.setdefault(url, self._made(url))
+
+    def session(self) -> Session:
+        """Return a new session of SQLAlchemy's ORM over the engine in force: use it with `with`, and commit.
+
+        :raises StorageError: the store has no SQL.
+        """
+        from sqlalchemy.orm import Session
+
+        return Session(self.current())
 
     def _made(self, url: str) -> Engine:
         from sqlalchemy import create_engine

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -143,6 +144,18 @@ class Storage:
                     continue
                 raise
         raise AssertionError("unreachable")
+
+    def checkpoint(self, folder: str | Path) -> None:
+        """Write a whole copy of an embedded store into a new folder: its backup, while it is in use.
+
+        :raises StorageError: it can't be written, or the store is a server, which has tools of its own for that.
+        """
+        lease = Lease(self.enter_slot)
+        with lease:
+            copy = getattr(lease.slot.engine, "checkpoint", None)
+            if copy is None:
+                raise StorageError(f"{self.provider} has no checkpoints: use its own tools, pg_dump or BR")
+            copy(Path(folder))
 
     def ping(self) -> float:
         """Make one round trip to the store and return the seconds it took.

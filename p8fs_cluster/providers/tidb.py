@@ -30,7 +30,7 @@ from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import is_whole, quiet_check, shut_down
 from p8fs_cluster.providers.turns import Turns
 
-__all__ = ["RESET_CONNECTION", "TiDB", "TimedOut", "keeps_session", "opportunistic_tls", "text_of", "touches_session"]
+__all__ = ["RESET_CONNECTION", "TiDB", "TimedOut", "keeps_session", "tells_shutdown", "text_of", "touches_session"]
 
 _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
     1044: (("tidb_user", "tidb_database"), "grant the user access to the database"),
@@ -43,6 +43,11 @@ _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
 
 _RETRIED = {1213: 0.01, 8002: 0.01, 8022: 0.01, 8028: 0.01, 9007: 0.01} | dict.fromkeys(range(9001, 9006), 0.1)
 """Errors after which a transaction may be run again as a whole → seconds to begin with; the cluster is busy at 900x."""
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
+
+_SHUTTING_DOWN = re.compile(r"shut ?down|shutting down", re.IGNORECASE)
+"""What a server says that is going away: its connections answer for a while, and are of no use."""
 
 _GIVEN_BACK = 0.02
 """Seconds between two looks whether somebody has given back a connection, when the server takes no more."""
@@ -77,6 +82,15 @@ def touches_session(command: int, sql: Any) -> bool:
     if command != COMMAND.COM_QUERY:
         return command not in _STATELESS_COMMANDS
     return not keeps_session(sql if isinstance(sql, str) else bytes(sql[: _LONG + 1]).decode("latin-1"))
+
+
+def tells_shutdown(exc: pymysql.MySQLError) -> bool:
+    """Return whether an error is of a server that is shutting down, in order.
+
+    >>> tells_shutdown(pymysql.OperationalError(1053, "Server shutdown in progress"))
+    True
+    """
+    return bool(_SHUTTING_DOWN.search(text_of(exc)))
 
 
 class TimedOut(StorageTimeout, pymysql.OperationalError):
@@ -192,9 +206,11 @@ class _Connection(_PyMySQL):
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         try:
             return super()._read_packet(packet_type)
-        except pymysql.OperationalError as exc:
+        except pymysql.MySQLError as exc:
             if isinstance(exc.__context__, TimeoutError):
                 raise self._too_late() from exc
+            if tells_shutdown(exc):
+                self._force_close()
             raise
 
     def _write_bytes(self, data: Any) -> None:
@@ -246,6 +262,8 @@ class TiDB:
             settings.tidb_user,
             settings.tidb_password,
             settings.tidb_ssl_ca,
+            settings.tidb_insecure,
+            settings.environment,
             settings.pool_max_size,
             settings.pool_timeout,
             settings.pool_max_lifetime,
@@ -428,6 +446,12 @@ class TiDB:
             parameters["unix_socket"] = settings.tidb_host
         else:
             parameters |= {"host": unbracketed(settings.tidb_host), "port": settings.tidb_port}
+        elsewhere = not settings.tidb_host.startswith("/") and settings.tidb_host not in _LOOPBACK
+        if settings.environment == "production" and elsewhere and not (settings.tidb_ssl_ca or settings.tidb_insecure):
+            names = ("tidb_ssl_ca", "tidb_insecure", "environment")
+            raise StorageUnavailable(
+                self.faults.at_fault("production needs verified TLS", "name a file of CAs", *names)
+            )
         if settings.tidb_ssl_ca:
             parameters["ssl"] = self._verified_tls(settings.tidb_ssl_ca)
         return parameters

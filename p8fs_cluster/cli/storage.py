@@ -1,0 +1,79 @@
+"""`p8fs-cluster storage`: whether it answers, and a copy of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from p8fs_cluster.cli.output import Json, fail, redacted, tell
+from p8fs_cluster.containers.container import Container
+from p8fs_cluster.exceptions import ClusterError
+
+__all__ = ["storage_app"]
+
+storage_app = typer.Typer(help="The storage that the settings name.", no_args_is_help=True)
+
+
+@storage_app.command()
+def ping(
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.01, help="Seconds between two.")] = 1.0,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a round trip, or one after the other, and print the time of each or its fault.
+
+    Exit code 0, or 1 when the last one failed.
+    """
+    times = range(count or 1) if count or not watch else itertools.count()
+    ok = False
+    try:
+        with Container() as container:
+            for number in times:
+                if number:
+                    time.sleep(interval)
+                answer = _pinged(container)
+                ok = answer["fault"] is None
+                typer.echo(json.dumps(answer) if as_json else _line(answer))
+    except KeyboardInterrupt:
+        pass
+    except ClusterError as exc:
+        fail(exc)
+    raise typer.Exit(0 if ok else 1)
+
+
+@storage_app.command()
+def checkpoint(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")],
+) -> None:
+    """Copy an embedded RocksDB whole, as its backup. While another process has it open, only that one can do so.
+
+    Exit code 0, or 1 with the fault.
+    """
+    try:
+        with Container() as container:
+            container.storage().checkpoint(folder)
+    except ClusterError as exc:
+        fail(exc)
+    tell(f"a copy of the storage is in {folder}")
+
+
+def _pinged(container: Container) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    answer: dict[str, Any] = {"time": now, "provider": container.storage().provider, "seconds": None, "fault": None}
+    try:
+        answer["seconds"] = round(container.storage().ping(), 6)
+    except ClusterError as exc:
+        answer["fault"] = redacted(str(exc))
+    return answer
+
+
+def _line(answer: dict[str, Any]) -> str:
+    told = answer["fault"] or f"{1000 * answer['seconds']:.2f} ms"
+    return f"{answer['time']}  {answer['provider']}  {told}"
