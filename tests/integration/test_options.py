@@ -30,7 +30,7 @@ def test_no_host_that_will_do(postgresql_server: Server) -> None:
 
 
 def test_the_server_ends_statements(postgresql_server: Server) -> None:
-    with Container(config={**postgresql_server.settings, "pg_statement_timeout": 0.1}) as container:
+    with Container(config={**postgresql_server.settings, "pg_statement_timeout": 0.1}) as container:  # noqa: SIM117
         with pytest.raises(StorageError, match="statement timeout"):
             container.storage().execute("SELECT pg_sleep(60)")
 
@@ -57,14 +57,16 @@ def test_production_needs_verified_tls(tidb_server: Server) -> None:
     production: dict[str, Any] = {**tidb_server.settings, "environment": "production", "pool_timeout": 1}
     with Container(config=production) as container:
         assert container.storage().execute("SELECT 1") == [(1,)], "the server is on this machine"
-    with Container(config={**production, "tidb_host": "127.0.0.2"}) as container:
+    with Container(config={**production, "tidb_host": "127.0.0.2"}) as container:  # noqa: SIM117
         with pytest.raises(StorageUnavailable, match=r"verified TLS.*P8FS_TIDB_SSL_CA"):
             container.storage().execute("SELECT 1")
-    with Container(
-        config={**production, "tidb_host": "127.0.0.2", "tidb_insecure": True, "tidb_port": free_port()}
-    ) as it:
-        with pytest.raises(StorageUnavailable, match="refused"):
-            it.storage().execute("SELECT 1")
+    with (
+        Container(
+            config={**production, "tidb_host": "127.0.0.2", "tidb_insecure": True, "tidb_port": free_port()}
+        ) as it,
+        pytest.raises(StorageUnavailable, match="refused"),
+    ):
+        it.storage().execute("SELECT 1")
 
 
 def test_a_server_that_shuts_down_gets_no_more_of_us(tidb_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def test_looking_on_at_a_frozen_and_at_a_moving_view(rocksdb_settings: dict[str,
 
 
 def test_looking_on_makes_nothing(rocksdb_settings: dict[str, Any]) -> None:
-    with Container(config={**rocksdb_settings, "rocksdb_mode": "read-only"}) as container:
+    with Container(config={**rocksdb_settings, "rocksdb_mode": "read-only"}) as container:  # noqa: SIM117
         with pytest.raises(StorageUnavailable, match="P8FS_ROCKSDB_PATH"):
             container.storage().open()
     assert not Path(rocksdb_settings["rocksdb_path"]).exists()
@@ -48,7 +48,7 @@ def test_a_copy_while_it_is_in_use(rocksdb_settings: dict[str, Any], tmp_path: P
             database[b"before"] = b"1"
             storage.checkpoint(tmp_path / "copy")
             database[b"after"] = b"2"
-    with Container(config={**rocksdb_settings, "rocksdb_path": tmp_path / "copy"}) as container:
+    with Container(config={**rocksdb_settings, "rocksdb_path": tmp_path / "copy"}) as container:  # noqa: SIM117
         with container.storage() as copy:
             assert list(copy.items()) == [(b"before", b"1")]
 

@@ -39,7 +39,7 @@ def test_a_checkpoint_is_a_whole_copy(rocksdb_settings: dict[str, Any], tmp_path
         database[b"key"] = b"value"
     done = p8fs_cluster("storage", "checkpoint", str(tmp_path / "copy"), **rocksdb_settings)
     assert done.returncode == 0, done.stderr
-    with Container(config={**rocksdb_settings, "rocksdb_path": tmp_path / "copy"}) as container:
+    with Container(config={**rocksdb_settings, "rocksdb_path": tmp_path / "copy"}) as container:  # noqa: SIM117
         with container.storage() as copy:
             assert copy[b"key"] == b"value"
 
