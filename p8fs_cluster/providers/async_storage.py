@@ -17,11 +17,13 @@ from typing import Any, Protocol, TypeVar
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import PoolExhausted, StorageClosed, StorageError
 from p8fs_cluster.providers.engine import ENGINES, Parameters, engine_class
+from p8fs_cluster.providers.holders import watch_holders
 from p8fs_cluster.providers.lease import Borrowed, Entered
 from p8fs_cluster.providers.retries import pause, pause_after
 from p8fs_cluster.providers.settings import SettingsSource
 from p8fs_cluster.providers.storage import Storage, seconds
 from p8fs_cluster.providers.teardown import OPENED, Step
+from p8fs_cluster.providers.telemetry import measure, traced
 from p8fs_cluster.providers.threaded import Threaded
 
 __all__ = ["AsyncStorage"]
@@ -136,8 +138,9 @@ class AsyncStorage:
         if not self._is_asynchronous():
             return await asyncio.to_thread(self._synchronous().execute, sql, parameters, timeout)
         lease = self.connection(timeout)
-        async with lease as connection:
-            return await lease.engine.execute(connection, sql, parameters)
+        with traced(self, sql):
+            async with lease as connection:
+                return await lease.engine.execute(connection, sql, parameters)
 
     async def run_in_transaction(
         self, work: Callable[[Any], Awaitable[T]], *, retry: int = 5, timeout: float | None = None
@@ -186,6 +189,10 @@ class AsyncStorage:
         borrowed = sum(len(slot.leases) for slot in slots)
         limit = {"max_size": self._settings().pool_max_size, "swaps": self._swaps}
         return {"provider": self.provider, "engines": len(slots), "borrowed": borrowed, **limit, **counts}
+
+    def settings_now(self) -> P8FSConfig:
+        """Return the snapshot that new borrowers are served by."""
+        return self._settings()
 
     def holders(self) -> list[Borrowed]:
         """Return who holds a connection now: the place that borrowed it, and since when."""
@@ -238,6 +245,8 @@ class AsyncStorage:
                 slot.leave(lease)
                 raise
             if not slot.retired:
+                measure(self)
+                watch_holders(self)
                 return slot
             slot.leave(lease)  # the settings have changed meanwhile
 

@@ -7,10 +7,11 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from typing import Protocol
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.providers.lease import Lease
+from p8fs_cluster.providers.lease import Borrowed
 
 __all__ = ["watch_holders"]
 
@@ -20,7 +21,7 @@ _LOOKS = 4
 
 
 class _Handle(Protocol):
-    def holders(self) -> list[Lease]: ...
+    def holders(self) -> Sequence[Borrowed]: ...
     def settings_now(self) -> P8FSConfig: ...
 
 

@@ -24,6 +24,7 @@ from p8fs_cluster.providers.retries import pause, pause_after
 from p8fs_cluster.providers.settings import SettingsSource
 from p8fs_cluster.providers.slot import Slot
 from p8fs_cluster.providers.teardown import Step
+from p8fs_cluster.providers.telemetry import measure, traced
 
 __all__ = ["Storage", "seconds"]
 
@@ -109,7 +110,7 @@ class Storage:
         :raises StorageError: the statement failed (the driver's error is its `__cause__`), or the store has no SQL.
         """
         lease = Lease(self.enter_slot, seconds(timeout))
-        with lease as connection:
+        with traced(self, sql), lease as connection:
             return lease.slot.engine.execute(connection, sql, parameters)
 
     def run_in_transaction(self, work: Callable[[Any], T], *, retry: int = 5, timeout: float | None = None) -> T:
@@ -248,6 +249,7 @@ class Storage:
         slot = self._slot_for(snapshot)
         slot.open(deadline)
         watch_holders(self)
+        measure(self)
         with self._lock:
             closed = self._closed
             if changes == self._changes and not closed and self._settings.announced:

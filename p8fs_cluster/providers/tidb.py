@@ -492,4 +492,5 @@ def opportunistic_tls() -> ssl.SSLContext:
 
 
 def text_of(exc: BaseException) -> str:
+    """Return an error of the driver in words, its number first."""
     return " ".join(str(argument) for argument in exc.args) or type(exc).__name__

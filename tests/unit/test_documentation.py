@@ -47,8 +47,9 @@ def test_the_page_on_injection_runs(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("committed ['note', 'audited']\n", "")
 
 
-def test_the_page_on_configuration_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/configuration.md").read_text("utf-8"), re.DOTALL)
+@pytest.mark.parametrize("page", ["configuration", "storage"])
+def test_the_pages_that_say_nothing_run(page: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "page.py").write_text("\n".join(blocks))
     done = subprocess.run([sys.executable, "-W", "error", "page.py"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

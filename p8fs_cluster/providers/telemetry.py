@@ -1,0 +1,70 @@
+"""Spans and metrics for OpenTelemetry, in a process that has imported its API; in any other nothing is done."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+__all__ = ["measure", "traced"]
+
+_NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
+_SYSTEMS = {"tidb": "mysql"}
+"""Our names → OpenTelemetry's, where they differ."""
+_SHOWN = 2000
+"""Characters of a statement that a span has; its parameters never are in it."""
+
+
+class _Handle(Protocol):
+    @property
+    def provider(self) -> str: ...
+    def stats(self) -> dict[str, Any]: ...
+
+
+def traced(handle: _Handle, statement: str) -> AbstractContextManager[Any]:
+    """Return what makes the block a client's span; it records what the block raises."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return _NOTHING
+    system = _SYSTEMS.get(handle.provider, handle.provider)
+    span: AbstractContextManager[Any] = trace.get_tracer("p8fs_cluster").start_as_current_span(
+        f"{statement.split(None, 1)[0].upper() if statement.strip() else 'execute'} {handle.provider}",
+        kind=trace.SpanKind.CLIENT,
+        attributes={"db.system.name": system, "db.query.text": statement[:_SHOWN]},
+    )
+    return span
+
+
+def measure(handle: _Handle) -> None:
+    """Let OpenTelemetry's meter, if there is one, ask this handle for its numbers, for as long as it lives."""
+    metrics = sys.modules.get("opentelemetry.metrics")
+    if metrics is None or handle in _measured:
+        return
+    _measured.add(handle)
+    meter, reference = metrics.get_meter("p8fs_cluster"), weakref.ref(handle)
+    for name, unit, told in _GAUGES:
+        meter.create_observable_gauge(name, callbacks=[_callback(metrics, reference, told)], unit=unit)
+
+
+def _callback(metrics: Any, reference: weakref.ref[Any], told: dict[str, str]) -> Callable[[Any], Iterable[Any]]:
+    def observe(_: Any) -> Iterable[Any]:
+        handle = reference()
+        stats = handle.stats() if handle else {}
+        for key, state in told.items():
+            if key in stats:
+                attributes = {"db.client.connection.pool.name": stats["provider"]} | ({"state": state} if state else {})
+                yield metrics.Observation(stats[key], attributes)
+
+    return observe
+
+
+_GAUGES = (
+    ("db.client.connection.count", "{connection}", {"borrowed": "used", "idle": "idle"}),
+    ("db.client.connection.max", "{connection}", {"max_size": ""}),
+    ("db.client.connection.pending_requests", "{request}", {"waiting": ""}),
+    ("p8fs.storage.swaps", "{swap}", {"swaps": ""}),
+)
+_measured: weakref.WeakSet[Any] = weakref.WeakSet()
