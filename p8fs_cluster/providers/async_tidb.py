@@ -45,6 +45,7 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
     faults: Faults
     limit: float | None = None
     deadline: float | None = None
+    used = False
     soiled = False
     peek: Callable[[int], object]
     _reader: Any
@@ -67,6 +68,7 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         if self.deadline is not None and self.deadline <= time.monotonic():
             self.end()
             raise TimedOut(self.faults.too_late(of_block=True))  # before anything is sent
+        self.used = True
         self.soiled = self.soiled or touches_session(command, sql)
         await super()._execute_command(command, sql)
 
@@ -130,14 +132,16 @@ class AsyncTiDB:
         except (pymysql.MySQLError, OSError) as exc:
             raise self._twin.unavailable(exc) from exc
         connection.deadline = deadline
+        connection.used = False
         return connection
 
     async def release(self, connection: _Connection, exc: BaseException | None) -> None:
         sound = False
+        connection.cursorclass = _Cursor
         try:
             if connection.closed and exc is None:
                 raise StorageError(self._twin.faults.lost())
-            if not connection.closed:
+            if not connection.closed and connection.used:
                 await (self._commit(connection) if exc is None else connection.rollback())
                 await self._renew(connection)
             sound = not connection.closed
@@ -200,7 +204,6 @@ class AsyncTiDB:
 
     async def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""
-        connection.cursorclass = _Cursor
         try:
             if connection.soiled or self._settings.pool_reset == "always":
                 await connection.renew()

@@ -37,12 +37,11 @@ class Borrowed:
 
     def note(self, borrower: FrameType) -> None:
         """Note the frame, or the one that called library code there, and the time."""
-        self.code = borrower.f_code
-        while _is_library(self.code) and borrower.f_back is not None:
+        code = borrower.f_code
+        while _is_library(code) and borrower.f_back is not None:
             borrower = borrower.f_back
-            self.code = borrower.f_code
-        self.line = borrower.f_lineno
-        self.since = time.monotonic()
+            code = borrower.f_code
+        self.code, self.line, self.since = code, borrower.f_lineno, time.monotonic()
 
     def __str__(self) -> str:
         held = time.monotonic() - self.since
@@ -56,7 +55,8 @@ class Lease(Borrowed):
     slot: Slot
 
     def __init__(self, enter_slot: EnterSlot, timeout: float | None = None) -> None:
-        super().__init__()
+        self.connection = None  # as the base has it; a call costs as much as all the rest
+        self.ended = self.told = False
         self._enter_slot = enter_slot
         self._timeout = timeout
 

@@ -136,6 +136,8 @@ class _Connection(_PyMySQL):
     deadline: float | None = None
     """When the last wait ends, by the monotonic clock."""
     slow: float | None = None
+    used = False
+    """Whether anything was sent since it was lent."""
     soiled = False
     """Whether the session may not be what it was when it was lent."""
 
@@ -200,6 +202,7 @@ class _Connection(_PyMySQL):
         self.soiled = False
 
     def _execute_command(self, command: int, sql: Any) -> None:
+        self.used = True
         self.soiled = self.soiled or touches_session(command, sql)
         super()._execute_command(command, sql)
 
@@ -230,7 +233,7 @@ class _Connection(_PyMySQL):
 
 
 RESET_CONNECTION = 0x1F
-"""COMRESET_CONNECTION, which PyMySQL does not name."""
+"""COM_RESET_CONNECTION, which PyMySQL does not name."""
 
 
 class TiDB:
@@ -305,14 +308,16 @@ class TiDB:
             self._turns.give_back()
             raise
         connection.deadline = deadline
+        connection.used = False
         return connection
 
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
         proxied, connection.proxied = connection.proxied, None
+        connection.cursorclass = Cursor
         try:
             if connection.is_lost and exc is None:
                 raise StorageError(self.faults.lost())
-            if connection.open:
+            if connection.open and connection.used:
                 self._commit(connection) if exc is None else connection.rollback()
                 self._renew(connection)
         except pymysql.MySQLError:
@@ -425,7 +430,6 @@ class TiDB:
 
     def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""
-        connection.cursorclass = Cursor
         try:
             if connection.soiled or self._settings.pool_reset == "always":
                 connection.renew()
