@@ -7,9 +7,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.exceptions import PoolExhausted, StorageUnavailable
 from p8fs_cluster.providers.circuit import Circuit
+from p8fs_cluster.providers.faults import Faults
 
-__all__ = ["AsyncPool", "Exhausted"]
+__all__ = ["AsyncPool", "AsyncServer", "Exhausted"]
 
 _GIVEN_BACK = 0.02
 """Seconds between two looks whether somebody has given back a connection, when the server takes no more."""
@@ -19,6 +22,7 @@ class Pooled(Protocol):
     """What the pool asks of a connection."""
 
     born: float
+    deadline: float | None
 
     def is_fit(self) -> bool:
         """Return whether an idle one can be lent, told without a round trip."""
@@ -134,3 +138,51 @@ class AsyncPool(Generic[C]):
     def _end(self, connection: C) -> None:
         self._made.discard(connection)
         connection.end()
+
+
+class Twin(Protocol):
+    """What a server's engine for threads knows that the one for asyncio needs too."""
+
+    faults: Faults
+
+    def unavailable(self, exc: BaseException | None) -> StorageUnavailable: ...
+
+
+class AsyncServer(Generic[C]):
+    """What the engines of both servers share: lending from the pool of one event loop, and what is told if it can't."""
+
+    def __init__(self, settings: P8FSConfig, twin: Twin) -> None:
+        self._settings = settings
+        self._told = twin
+        self._pool = AsyncPool(self._connect, Circuit(), settings.pool_max_size, settings.pool_max_lifetime)
+
+    async def open(self) -> None:
+        """Connect once, so that a fault shows at once."""
+        self._pool.give_back(await self.acquire(None), sound=True)
+
+    def close(self) -> None:
+        """End every connection."""
+        self._pool.close()
+
+    async def acquire(self, deadline: float | None) -> C:
+        """Lend a connection, as `Engine.acquire` does."""
+        now, timeout = time.monotonic(), self._settings.pool_timeout
+        if deadline is not None:
+            timeout = min(timeout, deadline - now)
+        try:
+            connection = await self._pool.acquire(now + timeout)
+        except Exhausted as exc:
+            raise PoolExhausted(self._told.faults.exhausted(timeout)) from exc
+        except TimeoutError as exc:
+            raise StorageUnavailable(self._told.faults.no_answer()) from exc
+        except Exception as exc:  # the driver's
+            raise self._told.unavailable(exc) from exc
+        connection.deadline = deadline
+        return connection
+
+    def stats(self) -> dict[str, int]:
+        """Return `size`, `idle` and `waiting`."""
+        return {"size": self._pool.size, "idle": self._pool.idle, "waiting": self._pool.waiting}
+
+    async def _connect(self) -> C:
+        raise NotImplementedError

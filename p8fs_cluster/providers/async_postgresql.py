@@ -11,11 +11,11 @@ import psycopg.rows
 from psycopg import waiting
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import CommitUnknown, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
-from p8fs_cluster.providers.async_pool import AsyncPool, Exhausted
-from p8fs_cluster.providers.circuit import Circuit
+from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.providers.async_pool import AsyncServer
 from p8fs_cluster.providers.engine import Parameters
-from p8fs_cluster.providers.postgresql import RESET, PostgreSQL, Session, text_of
+from p8fs_cluster.providers.postgresql import PostgreSQL
+from p8fs_cluster.providers.postgresql_session import RESET, Session, text_of
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import quiet_check
 
@@ -71,37 +71,12 @@ class _Connection(Session, psycopg.AsyncConnection[Any]):
         self.pgconn.finish()
 
 
-class AsyncPostgreSQL:
+class AsyncPostgreSQL(AsyncServer[_Connection]):
     """The pool of one event loop. Parameters, faults and the reset of sessions are those of `PostgreSQL`."""
 
     def __init__(self, settings: P8FSConfig) -> None:
-        self._settings = settings
         self._twin = PostgreSQL(settings)
-        self._circuit = Circuit()
-        self._pool = AsyncPool(self._connect, self._circuit, settings.pool_max_size, settings.pool_max_lifetime)
-
-    async def open(self) -> None:
-        connection = await self.acquire(None)
-        self._pool.give_back(connection, sound=True)
-
-    def close(self) -> None:
-        self._pool.close()
-
-    async def acquire(self, deadline: float | None) -> _Connection:
-        timeout = self._settings.pool_timeout
-        until = time.monotonic() + timeout
-        if deadline is not None and deadline < until:
-            until = deadline
-        try:
-            connection = await self._pool.acquire(until)
-        except Exhausted as exc:
-            raise PoolExhausted(self._twin.faults.exhausted(timeout)) from exc
-        except TimeoutError as exc:
-            raise StorageUnavailable(self._twin.faults.no_answer()) from exc
-        except psycopg.Error as exc:
-            raise self._twin.unavailable(exc) from exc
-        connection.deadline = deadline
-        return connection
+        super().__init__(settings, self._twin)
 
     async def release(self, connection: _Connection, exc: BaseException | None) -> None:
         sound = False
@@ -139,9 +114,6 @@ class AsyncPostgreSQL:
         except psycopg.Error as exc:
             raise StorageUnavailable(self._twin.faults.no_answer()) from exc
 
-    def stats(self) -> dict[str, int]:
-        return {"size": self._pool.size, "idle": self._pool.idle, "waiting": self._pool.waiting}
-
     async def _connect(self) -> _Connection:
         connection = await _Connection.connect(**self._twin.parameters(), cursor_factory=_Cursor)
         connection.faults, connection.limit = self._twin.faults, self._settings.query_timeout
@@ -151,14 +123,8 @@ class AsyncPostgreSQL:
     async def _commit(self, connection: _Connection) -> None:
         try:
             await connection.commit()
-        except StorageTimeout as late:
-            if late.__cause__ is None:  # it was not sent
-                raise
-            raise CommitUnknown(self._twin.faults.commit_unknown("no answer by its deadline")) from late
         except psycopg.Error as fault:
-            if connection.closed:
-                raise CommitUnknown(self._twin.faults.commit_unknown(text_of(fault))) from fault
-            raise StorageError(f"postgresql: the transaction could not be committed: {text_of(fault)}") from fault
+            self._twin.faults.raise_for_commit(fault, text_of(fault), lost=connection.closed)
 
     async def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""

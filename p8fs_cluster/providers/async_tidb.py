@@ -13,20 +13,13 @@ import pymysql
 from pymysql.protocol import MysqlPacket
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import CommitUnknown, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
-from p8fs_cluster.providers.async_pool import AsyncPool, Exhausted
-from p8fs_cluster.providers.circuit import Circuit
+from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.providers.async_pool import AsyncServer
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.sockets import is_whole, quiet_check
-from p8fs_cluster.providers.tidb import (
-    RESET_CONNECTION,
-    TiDB,
-    TimedOut,
-    tells_shutdown,
-    text_of,
-    touches_session,
-)
+from p8fs_cluster.providers.tidb import TiDB
+from p8fs_cluster.providers.tidb_session import RESET_CONNECTION, TimedOut, tells_shutdown, text_of, touches_session
 
 __all__ = ["AsyncTiDB"]
 
@@ -102,36 +95,15 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         self._writer, self._reader = None, None
 
 
-class AsyncTiDB:
+class AsyncTiDB(AsyncServer[_Connection]):
     """The pool of one event loop. Parameters, faults and what resets a session are those of `TiDB`."""
 
     def __init__(self, settings: P8FSConfig) -> None:
-        self._settings = settings
         self._twin = TiDB(settings)
-        self._circuit = Circuit()
-        self._pool = AsyncPool(self._connect, self._circuit, settings.pool_max_size, settings.pool_max_lifetime)
-
-    async def open(self) -> None:
-        connection = await self.acquire(None)
-        self._pool.give_back(connection, sound=True)
-
-    def close(self) -> None:
-        self._pool.close()
+        super().__init__(settings, self._twin)
 
     async def acquire(self, deadline: float | None) -> _Connection:
-        timeout = self._settings.pool_timeout
-        until = time.monotonic() + timeout
-        if deadline is not None and deadline < until:
-            until = deadline
-        try:
-            connection = await self._pool.acquire(until)
-        except Exhausted as exc:
-            raise PoolExhausted(self._twin.faults.exhausted(timeout)) from exc
-        except TimeoutError as exc:
-            raise StorageUnavailable(self._twin.faults.no_answer()) from exc
-        except (pymysql.MySQLError, OSError) as exc:
-            raise self._twin.unavailable(exc) from exc
-        connection.deadline = deadline
+        connection = await super().acquire(deadline)
         connection.used = False
         return connection
 
@@ -168,9 +140,6 @@ class AsyncTiDB:
         except pymysql.MySQLError as exc:
             raise StorageUnavailable(self._twin.faults.no_answer()) from exc
 
-    def stats(self) -> dict[str, int]:
-        return {"size": self._pool.size, "idle": self._pool.idle, "waiting": self._pool.waiting}
-
     async def _connect(self) -> _Connection:
         parameters = self._twin.parameters()
         connection = _Connection(
@@ -193,14 +162,8 @@ class AsyncTiDB:
     async def _commit(self, connection: _Connection) -> None:
         try:
             await connection.commit()
-        except StorageTimeout as late:
-            if late.__cause__ is None:  # it was not sent
-                raise
-            raise CommitUnknown(self._twin.faults.commit_unknown("no answer by its deadline")) from late
         except pymysql.MySQLError as fault:
-            if connection.closed:
-                raise CommitUnknown(self._twin.faults.commit_unknown(text_of(fault))) from fault
-            raise StorageError(f"tidb: the transaction could not be committed: {text_of(fault)}") from fault
+            self._twin.faults.raise_for_commit(fault, text_of(fault), lost=connection.closed)
 
     async def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""

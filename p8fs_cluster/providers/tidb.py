@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import ssl
 import threading
 import time
@@ -15,22 +14,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pymysql
 from pymysql.connections import Connection
-from pymysql.constants import COMMAND, CR
 from pymysql.cursors import Cursor
 from pymysql.protocol import MysqlPacket
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import CommitUnknown, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.exceptions import PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import is_whole, quiet_check, shut_down
+from p8fs_cluster.providers.tidb_session import (
+    LITERAL,
+    RESET_CONNECTION,
+    TimedOut,
+    tells_shutdown,
+    text_of,
+    touches_session,
+)
 from p8fs_cluster.providers.turns import Turns
 
-__all__ = ["RESET_CONNECTION", "TiDB", "TimedOut", "keeps_session", "tells_shutdown", "text_of", "touches_session"]
+__all__ = ["TiDB", "opportunistic_tls"]
 
 _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
     1044: (("tidb_user", "tidb_database"), "grant the user access to the database"),
@@ -46,62 +52,8 @@ _RETRIED = {1213: 0.01, 8002: 0.01, 8022: 0.01, 8028: 0.01, 9007: 0.01} | dict.f
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 
-_SHUTTING_DOWN = re.compile(r"shut ?down|shutting down", re.IGNORECASE)
-"""What a server says that is going away: its connections answer for a while, and are of no use."""
-
 _GIVEN_BACK = 0.02
 """Seconds between two looks whether somebody has given back a connection, when the server takes no more."""
-
-_STATEFUL = re.compile(
-    r"^\s*(?:set\b(?!\s+(?:autocommit|transaction)\b)|lock|unlock|prepare|deallocate|use|handler|load|call|do|flush|xa"
-    r"|/\*|--|\#)|:=|\binto\s+@|\btemporary\b|\b(?:get_lock|release_lock|release_all_locks)\s*\(",
-    re.IGNORECASE,
-)
-"""Statements after which a session is not what it was."""
-
-_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-_LONG = 10_000
-"""Characters from which on a statement costs more than a reset, and is not looked through."""
-
-_STATELESS_COMMANDS = (COMMAND.COM_PING, COMMAND.COM_QUIT)
-
-
-def keeps_session(statement: str) -> bool:
-    """Return whether a statement leaves the session as it was; what stands in its texts does not count.
-
-    >>> keeps_session("INSERT INTO notes VALUES ('SET @x := 1')"), keeps_session("SET @x = 1")
-    (True, False)
-    """
-    if len(statement) > _LONG:
-        return False
-    return not _STATEFUL.search(statement) or not _STATEFUL.search(_LITERAL.sub("''", statement))
-
-
-def touches_session(command: int, sql: Any) -> bool:
-    """Return whether a command of the protocol, or the statement that it carries, may change the session."""
-    if command != COMMAND.COM_QUERY:
-        return command not in _STATELESS_COMMANDS
-    return not keeps_session(sql if isinstance(sql, str) else bytes(sql[: _LONG + 1]).decode("latin-1"))
-
-
-def tells_shutdown(exc: pymysql.MySQLError) -> bool:
-    """Return whether an error is of a server that is shutting down, in order.
-
-    >>> tells_shutdown(pymysql.OperationalError(1053, "Server shutdown in progress"))
-    True
-    """
-    return bool(_SHUTTING_DOWN.search(text_of(exc)))
-
-
-class TimedOut(StorageTimeout, pymysql.OperationalError):
-    """Raised where the wait is, so that both handlers of ours and of the driver's errors see it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(CR.CR_SERVER_LOST, message)
-
-    def __str__(self) -> str:
-        return str(self.args[1])
-
 
 if TYPE_CHECKING:
 
@@ -173,7 +125,7 @@ class _Connection(_PyMySQL):
         try:
             return super().query(sql, unbuffered)
         finally:
-            shown = _LITERAL.sub("?", sql[:_LONG]) if isinstance(sql, str) else sql
+            shown = LITERAL.sub("?", sql[:10_000]) if isinstance(sql, str) else sql
             tell_slow("tidb", shown, time.monotonic() - started, self.slow)
 
     def close(self) -> None:
@@ -230,10 +182,6 @@ class _Connection(_PyMySQL):
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         """Share one context: PyMySQL makes one for every connection, which takes longer than all the rest of it."""
         return sslp if isinstance(sslp, ssl.SSLContext) else opportunistic_tls()
-
-
-RESET_CONNECTION = 0x1F
-"""COM_RESET_CONNECTION, which PyMySQL does not name."""
 
 
 class TiDB:
@@ -419,14 +367,8 @@ class TiDB:
     def _commit(self, connection: _Connection) -> None:
         try:
             connection.commit()
-        except StorageTimeout as late:
-            if late.__cause__ is None:  # it was not sent
-                raise
-            raise CommitUnknown(self.faults.commit_unknown("no answer by its deadline")) from late
         except pymysql.MySQLError as fault:
-            if not connection.open:
-                raise CommitUnknown(self.faults.commit_unknown(text_of(fault))) from fault
-            raise StorageError(f"tidb: the transaction could not be committed: {text_of(fault)}") from fault
+            self.faults.raise_for_commit(fault, text_of(fault), lost=not connection.open)
 
     def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""
@@ -493,8 +435,3 @@ def opportunistic_tls() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def text_of(exc: BaseException) -> str:
-    """Return an error of the driver in words, its number first."""
-    return " ".join(str(argument) for argument in exc.args) or type(exc).__name__
