@@ -64,7 +64,7 @@ class _Connection(Session, psycopg.AsyncConnection[Any]):
             raise
 
     def is_fit(self) -> bool:
-        return not self.closed and not self.peek(0)
+        return not self.closed and not self.peek()
 
     def end(self) -> None:
         self._closed = True  # so that its finalizer does not warn

@@ -40,7 +40,7 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
     deadline: float | None = None
     used = False
     soiled = False
-    peek: Callable[[int], object]
+    peek: Callable[[], int]
     _reader: Any
     _writer: Any
 
@@ -80,7 +80,7 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         return socket.fileno() if socket else -1
 
     def is_fit(self) -> bool:
-        return not self.closed and not self._reader.at_eof() and not self.peek(0)
+        return not self.closed and not self._reader.at_eof() and not self.peek()
 
     def works(self) -> bool:
         return not self.closed and not self._reader.at_eof() and is_whole(self._fileno)

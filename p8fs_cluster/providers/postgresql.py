@@ -169,7 +169,7 @@ class PostgreSQL:
             connection = self._from_pool(pool, until - time.monotonic())
             if connection is None:
                 continue  # the server was lost meanwhile, and the pool given up
-            if not connection.closed and not connection.peek(0):
+            if not connection.closed and not connection.peek():
                 break
             connection.close()  # the server closed it while it was idle
             pool.putconn(connection)

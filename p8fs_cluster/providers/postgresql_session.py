@@ -64,8 +64,8 @@ class Session:
     deadline: float | None = None
     """When the block's last wait ends, by the monotonic clock."""
     slow: float | None = None
-    peek: Callable[[int], object]
-    """Says, called with 0, whether an idle connection has something to read, as one that the server closed has."""
+    peek: Callable[[], int]
+    """Says whether an idle connection has something to read, as one that the server closed has."""
     vouched = False
     """Whether what is being waited for leaves the session as it is."""
     soiled = False

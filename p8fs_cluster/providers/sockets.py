@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import socket
 from collections.abc import Callable
+from functools import partial
 
 __all__ = ["is_whole", "quiet_check", "shut_down"]
 
 
-def quiet_check(fileno: int) -> Callable[[int], object]:
-    """Return what gives something true, called with 0, when an idle connection is not fit for use: there is to read.
+class _Poll(ctypes.Structure):
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
 
-    A closed one is readable at once. A call costs half a microsecond and no round trip.
+
+_poll = ctypes.PyDLL(None).poll
+"""The system's, called without letting other threads run. `select`'s own lets them, which took half of the throughput of
+8 threads on one pool, though nothing is waited for."""
+
+
+def quiet_check(fileno: int) -> Callable[[], int]:
+    """Return what tells, when called, whether an idle connection is not fit for use: there is something to read.
+
+    One that the other side closed is readable at once. A call costs half a microsecond and no round trip.
     """
-    poller = select.poll()
-    poller.register(fileno, select.POLLIN | select.POLLPRI)
-    return poller.poll
+    return partial(_poll, ctypes.byref(_Poll(fileno, select.POLLIN | select.POLLPRI, 0)), 1, 0)
 
 
 def is_whole(fileno: int) -> bool:

@@ -81,8 +81,8 @@ class _Connection(_PyMySQL):
     give_back: Callable[[], None] | None = None
     proxied: PoolProxiedConnection | None = None
     faults: Faults
-    peek: Callable[[int], object]
-    """Says, called with 0, whether an idle connection has something to read, as one that the server closed has."""
+    peek: Callable[[], int]
+    """Says whether an idle connection has something to read, as one that the server closed has."""
     limit: float | None = None
     """Seconds that a wait may take where there is no deadline."""
     deadline: float | None = None
@@ -317,7 +317,7 @@ class TiDB:
         while True:
             proxied = self._from_pool(pool, until)
             connection: _Connection = proxied.driver_connection  # type: ignore[assignment]
-            if connection.open and not connection.peek(0):
+            if connection.open and not connection.peek():
                 connection.proxied = proxied
                 return connection
             proxied.invalidate()  # the server closed it while it was idle
