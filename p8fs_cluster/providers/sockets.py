@@ -18,8 +18,8 @@ class _Poll(ctypes.Structure):
 
 
 _poll = ctypes.PyDLL(None).poll
-"""The system's, called without letting other threads run. `select`'s own lets them, which took half of the throughput of
-8 threads on one pool, though nothing is waited for."""
+"""The system's, called without letting other threads run. `select`'s own lets them, which took half of the throughput
+of 8 threads on one pool, though nothing is waited for."""
 
 
 def quiet_check(fileno: int) -> Callable[[], int]:
