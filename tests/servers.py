@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ PATIENCE = 90
 
 GIVEN = {name: value for name, value in os.environ.items() if name.startswith("P8FS_TEST_")}
 """What was named before any test took its variables away."""
+
+
+Files = Mapping[str, bytes]
+"""Names and contents."""
 
 
 class ServerMissing(Exception):
@@ -120,10 +124,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def postgresql() -> Iterator[Server]:
-    """Give a PostgreSQL server."""
+def postgresql(files: Files | None = None, **options: str) -> Iterator[Server]:
+    """Give a PostgreSQL server: a private one if it shall have files and options (where `{room}` is their folder)."""
     url = GIVEN.get("P8FS_TEST_POSTGRES_URL")
-    if url:
+    if url and not files:
         yield Server(_settings_of(url, "pg", 5432))
         return
     initdb = _binary("initdb", "/usr/lib/postgresql/*/bin", "postgresql")
@@ -133,22 +137,27 @@ def postgresql() -> Iterator[Server]:
         (room / "password").write_text("pr1vate")
         _run([initdb, "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", room / "password",
               "-E", "UTF8", "--no-locale", "--no-sync"], user)  # fmt: skip
-        options = {"listen_addresses": "127.0.0.1,::1", "unix_socket_directories": room, "port": port, "fsync": "off"}
-        flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        given = {name: value.format(room=room) for name, value in options.items()}
+        given |= {"listen_addresses": "127.0.0.1,::1", "unix_socket_directories": f"{room}", "fsync": "off"}
+        flags = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+        _write(files, room, user)
         settings = {"storage_provider": "postgresql", "pg_host": "127.0.0.1", "pg_port": port,
                     "pg_database": "postgres", "pg_user": "postgres", "pg_password": "pr1vate"}  # fmt: skip
         server = Server(
-            settings, [str(Path(initdb).with_name("postgres")), "-D", str(data), *flags], user,
+            settings, [str(Path(initdb).with_name("postgres")), "-D", str(data), "-p", str(port), *flags], user,
             lambda: _answers_postgresql(settings), signal.SIGINT, log=room / "log",
         )  # fmt: skip
         yield from _running(server)
 
 
 @contextlib.contextmanager
-def tidb() -> Iterator[Server]:
-    """Give a server that speaks TiDB's protocol: a TiDB that the environment names, else a MariaDB."""
+def tidb(files: Files | None = None, **options: str) -> Iterator[Server]:
+    """Give a server that speaks TiDB's protocol: a TiDB that the environment names, else a MariaDB.
+
+    It is a private MariaDB if it shall have files and options (where `{room}` is their folder).
+    """
     url = GIVEN.get("P8FS_TEST_TIDB_URL")
-    if url:
+    if url and not files:
         yield Server(_settings_of(url, "tidb", 4000))
         return
     server_binary = _binary("mariadbd", "/usr/sbin", "mariadb-server")
@@ -162,19 +171,39 @@ def tidb() -> Iterator[Server]:
             "CREATE DATABASE test;\nCREATE USER tester@'%' IDENTIFIED BY 'pr1vate';\n"
             "GRANT ALL ON *.* TO tester@'%' WITH GRANT OPTION;\n"
         )
-        options = [f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={room}/my.sock",
-                   f"--pid-file={room}/my.pid", f"--init-file={room}/init.sql", "--skip-name-resolve",
-                   "--character-set-server=utf8mb4", "--collation-server=utf8mb4_bin",  # as TiDB has it
-                   "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"]  # fmt: skip
+        _write(files, room, user)
+        given = [f"--{name.replace('_', '-')}={value.format(room=room)}" for name, value in options.items()]
+        flags = [*given, f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={room}/my.sock",
+                 f"--pid-file={room}/my.pid", f"--init-file={room}/init.sql", "--skip-name-resolve",
+                 "--character-set-server=utf8mb4", "--collation-server=utf8mb4_bin",  # as TiDB has it
+                 "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"]  # fmt: skip
         settings = {"storage_provider": "tidb", "tidb_host": "127.0.0.1", "tidb_port": port,
                     "tidb_database": "test", "tidb_user": "tester", "tidb_password": "pr1vate"}  # fmt: skip
         server = Server(
-            settings, [server_binary, "--no-defaults", *options], user,
+            settings, [server_binary, "--no-defaults", *flags], user,
             lambda: _answers_mysql(settings), log=room / "log",
         )  # fmt: skip
         for attempt in _running(server):
             (room / "init.sql").write_text("")  # what it says is done; a restart must not do it again
             yield attempt
+
+
+@contextlib.contextmanager
+def pgbouncer(server: Server) -> Iterator[Server]:
+    """Give a PgBouncer that lends the sessions of a PostgreSQL server for a transaction each; it has two of them."""
+    binary = _binary("pgbouncer", "/usr/sbin", "pgbouncer")
+    user = _server_user("postgres")
+    with _room(user) as room:
+        there, port = server.settings, _free_port()
+        address = f"host={there['pg_host']} port={there['pg_port']}"
+        ini = {"listen_addr": "127.0.0.1", "listen_port": port, "unix_socket_dir": room, "pool_mode": "transaction",
+               "default_pool_size": 2, "auth_type": "scram-sha-256", "auth_file": room / "users"}  # fmt: skip
+        lines = ["[databases]", f"* = {address}", "[pgbouncer]", *(f"{name} = {value}" for name, value in ini.items())]
+        users = f'"{there["pg_user"]}" "{there["pg_password"]}"\n'
+        _write({"ini": "\n".join(lines).encode(), "users": users.encode()}, room, user)
+        settings = {**there, "pg_host": "127.0.0.1", "pg_port": port}
+        yield from _running(Server(settings, [binary, str(room / "ini")], user,
+                                   lambda: _answers_postgresql(settings), signal.SIGINT, log=room / "log"))  # fmt: skip
 
 
 def free_port() -> int:
@@ -188,6 +217,16 @@ def _running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+def _write(files: Files | None, room: Path, user: str | None) -> None:
+    """Write the server's own files, which nobody else may read: PostgreSQL refuses keys that others can."""
+    for name, content in (files or {}).items():
+        path = room / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+        if user:
+            shutil.chown(path, user)
 
 
 @contextlib.contextmanager
@@ -221,7 +260,8 @@ def _find(name: str, where: str) -> str | None:
 def _install(package: str) -> None:
     variable = "P8FS_TEST_POSTGRES_URL" if package == "postgresql" else "P8FS_TEST_TIDB_URL"
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    way_out = f"install it (apt-get install {package}), or name a server in {variable}"
+    other = "" if package == "pgbouncer" else f", or name a server in {variable}"
+    way_out = f"install it (apt-get install {package}){other}"
     if not shutil.which("apt-get") or (sudo and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode):
         raise ServerMissing(f"the tests need {package}, and it can't be installed from here: {way_out}")
     print(f"installing {package} for the tests …", file=sys.stderr)

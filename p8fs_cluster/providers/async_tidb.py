@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
 
 import aiomysql  # type: ignore[import-untyped]
 import pymysql
+from pymysql.constants import CLIENT
 from pymysql.protocol import MysqlPacket
 
 from p8fs_cluster.config.settings import P8FSConfig
@@ -18,7 +20,7 @@ from p8fs_cluster.providers.async_pool import AsyncServer
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.sockets import is_whole, quiet_check
-from p8fs_cluster.providers.tidb import TiDB
+from p8fs_cluster.providers.tidb import TiDB, opportunistic_tls
 from p8fs_cluster.providers.tidb_session import RESET_CONNECTION, TimedOut, tells_shutdown, text_of, touches_session
 
 __all__ = ["AsyncTiDB"]
@@ -41,6 +43,8 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
     used = False
     soiled = False
     peek: Callable[[], int]
+    client_flag: int
+    _ssl_context: ssl.SSLContext | None
     _reader: Any
     _writer: Any
 
@@ -56,6 +60,14 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
             if tells_shutdown(exc):
                 self.end()
             raise
+
+    async def _request_authentication(self) -> None:
+        """Agree on TLS before a password is sent: aiomysql would do without, if the server says it has none."""
+        if not self.server_capabilities & CLIENT.SSL:
+            if self._ssl_context and self._ssl_context.verify_mode != ssl.CERT_NONE:
+                raise pymysql.OperationalError(2026, "TLS is required, and the server has none")
+            self._ssl_context, self.client_flag = None, self.client_flag & ~CLIENT.SSL
+        await super()._request_authentication()
 
     async def _execute_command(self, command: int, sql: Any) -> None:
         if self.deadline is not None and self.deadline <= time.monotonic():
@@ -152,7 +164,7 @@ class AsyncTiDB(AsyncServer[_Connection]):
             program_name=parameters["program_name"],
             charset="utf8mb4",
             cursorclass=_Cursor,
-            ssl=parameters.get("ssl"),
+            ssl=parameters.get("ssl") or opportunistic_tls(),
         )
         connection.faults, connection.limit = self._twin.faults, self._settings.query_timeout
         await connection._connect()

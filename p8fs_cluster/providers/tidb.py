@@ -43,8 +43,9 @@ _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
     1045: (("tidb_user", "tidb_password"), "check user and password"),
     1049: (("tidb_database",), "check its name, or create it"),
     1698: (("tidb_user", "tidb_password"), "check user and password"),
+    2026: (("tidb_ssl_ca", "tidb_host"), "check the TLS settings"),
 }
-"""The server's error number → the settings at fault and the way out."""
+"""The server's or the drivers' error number → the settings at fault and the way out."""
 
 
 _RETRIED = {1213: 0.01, 8002: 0.01, 8022: 0.01, 8028: 0.01, 9007: 0.01} | dict.fromkeys(range(9001, 9006), 0.1)
@@ -414,6 +415,8 @@ class TiDB:
         if isinstance(exc, StorageTimeout):
             return StorageUnavailable(self.faults.no_answer())
         text, number = (text_of(exc), exc.args[0] if exc.args else 0) if exc else ("no connection", 0)
+        if refusal := _tls_refusal(exc):
+            text, number = text_of(refusal), 2026
         names, way_out = _FAULTS.get(number, ((), ""))
         return StorageUnavailable(
             self.faults.at_fault(text, way_out, *names) if names else self.faults.no_connection(text)
@@ -421,6 +424,13 @@ class TiDB:
 
     def __repr__(self) -> str:
         return f"<{self.faults}>"
+
+
+def _tls_refusal(exc: BaseException | None) -> ssl.SSLError | None:
+    """Return what was wrong with the server's certificate; the drivers tell of it as of a server that is not there."""
+    while exc is not None and not isinstance(exc, ssl.SSLError):
+        exc = exc.__cause__ or exc.__context__
+    return exc
 
 
 def _works(connection: _Connection) -> bool:

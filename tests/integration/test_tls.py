@@ -1,0 +1,151 @@
+"""TLS against servers that have it, with certificates of an authority made for the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from p8fs_cluster import Container
+from p8fs_cluster.exceptions import StorageUnavailable
+from tests import servers
+from tests.servers import Server
+
+ENCRYPTED = {
+    "postgresql": "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+    "tidb": "SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'Ssl_version'",
+}
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def files(authority: trustme.CA) -> dict[str, bytes]:
+    """The server's: its certificate is for `localhost` alone, not for the address it listens on."""
+    ours = authority.issue_cert("localhost")
+    certificates = b"".join(blob.bytes() for blob in ours.cert_chain_pems)
+    return {"key": ours.private_key_pem.bytes(), "certificate": certificates, "ca": authority.cert_pem.bytes()}
+
+
+@pytest.fixture(scope="module")
+def postgresql(files: dict[str, bytes]) -> Iterator[Server]:
+    options = {"ssl_key_file": "{room}/key", "ssl_cert_file": "{room}/certificate", "ssl_ca_file": "{room}/ca"}
+    with servers.postgresql(files, ssl="on", **options) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tidb(files: dict[str, bytes]) -> Iterator[Server]:
+    with servers.tidb(files, ssl_key="{room}/key", ssl_cert="{room}/certificate", ssl_ca="{room}/ca") as server:
+        yield server
+
+
+@pytest.fixture(params=["postgresql", "tidb"])
+def server(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def answer(request: pytest.FixtureRequest) -> Any:
+    """Asks one question of the store, through either handle."""
+
+    def in_threads(settings: dict[str, Any], statement: str) -> Any:
+        with Container(config=settings) as container:
+            return container.storage().execute(statement)
+
+    async def in_a_task(settings: dict[str, Any], statement: str) -> Any:
+        async with Container(config=settings) as container:
+            return await container.async_storage().execute(statement)
+
+    return in_threads if request.param == "threads" else lambda *given: asyncio.run(in_a_task(*given))
+
+
+def verified(server: Server, ca: Path, host: str = "localhost") -> dict[str, Any]:
+    """The settings with which the server's certificate is verified."""
+    settings = {**server.settings, "pool_timeout": 10}
+    if settings["storage_provider"] == "tidb":
+        return {**settings, "tidb_host": host, "tidb_ssl_ca": ca}
+    return {**settings, "pg_host": host, "pg_sslmode": "verify-full", "pg_sslrootcert": ca}
+
+
+@pytest.fixture
+def ca(authority: trustme.CA, tmp_path: Path) -> Path:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return tmp_path / "ca.pem"
+
+
+def test_verified(server: Server, answer: Any, ca: Path) -> None:
+    statement = ENCRYPTED[server.settings["storage_provider"]]
+    ((version,),) = answer(verified(server, ca), statement)
+    assert version.startswith("TLS")
+
+
+def test_used_where_it_is_offered(server: Server, answer: Any) -> None:
+    ((version,),) = answer(server.settings, ENCRYPTED[server.settings["storage_provider"]])
+    assert version.startswith("TLS")
+
+
+def test_a_server_of_another_authority(server: Server, answer: Any, tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    with pytest.raises(StorageUnavailable, match=r"certificate.*P8FS_(PG_SSLROOTCERT|TIDB_SSL_CA)"):
+        answer(verified(server, tmp_path / "other.pem"), "SELECT 1")
+
+
+def test_a_certificate_for_another_host(server: Server, answer: Any, ca: Path) -> None:
+    with pytest.raises(StorageUnavailable, match=r"P8FS_(PG_SSLROOTCERT|TIDB_SSL_CA)"):
+        answer(verified(server, ca, host="127.0.0.1"), "SELECT 1")
+
+
+def test_a_server_without_tls(sql_server: Server, answer: Any, ca: Path) -> None:
+    if not sql_server.is_ours:
+        pytest.skip("the server that the environment names may have TLS")
+    with pytest.raises(StorageUnavailable, match=r"P8FS_(PG_SSLMODE|TIDB_SSL_CA)"):
+        answer(verified(sql_server, ca), "SELECT 1")
+
+
+def test_an_idle_connection_is_lent_again(server: Server, ca: Path) -> None:
+    with Container(config={**verified(server, ca), "pool_max_size": 1}) as container:
+        lent = []
+        for _ in range(5):
+            with container.storage() as connection:
+                lent.append(connection)
+        assert len(set(map(id, lent))) == 1
+
+    async def asynchronous() -> list[Any]:
+        lent = []
+        async with Container(config={**verified(server, ca), "pool_max_size": 1}) as container:
+            for _ in range(5):
+                async with container.async_storage() as connection:
+                    lent.append(connection)
+                await asyncio.sleep(0)
+        return lent
+
+    assert len(set(map(id, asyncio.run(asynchronous())))) == 1
+
+
+@pytest.fixture(scope="module")
+def asking(files: dict[str, bytes]) -> Iterator[Server]:
+    """A server that asks for certificates of its clients."""
+    hba = b"hostssl all all all cert\nhostnossl all all all scram-sha-256\n"
+    options = {"ssl_key_file": "{room}/key", "ssl_cert_file": "{room}/certificate", "ssl_ca_file": "{room}/ca"}
+    with servers.postgresql({**files, "hba": hba}, ssl="on", hba_file="{room}/hba", **options) as server:
+        yield server
+
+
+def test_our_own_certificate(asking: Server, answer: Any, authority: trustme.CA, ca: Path, tmp_path: Path) -> None:
+    ours = authority.issue_cert(common_name=asking.settings["pg_user"])
+    ours.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    (tmp_path / "key.pem").chmod(0o600)
+    ours.cert_chain_pems[0].write_to_path(str(tmp_path / "certificate.pem"))
+    given = {"pg_sslcert": tmp_path / "certificate.pem", "pg_sslkey": tmp_path / "key.pem"}
+    assert answer({**verified(asking, ca), **given}, "SELECT 1") == [(1,)]
+    with pytest.raises(StorageUnavailable, match=r"certificate.*P8FS_PG_SSLCERT"):
+        answer(verified(asking, ca), "SELECT 1")
