@@ -6,7 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import lru_cache
+from itertools import islice
+from opcode import opmap
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -20,43 +21,74 @@ EnterSlot = Callable[["Lease", float | None], Slot]
 """Returns the slot in force with the lease counted, by the deadline."""
 
 
+class Site:
+    """A place in a program that borrows."""
+
+    def __init__(self, code: CodeType, instruction: int) -> None:
+        self.code = code
+        self.instruction = instruction
+        path = Path(code.co_filename)
+        self.is_library = (
+            path.is_relative_to(_PACKAGE) or "sqlalchemy" in path.parts or path.name == "contextlib.py"
+        )  # it borrows for somebody else
+        self.is_with = code.co_code[instruction] == _BEFORE_WITH
+        """Whether the block that begins here ends in the same frame, for sure."""
+
+    def __str__(self) -> str:
+        line, *_ = next(islice(self.code.co_positions(), self.instruction // 2, None))
+        return f"{self.code.co_filename}:{line} in {self.code.co_qualname}"
+
+
+_PACKAGE = Path(__file__).parents[1]
+_BEFORE_WITH = opmap.get("BEFORE_WITH", -1)
+_sites: dict[tuple[int, int], Site] = {}
+_MANY = 10_000
+
+
+def site_of(frame: FrameType) -> Site:
+    """Return the place where a frame is. The line comes later: Python takes half a microsecond to find it."""
+    code, instruction = frame.f_code, frame.f_lasti
+    key = id(code), instruction  # a code's hash takes longer than all of this
+    site = _sites.get(key)
+    if site is None or site.code is not code:
+        if len(_sites) >= _MANY:
+            _sites.clear()
+        site = _sites[key] = Site(code, instruction)
+    return site
+
+
 class Borrowed:
     """Who borrowed a connection: the place, and since when by the monotonic clock."""
 
-    __slots__ = ("code", "connection", "ended", "frame", "line", "outer", "since", "told")
-    connection: Any
-    code: CodeType
-    line: int
+    connection: Any = None
+    ended = False
+    told = False
+    """Whether it was reported as one that is held for long."""
+    frame: FrameType | None = None
+    """Of a block of the handle itself, and the one around it in the same frame."""
+    outer: Borrowed | None = None
+    site: Site
     since: float
-    frame: FrameType | None
-    outer: Borrowed | None
-
-    def __init__(self) -> None:
-        self.connection = None
-        self.ended = self.told = False
 
     def note(self, borrower: FrameType) -> None:
-        """Note the frame, or the one that called library code there, and the time."""
-        code = borrower.f_code
-        while _is_library(code) and borrower.f_back is not None:
-            borrower = borrower.f_back
-            code = borrower.f_code
-        self.code, self.line, self.since = code, borrower.f_lineno, time.monotonic()
+        """Note where the frame is, or the one that called library code there, and the time."""
+        self.site = site = site_of(borrower)
+        if site.is_library:
+            while self.site.is_library and borrower.f_back is not None:
+                borrower = borrower.f_back
+                self.site = site_of(borrower)
+        self.since = time.monotonic()
 
     def __str__(self) -> str:
-        held = time.monotonic() - self.since
-        return f"borrowed at {self.code.co_filename}:{self.line} in {self.code.co_qualname}, {held:.1f} s ago"
+        return f"borrowed at {self.site}, {time.monotonic() - self.since:.1f} s ago"
 
 
 class Lease(Borrowed):
     """A connection for one `with` block, and who borrowed it."""
 
-    __slots__ = ("_enter_slot", "_timeout", "slot")
     slot: Slot
 
     def __init__(self, enter_slot: EnterSlot, timeout: float | None = None) -> None:
-        self.connection = None  # as the base has it; a call costs as much as all the rest
-        self.ended = self.told = False
         self._enter_slot = enter_slot
         self._timeout = timeout
 
@@ -91,15 +123,6 @@ class Lease(Borrowed):
             slot.leave(self)
 
 
-@lru_cache(1024)
-def _is_library(code: CodeType) -> bool:
-    path = Path(code.co_filename)
-    return path.is_relative_to(_PACKAGE) or "sqlalchemy" in path.parts or path.name == "contextlib.py"
-
-
-_PACKAGE = Path(__file__).parents[1]
-
-
 _Stack = tuple[Borrowed, Any] | None
 _here: ContextVar[_Stack] = ContextVar("p8fs_cluster_entered", default=None)
 
@@ -118,17 +141,21 @@ class Entered:
     def push(self, frame: FrameType, lease: Borrowed) -> None:
         """Remember the lease of a block that begins in `frame`."""
         lease.frame = frame
-        lease.outer = self._by_frame.get(frame)
+        if frame in self._by_frame:
+            lease.outer = self._by_frame[frame]
         self._by_frame[frame] = lease
-        _here.set((lease, _open_ones(_here.get())))
+        if not site_of(frame).is_with:
+            _here.set((lease, _open_ones(_here.get())))
 
     def pop(self, frame: FrameType) -> Borrowed | None:
         """Return the lease of the block that ends in `frame`, None when there is none."""
-        lease = self._by_frame.get(frame)
+        lease = self._by_frame.pop(frame, None)
         if lease is None:
             lease = self._of_this_context()
-        if lease is not None:
-            self._forget(lease)
+            if lease is not None:
+                self._forget(lease)
+        elif lease.outer is not None:
+            self._by_frame[frame] = lease.outer
         return lease
 
     def _of_this_context(self) -> Borrowed | None:
