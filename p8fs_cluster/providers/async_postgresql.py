@@ -25,6 +25,8 @@ __all__ = ["AsyncPostgreSQL"]
 class _Cursor(psycopg.AsyncCursor[Any]):
     """The cursor of every borrower who names no other: it says which statements leave the session alone."""
 
+    __slots__ = ()
+
     async def execute(self, query: Any, *args: Any, **kwargs: Any) -> Self:
         connection: _Connection = self._conn  # type: ignore[assignment]
         connection.vouch(query)

@@ -43,6 +43,8 @@ _FAULTS = (
 class _Cursor(psycopg.Cursor[Any]):
     """The cursor of every borrower who names no other: it says which statements leave the session alone."""
 
+    __slots__ = ()
+
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Self:
         connection: _Connection = self._conn  # type: ignore[assignment]
         connection.vouch(query)

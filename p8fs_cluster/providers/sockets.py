@@ -7,10 +7,13 @@ import ctypes
 import os
 import select
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-__all__ = ["is_whole", "quiet_check", "shut_down"]
+__all__ = ["LimitedReader", "is_whole", "limit_waits", "quiet_check", "shut_down"]
 
 
 class _Poll(ctypes.Structure):
@@ -35,6 +38,31 @@ def is_whole(fileno: int) -> bool:
     poller = select.poll()
     poller.register(fileno, select.POLLRDHUP)
     return not poller.poll(0)
+
+
+def limit_waits(connection: socket.socket, seconds: float) -> bool:
+    """Let the system end each wait of a blocking socket after that time; return whether it can."""
+    if sys.platform == "win32":
+        return False
+    whole, part = divmod(seconds, 1)
+    time_value = struct.pack("ll", int(whole), max(int(part * 1e6), 1 - bool(whole)))  # none at all would be no limit
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, time_value)
+    return True
+
+
+class LimitedReader(socket.SocketIO):
+    """Reads from a socket whose waits the system ends: that is a timeout then, not the lack of data."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Return how many bytes were read, 0 at the end.
+
+        :raises TimeoutError: none came in time.
+        """
+        count = super().readinto(buffer)
+        if count is None:
+            raise TimeoutError("timed out")
+        return count
 
 
 def shut_down(fileno: int) -> None:
