@@ -68,6 +68,17 @@ class AsyncPool(Generic[C]):
 
         :raises Exhausted: none was given back by then.
         """
+        if self._turns.locked():
+            await self._turn(until)
+        else:
+            await self._turns.acquire()  # at once
+        try:
+            return self._fit() or await self._connected(until)
+        except BaseException:
+            self._turns.release()
+            raise
+
+    async def _turn(self, until: float) -> None:
         self.waiting += 1
         try:
             async with asyncio.timeout(until - time.monotonic()):
@@ -76,11 +87,6 @@ class AsyncPool(Generic[C]):
             raise Exhausted from None
         finally:
             self.waiting -= 1
-        try:
-            return self._fit() or await self._connected(until)
-        except BaseException:
-            self._turns.release()
-            raise
 
     def give_back(self, connection: C, sound: bool) -> None:
         """Take a connection back, to be lent again if it is sound and not too old."""

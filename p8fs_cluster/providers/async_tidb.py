@@ -51,6 +51,8 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
     async def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         seconds = self.limit if self.deadline is None else self.deadline - time.monotonic()
         try:
+            if self._has_packet():
+                return await super()._read_packet(packet_type)
             async with asyncio.timeout(None if seconds is None or math.isinf(seconds) else seconds):
                 return await super()._read_packet(packet_type)
         except TimeoutError as exc:
@@ -60,6 +62,11 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
             if tells_shutdown(exc):
                 self.end()
             raise
+
+    def _has_packet(self) -> bool:
+        """Whether a whole one has come, so that nothing is waited for: a timeout takes longer than to read it."""
+        arrived = self._reader._buffer if self._reader else b""
+        return len(arrived) >= 4 + int.from_bytes(arrived[:3], "little") if len(arrived) >= 4 else False
 
     async def _request_authentication(self) -> None:
         """Agree on TLS before a password is sent: aiomysql would do without, if the server says it has none."""

@@ -45,12 +45,12 @@ class _Cursor(psycopg.Cursor[Any]):
 
     __slots__ = ()
 
-    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Self:
+    def execute(self, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Self:
         connection: _Connection = self._conn  # type: ignore[assignment]
         connection.vouch(query)
         started = time.monotonic() if connection.slow else 0.0
         try:
-            return super().execute(query, *args, **kwargs)
+            return super().execute(query, params, prepare=prepare, binary=binary)
         finally:
             connection.vouched = False
             if connection.slow:
