@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import PoolExhausted, StorageClosed, StorageError
 from p8fs_cluster.providers.engine import ENGINES, Parameters, engine_class
-from p8fs_cluster.providers.holders import watch_holders
+from p8fs_cluster.providers.holders import look_again, watch_holders
 from p8fs_cluster.providers.lease import Borrowed, Entered
 from p8fs_cluster.providers.retries import pause, pause_after
 from p8fs_cluster.providers.settings import SettingsSource
@@ -135,6 +135,7 @@ class AsyncStorage:
         :raises StorageTimeout: the store did not answer in time.
         :raises StorageError: the statement failed (the driver's error is its `__cause__`), or the store has no SQL.
         """
+        self._admit()
         if not self._is_asynchronous():
             return await asyncio.to_thread(self._synchronous().execute, sql, parameters, timeout)
         lease = self.connection(timeout)
@@ -171,6 +172,7 @@ class AsyncStorage:
 
         :raises StorageError: the store did not answer within `pool_timeout` seconds.
         """
+        self._admit()
         if not self._is_asynchronous():
             return await asyncio.to_thread(self._synchronous().ping)
         started = time.monotonic()
@@ -196,6 +198,8 @@ class AsyncStorage:
 
     def holders(self) -> list[Borrowed]:
         """Return who holds a connection now: the place that borrowed it, and since when."""
+        if not self._is_asynchronous():
+            return [*self._synchronous().holders()]
         return [lease for slot in self._open_slots() for lease in slot.leases]
 
     def opened(self) -> list[Step]:
@@ -232,8 +236,7 @@ class AsyncStorage:
 
     async def enter_slot(self, lease: AsyncLease) -> _Slot | None:
         """Return the slot in force here, opened, with the lease counted; None if the engine is not asynchronous."""
-        if self._closed:
-            raise StorageClosed("the container of this storage was closed: use it inside `with container:`")
+        self._admit()
         if not self._is_asynchronous():
             return None
         while True:
@@ -249,6 +252,10 @@ class AsyncStorage:
                 watch_holders(self)
                 return slot
             slot.leave(lease)  # the settings have changed meanwhile
+
+    def _admit(self) -> None:
+        if self._closed:
+            raise StorageClosed("the container of this storage was closed: use it inside `with container:`")
 
     def _is_asynchronous(self) -> bool:
         """A fake in place of the synchronous handle stands in for this one as well."""
@@ -278,6 +285,7 @@ class AsyncStorage:
         return [slot for slot in here if slot.leases or not slot.retired]
 
     def _follow(self) -> None:
+        look_again()
         for loop in tuple(self._slots):
             with contextlib.suppress(RuntimeError):  # it was closed
                 loop.call_soon_threadsafe(self._retire_unused, loop)

@@ -19,9 +19,17 @@ from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavail
 from p8fs_cluster.providers.async_pool import AsyncServer
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
+from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import is_whole, quiet_check
 from p8fs_cluster.providers.tidb import TiDB, opportunistic_tls
-from p8fs_cluster.providers.tidb_session import RESET_CONNECTION, TimedOut, tells_shutdown, text_of, touches_session
+from p8fs_cluster.providers.tidb_session import (
+    RESET_CONNECTION,
+    TimedOut,
+    tells_shutdown,
+    text_of,
+    touches_session,
+    without_values,
+)
 
 __all__ = ["AsyncTiDB"]
 
@@ -40,8 +48,11 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
     faults: Faults
     limit: float | None = None
     deadline: float | None = None
+    slow: float | None = None
     used = False
     soiled = False
+    given_up = False
+    """Whether its borrower closed it."""
     peek: Callable[[], int]
     client_flag: int
     _ssl_context: ssl.SSLContext | None
@@ -84,6 +95,15 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         self.soiled = self.soiled or touches_session(command, sql)
         await super()._execute_command(command, sql)
 
+    async def query(self, sql: Any, unbuffered: bool = False) -> int:
+        started = time.monotonic()
+        try:
+            affected: int = await super().query(sql, unbuffered)
+            return affected
+        finally:
+            if self.slow is not None:
+                tell_slow("tidb", without_values(sql), time.monotonic() - started, self.slow)
+
     async def renew(self) -> None:
         """Give the session back the state of its beginning."""
         await self._execute_command(RESET_CONNECTION, b"")
@@ -103,6 +123,10 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
 
     def works(self) -> bool:
         return not self.closed and not self._reader.at_eof() and is_whole(self._fileno)
+
+    def close(self) -> None:
+        self.given_up = True
+        super().close()
 
     def end(self) -> None:
         if self._writer and not self._loop.is_closed():
@@ -130,7 +154,7 @@ class AsyncTiDB(AsyncServer[_Connection]):
         sound = False
         connection.cursorclass = _Cursor
         try:
-            if connection.closed and exc is None:
+            if connection.closed and not connection.given_up and exc is None:
                 raise StorageError(self._twin.faults.lost())
             if not connection.closed and connection.used:
                 await (self._commit(connection) if exc is None else connection.rollback())
@@ -174,6 +198,7 @@ class AsyncTiDB(AsyncServer[_Connection]):
             ssl=parameters.get("ssl") or opportunistic_tls(),
         )
         connection.faults, connection.limit = self._twin.faults, self._settings.query_timeout
+        connection.slow = self._settings.slow_query
         await connection._connect()
         connection.peek, connection.soiled = quiet_check(connection._fileno), False
         return connection

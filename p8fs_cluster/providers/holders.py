@@ -13,7 +13,7 @@ from typing import Protocol
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.providers.lease import Borrowed
 
-__all__ = ["watch_holders"]
+__all__ = ["look_again", "watch_holders"]
 
 log = logging.getLogger("p8fs_cluster.storage")
 _LOOKS = 4
@@ -36,11 +36,18 @@ class _Holders:
         self._handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._changed = threading.Event()
+
+    def look_again(self) -> None:
+        """Look now, as the settings may allow another time than before."""
+        self._changed.set()
 
     def watch(self, handle: _Handle) -> None:
         """Look at this handle too, from now on."""
         with self._lock:
-            self._handles.add(handle)
+            if handle not in self._handles:
+                self._handles.add(handle)
+                self._changed.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="p8fs-holders", daemon=True)
                 self._thread.start()
@@ -48,13 +55,24 @@ class _Holders:
     def _run(self) -> None:
         while True:
             with self._lock:
-                limits = [limit for handle in self._handles if (limit := handle.settings_now().slow_borrow)]
+                limits = [limit for handle in self._handles if (limit := _limit(handle))]
                 if not limits:
                     self._thread = None
                     return
-            time.sleep(min(limits) / _LOOKS)
+            self._changed.wait(min(limits) / _LOOKS)
+            self._changed.clear()
             for handle in tuple(self._handles):
-                report(handle)
+                try:
+                    report(handle)
+                except Exception:
+                    log.exception("looking who holds connections of %r failed", handle)
+
+
+def _limit(handle: _Handle) -> float | None:
+    try:
+        return handle.settings_now().slow_borrow
+    except Exception:  # whoever borrows hears of it
+        return None
 
 
 def report(handle: _Handle) -> None:
@@ -67,5 +85,5 @@ def report(handle: _Handle) -> None:
 
 
 _holders = _Holders()
-watch_holders = _holders.watch
+watch_holders, look_again = _holders.watch, _holders.look_again
 os.register_at_fork(after_in_child=_holders.forget)

@@ -18,7 +18,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageClosed, StorageError
 from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.engine import ENGINES, Engine, Engines, Parameters, engine_class
-from p8fs_cluster.providers.holders import watch_holders
+from p8fs_cluster.providers.holders import look_again, watch_holders
 from p8fs_cluster.providers.lease import Entered, Lease
 from p8fs_cluster.providers.retries import pause, pause_after
 from p8fs_cluster.providers.settings import SettingsSource
@@ -286,6 +286,7 @@ class Storage:
         with self._lock:
             self._changes += 1
             self._in_force = None
+        look_again()
         self._retire_unused()
 
     def _retire_unused(self) -> None:

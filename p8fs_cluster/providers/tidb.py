@@ -28,12 +28,12 @@ from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import LimitedReader, is_whole, limit_waits, quiet_check, shut_down
 from p8fs_cluster.providers.tidb_session import (
-    LITERAL,
     RESET_CONNECTION,
     TimedOut,
     tells_shutdown,
     text_of,
     touches_session,
+    without_values,
 )
 from p8fs_cluster.providers.turns import Turns
 
@@ -143,8 +143,7 @@ class _Connection(_PyMySQL):
         try:
             return super().query(sql, unbuffered)
         finally:
-            shown = LITERAL.sub("?", sql[:10_000]) if isinstance(sql, str) else sql
-            tell_slow("tidb", shown, time.monotonic() - started, self.slow)
+            tell_slow("tidb", without_values(sql), time.monotonic() - started, self.slow)
 
     def close(self) -> None:
         give_back, self.give_back = self.give_back, None

@@ -10,7 +10,15 @@ from pymysql.constants import COMMAND, CR
 
 from p8fs_cluster.exceptions import StorageTimeout
 
-__all__ = ["LITERAL", "RESET_CONNECTION", "TimedOut", "keeps_session", "tells_shutdown", "text_of", "touches_session"]
+__all__ = [
+    "RESET_CONNECTION",
+    "TimedOut",
+    "keeps_session",
+    "tells_shutdown",
+    "text_of",
+    "touches_session",
+    "without_values",
+]
 
 RESET_CONNECTION = 0x1F
 """COM_RESET_CONNECTION, which PyMySQL does not name."""
@@ -25,7 +33,7 @@ _STATEFUL = re.compile(
 )
 """Statements after which a session is not what it was."""
 
-LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _LONG = 10_000
 """Characters from which on a statement costs more than a reset, and is not looked through."""
 
@@ -40,7 +48,7 @@ def keeps_session(statement: str) -> bool:
     """
     if len(statement) > _LONG:
         return False
-    return not _STATEFUL.search(statement) or not _STATEFUL.search(LITERAL.sub("''", statement))
+    return not _STATEFUL.search(statement) or not _STATEFUL.search(_LITERAL.sub("''", statement))
 
 
 def touches_session(command: int, sql: Any) -> bool:
@@ -48,6 +56,15 @@ def touches_session(command: int, sql: Any) -> bool:
     if command != COMMAND.COM_QUERY:
         return command not in _STATELESS_COMMANDS
     return not keeps_session(sql if isinstance(sql, str) else bytes(sql[: _LONG + 1]).decode("latin-1"))
+
+
+def without_values(sql: Any) -> Any:
+    """Return a statement to show: the driver has put the parameters into it.
+
+    >>> without_values("SELECT 'hunter2'")
+    'SELECT ?'
+    """
+    return _LITERAL.sub("?", sql[:_LONG]) if isinstance(sql, str) else sql
 
 
 def tells_shutdown(exc: pymysql.MySQLError) -> bool:

@@ -11,22 +11,45 @@ import pytest
 
 from p8fs_cluster import Container
 from p8fs_cluster.testing import memory_storage
+from tests.conformance.awaited import Handle, Loop
 from tests.conformance.cases import Bytes, Case, Sql
 
 SMALL = 3
 """Connections in the pool, few enough to be exhausted."""
 
 
-@pytest.fixture(params=["memory", "rocksdb", "postgresql", "tidb"])
+ALL = ("memory", "rocksdb", "postgresql", "tidb")
+SQL = ("postgresql", "tidb")
+
+
+def _both(engines: tuple[str, ...]) -> list[str]:
+    return [*engines, *(f"async {engine}" for engine in engines)]
+
+
+@pytest.fixture(params=_both(ALL))
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    """Every engine."""
+    """Every engine, through either handle."""
     with _case(request, tmp_path) as case:
         yield case
 
 
-@pytest.fixture(params=["postgresql", "tidb"])
+@pytest.fixture(params=_both(SQL))
 def sql_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    """Those that declare SQL."""
+    """Those that declare SQL, through either handle."""
+    with _case(request, tmp_path) as case:
+        yield case
+
+
+@pytest.fixture(params=ALL)
+def thread_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """Every engine, for what only the synchronous handle has: how a `with` block finds its end."""
+    with _case(request, tmp_path) as case:
+        yield case
+
+
+@pytest.fixture(params=SQL)
+def orm_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """Those that declare SQL, for what only the synchronous handle has: SQLAlchemy."""
     with _case(request, tmp_path) as case:
         yield case
 
@@ -35,22 +58,26 @@ def sql_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
 def _case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     settings: dict[str, Any] = {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "rocksdb"}
     elsewhere: dict[str, Any] = {"rocksdb_path": tmp_path / "elsewhere"}
-    if request.param in ("postgresql", "tidb"):
-        settings = request.getfixturevalue(f"{request.param}_server").settings
+    engine = request.param.removeprefix("async ")
+    if engine in SQL:
+        settings = request.getfixturevalue(f"{engine}_server").settings
         elsewhere = {"service_name": "elsewhere"}
-    with Container(config={**settings, "pool_max_size": SMALL, "pool_timeout": 5}) as container:
-        if request.param == "memory":
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(Loop().running()) if engine != request.param else None
+        container = stack.enter_context(Container(config={**settings, "pool_max_size": SMALL, "pool_timeout": 5}))
+        if engine == "memory":
             container.storage.override(memory_storage(container.config))
-        storage = container.storage()
-        sql = storage.sqlalchemy_url is not None
+        handle = container.storage()
+        url = handle.sqlalchemy_url
+        storage: Any = Handle(loop, container.async_storage(), url) if loop else handle
         yield Case(
             container=container,
             storage=storage,
-            access=Sql(storage) if sql else Bytes(),
+            access=Sql(storage) if url else Bytes(),
             elsewhere=elsewhere,
             transactional=storage.transactional,
-            sql=sql,
+            sql=url is not None,
             size=lambda: storage.stats()["borrowed"],
         )
-        if request.param == "memory":
-            storage.shut()
+        if engine == "memory":
+            handle.shut()

@@ -1,4 +1,4 @@
-"""The asynchronous handle promises what the synchronous one does, on every engine."""
+"""What only the asynchronous handle has: tasks, loops and cancellation. The rest of the suite serves both."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ import pymysql
 import pytest
 
 from p8fs_cluster import Container, Provide, inject
-from p8fs_cluster.exceptions import PoolExhausted, StorageClosed, StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.exceptions import StorageClosed, StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.async_storage import AsyncStorage
 from p8fs_cluster.providers.threaded import Threaded
 from p8fs_cluster.testing import memory_storage
-from tests.conformance.test_sessions import LEFT_BEHIND, NAMES
-from tests.conformance.test_transactions import CONFLICTS, OTHERS
 from tests.processes import forked
 from tests.servers import Server, free_port
 
@@ -168,29 +166,6 @@ def test_each_loop_has_an_engine_of_its_own(sql_settings: dict[str, Any]) -> Non
         assert storage.stats()["engines"] == 1, "the first loop's was closed when the second came"
 
 
-def test_a_pool_that_is_exhausted_says_who_holds_it(sql_settings: dict[str, Any]) -> None:
-    async def test(container: Container, storage: AsyncStorage) -> None:
-        async with storage:
-            with pytest.raises(PoolExhausted, match=r"test_async\.py:\d+ in .*test_a_pool"):
-                await storage.execute("SELECT 1")
-
-    run({**sql_settings, "pool_max_size": 1, "pool_timeout": 0.1}, test)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_left_behind(sql_settings: dict[str, Any], name: str) -> None:
-    statement, look, clean = LEFT_BEHIND[sql_settings["storage_provider"]].get(name, ("SELECT 1", "SELECT 1", 1))
-
-    async def test(container: Container, storage: AsyncStorage) -> None:
-        async with storage as first:
-            await ask(first, statement)
-        async with storage as second:
-            assert second is first or "prepared" in name
-            assert await ask(second, look) == [(clean,)]
-
-    run({**sql_settings, "pool_max_size": 1}, test)
-
-
 def test_deadlines(sql_settings: dict[str, Any]) -> None:
     async def test(container: Container, storage: AsyncStorage) -> None:
         sleep = SLEEP[storage.provider]
@@ -263,31 +238,6 @@ def test_cancelled_tasks_poison_nothing(sql_settings: dict[str, Any]) -> None:
                 *(cancelled(start + number) for number in range(10)), question(start), question(-start)
             )
         assert storage.stats()["waiting"] == 0
-
-    run(sql_settings, test)
-
-
-def test_transactions_are_run_again(sql_settings: dict[str, Any]) -> None:
-    provider = sql_settings["storage_provider"]
-
-    async def test(container: Container, storage: AsyncStorage) -> None:
-        for error, attempts in ((CONFLICTS[provider][0], 3), (OTHERS[provider][0], 1)):
-            left = [error] * (attempts - 1) or [error]
-            made = []
-
-            async def work(connection: Any, left: list[Any] = left, made: list[int] = made) -> str:
-                made.append(1)
-                await ask(connection, "SELECT 1")
-                if left:
-                    raise left.pop()
-                return "done"
-
-            if attempts == 1:
-                with pytest.raises(type(error)):
-                    await storage.run_in_transaction(work)
-            else:
-                assert await storage.run_in_transaction(work) == "done"
-            assert len(made) == attempts
 
     run(sql_settings, test)
 

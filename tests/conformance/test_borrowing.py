@@ -50,11 +50,11 @@ def test_nested_blocks_have_their_own_connections(case: Case) -> None:
     assert (case.get("inner"), case.get("outer")) == ("1", "2")
 
 
-def test_interleaved_generators_end_their_own_block(case: Case) -> None:
+def test_interleaved_generators_end_their_own_block(thread_case: Case) -> None:
     def writer(key: str) -> Iterator[None]:
-        with case.storage as connection:
+        with thread_case.storage as connection:
             yield
-            case.access.put(connection, key, "x")
+            thread_case.access.put(connection, key, "x")
             yield
             if key == "bad":
                 raise ValueError(key)
@@ -62,53 +62,53 @@ def test_interleaved_generators_end_their_own_block(case: Case) -> None:
     good, bad = writer("good"), writer("bad")
     next(good), next(bad), next(good), next(bad)
     assert list(good) == []
-    assert case.get("good") == "x"
-    assert case.size() == 1
+    assert thread_case.get("good") == "x"
+    assert thread_case.size() == 1
     with pytest.raises(ValueError, match="bad"):
         next(bad)
-    assert (case.get("bad") is None) is case.transactional
-    assert case.size() == 0
+    assert (thread_case.get("bad") is None) is thread_case.transactional
+    assert thread_case.size() == 0
 
 
-def test_a_generator_that_goes_on_in_another_thread(case: Case) -> None:
+def test_a_generator_that_goes_on_in_another_thread(thread_case: Case) -> None:
     """As FastAPI runs synchronous dependencies with `yield`: each half in a thread and a context of its own."""
 
     def dependency() -> Iterator[Any]:
-        with case.storage as connection:
-            case.access.put(connection, "threads", "x")
+        with thread_case.storage as connection:
+            thread_case.access.put(connection, "threads", "x")
             yield connection
 
     async def request() -> None:
         running = dependency()
-        with case.storage:  # something else is open in this context
+        with thread_case.storage:  # something else is open in this context
             await asyncio.to_thread(next, running)
-            assert case.size() == 2
+            assert thread_case.size() == 2
             await asyncio.to_thread(list, running)
-            assert case.size() == 1
+            assert thread_case.size() == 1
 
     asyncio.run(request())
-    assert case.size() == 0
-    assert case.get("threads") == "x"
+    assert thread_case.size() == 0
+    assert thread_case.get("threads") == "x"
 
 
-def test_an_abandoned_generator_gives_its_connection_back(case: Case) -> None:
+def test_an_abandoned_generator_gives_its_connection_back(thread_case: Case) -> None:
     def abandoned() -> Iterator[None]:
-        with case.storage:
+        with thread_case.storage:
             yield
 
     running = abandoned()
     next(running)
-    assert case.size() == 1
+    assert thread_case.size() == 1
     del running
-    assert case.size() == 0
+    assert thread_case.size() == 0
 
 
-def test_tasks_and_exit_stacks(case: Case) -> None:
+def test_tasks_and_exit_stacks(thread_case: Case) -> None:
     async def task(key: str, ready: asyncio.Barrier) -> None:
         with contextlib.ExitStack() as stack:
-            connection = stack.enter_context(case.storage)
+            connection = stack.enter_context(thread_case.storage)
             await ready.wait()
-            case.access.put(connection, key, key)
+            thread_case.access.put(connection, key, key)
             await ready.wait()
             if key == "b":
                 raise ValueError(key)
@@ -118,9 +118,9 @@ def test_tasks_and_exit_stacks(case: Case) -> None:
         return await asyncio.gather(task("a", ready), task("b", ready), return_exceptions=True)
 
     assert [type(result) for result in asyncio.run(both())] == [type(None), ValueError]
-    assert case.size() == 0
-    assert case.get("a") == "a"
-    assert (case.get("b") is None) is case.transactional
+    assert thread_case.size() == 0
+    assert thread_case.get("a") == "a"
+    assert (thread_case.get("b") is None) is thread_case.transactional
 
 
 def test_an_explicit_connection(case: Case) -> None:
@@ -132,9 +132,9 @@ def test_an_explicit_connection(case: Case) -> None:
     assert (case.size(), case.get("explicit")) == (0, "x")
 
 
-def test_leaving_what_was_not_entered_is_a_clear_error(case: Case) -> None:
+def test_leaving_what_was_not_entered_is_a_clear_error(thread_case: Case) -> None:
     with pytest.raises(StorageError, match=r"storage\.connection\(\)"):
-        case.storage.__exit__(None, None, None)
+        thread_case.storage.__exit__(None, None, None)
 
 
 def test_32_threads_at_first_use_open_one_engine(case: Case) -> None:
@@ -166,16 +166,22 @@ def test_ping_and_stats(case: Case) -> None:
         assert case.storage.stats()["borrowed"] == 1
 
 
+def lent_by(case: Case) -> Any:
+    """Return the engine in force."""
+    with case.storage:
+        return case.storage.holders()[-1].slot
+
+
 def test_an_override_is_followed_and_the_former_engine_comes_back(case: Case) -> None:
     case.put("here", "x")
-    before = case.storage._in_force
+    before = lent_by(case)
     with case.container.config.override(case.elsewhere):
         assert case.storage.ping() > 0
-        assert case.storage._in_force != before
+        assert lent_by(case) is not before
         assert case.storage.stats()["engines"] == 2
     assert case.get("here") == "x"
     assert case.storage.stats()["engines"] == 1
-    assert case.storage._in_force is before, "the very same engine is back"
+    assert lent_by(case) is before, "the very same engine is back"
 
 
 def test_settings_that_do_not_concern_the_engine_keep_it(case: Case) -> None:

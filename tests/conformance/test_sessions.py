@@ -62,7 +62,7 @@ def test_nothing_is_left_behind(sql_case: Case, name: str, fails: bool) -> None:
             if fails:
                 raise ZeroDivisionError
         with sql_case.storage as second:
-            assert second is first or "prepared" in name, "it is the same connection"
+            assert second == first or "prepared" in name, "it is the same connection"
             assert run(second, look) == [(clean,)]
 
 
@@ -102,16 +102,16 @@ def test_always_reset(sql_case: Case) -> None:
         assert sql_case.storage.execute(hidden[1]) in ([(False,)], [(None,)])
 
 
-def test_sqlalchemys_sessions_are_reset_too(sql_case: Case) -> None:
+def test_sqlalchemys_sessions_are_reset_too(orm_case: Case) -> None:
     set_it, look = {
         "postgresql": ("SET statement_timeout = 12345", "SHOW statement_timeout"),
         "tidb": ("SET @left_behind = 7", "SELECT @left_behind"),
-    }[sql_case.storage.provider]
-    with sql_case.container.config.override({"pool_max_size": 1}):
-        engine = sql_case.container.engine()
+    }[orm_case.storage.provider]
+    with orm_case.container.config.override({"pool_max_size": 1}):
+        engine = orm_case.container.engine()
         with engine.connect() as connection:
             connection.exec_driver_sql(set_it)
-        assert sql_case.storage.execute(look) in ([("0",)], [(None,)])
+        assert orm_case.storage.execute(look) in ([("0",)], [(None,)])
 
 
 def test_prepared_statements_of_the_driver_outlive_a_reset(sql_case: Case) -> None:

@@ -165,37 +165,37 @@ def test_a_server_that_ended_the_session_is_noticed(sql_case: Case) -> None:
         assert storage.execute("SELECT 1") == [(1,)]
 
 
-def test_sqlalchemy_shares_the_pool_and_follows(sql_case: Case) -> None:
-    engine = sql_case.container.engine()
+def test_sqlalchemy_shares_the_pool_and_follows(orm_case: Case) -> None:
+    engine = orm_case.container.engine()
     table = sqlalchemy.table("conformance", sqlalchemy.column("name"), sqlalchemy.column("value"))
     with engine.begin() as connection:
         connection.execute(table.insert(), [{"name": "orm", "value": "x"}])
-        assert sql_case.storage.stats()["borrowed"] == 1
-    assert sql_case.get("orm") == "x"
+        assert orm_case.storage.stats()["borrowed"] == 1
+    assert orm_case.get("orm") == "x"
     with engine.connect() as connection:
         connection.execute(table.insert(), [{"name": "not committed", "value": "x"}])
-    assert sql_case.get("not committed") is None
+    assert orm_case.get("not committed") is None
     with pytest.raises(ZeroDivisionError), engine.begin() as connection:
         connection.execute(table.insert(), [{"name": "rolled back", "value": "x"}])
         1 / 0  # noqa: B018
-    assert sql_case.get("rolled back") is None
-    with sql_case.container.config.override(sql_case.elsewhere):
-        assert sql_case.container.engine() is engine
+    assert orm_case.get("rolled back") is None
+    with orm_case.container.config.override(orm_case.elsewhere):
+        assert orm_case.container.engine() is engine
         with engine.connect() as connection:
             assert connection.scalar(sqlalchemy.text("SELECT 1")) == 1
-        assert sql_case.storage.stats()["engines"] == 2
-    assert sql_case.storage.stats()["borrowed"] == 0
+        assert orm_case.storage.stats()["engines"] == 2
+    assert orm_case.storage.stats()["borrowed"] == 0
     for _ in range(20):
         with engine.connect() as connection:
             assert connection.scalar(sqlalchemy.select(sqlalchemy.func.count()).select_from(table)) == 1
-    assert sql_case.storage.stats()["size"] <= 3
+    assert orm_case.storage.stats()["size"] <= 3
 
 
-def test_an_engine_object_of_another_provider_says_so(sql_case: Case) -> None:
-    engine = sql_case.container.engine()
-    other = "tidb" if sql_case.storage.provider == "postgresql" else "postgresql"
+def test_an_engine_object_of_another_provider_says_so(orm_case: Case) -> None:
+    engine = orm_case.container.engine()
+    other = "tidb" if orm_case.storage.provider == "postgresql" else "postgresql"
     with (
-        sql_case.container.config.override({"storage_provider": other}),
+        orm_case.container.config.override({"storage_provider": other}),
         pytest.raises(StorageError, match=r"call container\.engine\(\) again"),
         engine.connect(),
     ):
