@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import PoolExhausted, StorageUnavailable
+from p8fs_cluster.exceptions import PoolExhausted, StorageError, StorageUnavailable
 from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.faults import Faults
 
@@ -24,6 +24,17 @@ class Pooled(Protocol):
     born: float
     deadline: float | None
 
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def is_lost(self) -> bool:
+        """Whether it ended otherwise than by its borrower's closing it."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is something to commit."""
+
+    async def rollback(self) -> None: ...
     def is_fit(self) -> bool:
         """Return whether an idle one can be lent, told without a round trip."""
 
@@ -157,6 +168,9 @@ class Twin(Protocol):
 class AsyncServer(Generic[C]):
     """What the engines of both servers share: lending from the pool of one event loop, and what is told if it can't."""
 
+    error: ClassVar[type[Exception]]
+    """The root of the driver's errors."""
+
     def __init__(self, settings: P8FSConfig, twin: Twin) -> None:
         self._settings = settings
         self._told = twin
@@ -186,9 +200,33 @@ class AsyncServer(Generic[C]):
         connection.deadline = deadline
         return connection
 
+    async def release(self, connection: C, exc: BaseException | None) -> None:
+        """Take a connection back, as `Engine.release` does."""
+        sound = False
+        try:
+            if connection.is_lost and exc is None:
+                raise StorageError(self._told.faults.lost())
+            if not connection.closed:
+                if connection.unfinished:
+                    await (self._commit(connection) if exc is None else connection.rollback())
+                await self._renew(connection)
+            sound = not connection.closed
+        except self.error:
+            if exc is None:
+                raise
+        finally:
+            connection.deadline = None
+            self._pool.give_back(connection, sound)
+
     def stats(self) -> dict[str, int]:
         """Return `size`, `idle` and `waiting`."""
         return {"size": self._pool.size, "idle": self._pool.idle, "waiting": self._pool.waiting}
 
     async def _connect(self) -> C:
+        raise NotImplementedError
+
+    async def _commit(self, connection: C) -> None:
+        raise NotImplementedError
+
+    async def _renew(self, connection: C) -> None:
         raise NotImplementedError

@@ -65,6 +65,14 @@ class _Connection(Session, psycopg.AsyncConnection[Any]):
                 self.pgconn.finish()  # psycopg would cancel the query, and wait up to 10 s for a server that hangs
             raise
 
+    @property
+    def is_lost(self) -> bool:
+        return self.broken
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self.pgconn.transaction_status)
+
     def is_fit(self) -> bool:
         return not self.closed and not self.peek()
 
@@ -76,26 +84,11 @@ class _Connection(Session, psycopg.AsyncConnection[Any]):
 class AsyncPostgreSQL(AsyncServer[_Connection]):
     """The pool of one event loop. Parameters, faults and the reset of sessions are those of `PostgreSQL`."""
 
+    error = psycopg.Error
+
     def __init__(self, settings: P8FSConfig) -> None:
         self._twin = PostgreSQL(settings)
         super().__init__(settings, self._twin)
-
-    async def release(self, connection: _Connection, exc: BaseException | None) -> None:
-        sound = False
-        try:
-            if connection.broken and exc is None:
-                raise StorageError(self._twin.faults.lost())
-            if not connection.closed:
-                if connection.pgconn.transaction_status:
-                    await (self._commit(connection) if exc is None else connection.rollback())
-                await self._renew(connection)
-            sound = not connection.closed
-        except psycopg.Error:
-            if exc is None:
-                raise
-        finally:
-            connection.deadline = None
-            self._pool.give_back(connection, sound)
 
     async def execute(self, connection: _Connection, sql: str, parameters: Parameters) -> list[Any]:
         try:

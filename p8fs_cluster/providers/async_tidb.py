@@ -118,6 +118,14 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         socket = self._writer.get_extra_info("socket") if self._writer else None
         return socket.fileno() if socket else -1
 
+    @property
+    def is_lost(self) -> bool:
+        return bool(self.closed) and not self.given_up
+
+    @property
+    def unfinished(self) -> bool:
+        return self.used
+
     def is_fit(self) -> bool:
         return not self.closed and not self._reader.at_eof() and not self.peek()
 
@@ -141,31 +149,11 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
 class AsyncTiDB(AsyncServer[_Connection]):
     """The pool of one event loop. Parameters, faults and what resets a session are those of `TiDB`."""
 
+    error = pymysql.MySQLError
+
     def __init__(self, settings: P8FSConfig) -> None:
         self._twin = TiDB(settings)
         super().__init__(settings, self._twin)
-
-    async def acquire(self, deadline: float | None) -> _Connection:
-        connection = await super().acquire(deadline)
-        connection.used = False
-        return connection
-
-    async def release(self, connection: _Connection, exc: BaseException | None) -> None:
-        sound = False
-        connection.cursorclass = _Cursor
-        try:
-            if connection.closed and not connection.given_up and exc is None:
-                raise StorageError(self._twin.faults.lost())
-            if not connection.closed and connection.used:
-                await (self._commit(connection) if exc is None else connection.rollback())
-                await self._renew(connection)
-            sound = not connection.closed
-        except pymysql.MySQLError:
-            if exc is None:
-                raise
-        finally:
-            connection.deadline = None
-            self._pool.give_back(connection, sound)
 
     async def execute(self, connection: _Connection, sql: str, parameters: Parameters) -> list[Any]:
         try:
@@ -211,9 +199,11 @@ class AsyncTiDB(AsyncServer[_Connection]):
 
     async def _renew(self, connection: _Connection) -> None:
         """Undo what the borrower did to the session; what can't be undone is thrown away."""
+        connection.cursorclass = _Cursor
         try:
             if connection.soiled or self._settings.pool_reset == "always":
                 await connection.renew()
             await connection.autocommit(False)
+            connection.used = False
         except pymysql.MySQLError:
             connection.end()
