@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Hashable
@@ -16,6 +17,8 @@ from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from p8fs_cluster.providers.engine import Parameters
 
 __all__ = ["RocksDB"]
+
+log = logging.getLogger("p8fs_cluster.storage")
 
 
 class RocksDB:
@@ -83,6 +86,8 @@ class RocksDB:
 
     def close(self) -> None:
         self._database.close()
+        if self._settings.rocksdb_mode == "primary" and self._holder() == os.getpid():
+            log.warning(self._fault("it is closed, but locked until its last iterator or column family is given up"))
         if self._notes:
             self._notes.cleanup()
 
@@ -119,7 +124,10 @@ class RocksDB:
     def _reason(self, text: str) -> str:
         holder = self._holder()
         if holder == os.getpid() or (holder is None and "current process" in text):
-            return "this process has it open already, in another container: share one container, or close the other"
+            return (
+                "this process has it open already, in another container, or by an iterator that lives on: share one "
+                "container, or close the other"
+            )
         if "While lock file" in text or "lock hold by" in text:
             who = f"process {holder}" if holder else "another process"
             return f"{who} holds it: RocksDB lets one process at a time in; stop that one, or use another directory"

@@ -20,6 +20,7 @@ FAULTS: dict[str, tuple[Callable[[bool, str, int], Outcome], tuple[str, ...], in
     "rotations": (faults.rotations, SQL, 100, 5),
     "moves": (faults.moves, SQL, 100, 6),
     "restarts": (faults.restarts, SQL, 20, 2),
+    "idle": (faults.idle, SQL, 20, 2),
     "outage": (faults.outage, SQL, 60, 3),
     "hang": (faults.hang, SQL, 10, 3),
     "network": (faults.network, SQL, 10, 3),

@@ -117,6 +117,23 @@ def _successes(calls: Calls) -> int:
     return sum(call.ok for call in tuple(calls.made))
 
 
+def idle(ours: bool, provider: str, times: int) -> Outcome:
+    """A server restarts while all connections are idle: who calls then is served."""
+    failed = 0
+    with SERVERS[provider]() as server, side(ours, server.settings) as used:
+        for _ in range(times):
+            with calling(lambda: used.execute("SELECT 1"), THREADS, pause=0) as calls:
+                wait_for(lambda calls=calls: _successes(calls) > 10 * THREADS, 20)
+            server.stop()
+            server.start()
+            for _ in range(THREADS):
+                try:
+                    used.execute("SELECT 1")
+                except Exception:
+                    failed += 1
+    return Outcome(f"{failed} of {times * THREADS} calls failed after {times} restarts between them", failed == 0)
+
+
 def outage(ours: bool, provider: str, seconds: float) -> Outcome:
     """A server is away for long: callers fail in time, and the first succeeds as soon as it takes connections."""
     with (

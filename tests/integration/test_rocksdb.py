@@ -57,3 +57,19 @@ def test_writes_that_wait_for_the_disk(rocksdb_settings: dict[str, Any]) -> None
     with Container(config={**rocksdb_settings, "rocksdb_sync": True}) as container, container.storage() as database:
         database[b"key"] = b"value"
         assert database[b"key"] == b"value"
+
+
+def test_an_iterator_that_outlives_the_close_is_told(
+    rocksdb_settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Container(config=rocksdb_settings) as container, container.storage() as database:
+        database[b"key"] = b"value"
+        left = database.iter()
+    assert "locked until its last iterator" in caplog.text
+    with Container(config=rocksdb_settings) as again:
+        with pytest.raises(StorageUnavailable, match="an iterator that lives on"):
+            again.storage().ping()
+        del left, database
+        with again.storage() as database:
+            assert database[b"key"] == b"value"
+    assert caplog.text.count("locked until") == 1
