@@ -26,10 +26,13 @@ RESET_CONNECTION = 0x1F
 _SHUTTING_DOWN = re.compile(r"shut ?down|shutting down", re.IGNORECASE)
 """What a server says that is going away: its connections answer for a while, and are of no use."""
 
+_BEGINNINGS = (
+    r"\s*(?:set\b(?!\s+(?:autocommit|transaction)\b)|lock|unlock|prepare|deallocate|use|handler|load|call|do|flush|xa"
+    r"|/\*|--|\#)"
+)
+_BEGINS = re.compile(_BEGINNINGS, re.IGNORECASE)
 _STATEFUL = re.compile(
-    r"^\s*(?:set\b(?!\s+(?:autocommit|transaction)\b)|lock|unlock|prepare|deallocate|use|handler|load|call|do|flush|xa"
-    r"|/\*|--|\#)|:=|\binto\s+@|\btemporary\b|\b(?:get_lock|release_lock|release_all_locks)\s*\(",
-    re.IGNORECASE,
+    rf"^{_BEGINNINGS}|:=|\binto\s+@|\btemporary\b|\b(?:get_lock|release_lock|release_all_locks)\s*\(", re.IGNORECASE
 )
 """Statements after which a session is not what it was."""
 
@@ -48,6 +51,10 @@ def keeps_session(statement: str) -> bool:
     """
     if len(statement) > _LONG:
         return False
+    if not _BEGINS.match(statement):
+        text = statement.lower()  # four looks at it take a tenth of the time of one search
+        if not (":=" in text or "@" in text or "temporary" in text or "_lock" in text):
+            return True
     return not _STATEFUL.search(statement) or not _STATEFUL.search(_LITERAL.sub("''", statement))
 
 
