@@ -1,6 +1,7 @@
 # make demo    takes the text files of this folder into the embedded RocksDB and looks words up
 #              make demo FOLDER=some/folder · P8FS_STORAGE_PROVIDER=postgresql P8FS_PG_HOST=… make demo
 # make test    every test, against real servers, which it provides
+# make tidb    builds a TiDB for the tests from its Go packages, once, outside the clone (minutes; needs Go)
 # make lint    ruff, mypy --strict, import-linter
 # make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
 # make faults  restarts, outages, hangs, cuts, forks and kills under load, to the handle and to bare pools (ARGS=--short)
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint fuzz faults bench bench-injection bench-logging clean
+.PHONY: demo test tidb lint fuzz faults bench bench-injection bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -27,6 +28,9 @@ demo: $(VENV)/runs
 
 test: $(VENV)/tests
 	$(BIN)/python -m pytest $(ARGS)
+
+tidb:
+	$(PYTHON) -m tests.tidb
 
 lint: $(VENV)/lints
 	$(BIN)/ruff check .

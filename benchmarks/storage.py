@@ -88,7 +88,7 @@ def postgresql() -> Iterator[list[tuple[str, Use, Use]]]:
 @contextmanager
 def tidb() -> Iterator[list[tuple[str, Use, Use]]]:
     """Give the uses on TiDB's protocol; the bare pool is SQLAlchemy's QueuePool with its defaults over PyMySQL."""
-    with servers.tidb() as server, Container(config=server.settings) as container:
+    with servers.mariadb() as server, Container(config=server.settings) as container:
         settings = container.config()
         pool = QueuePool(
             lambda: pymysql.connect(
@@ -186,7 +186,7 @@ async def asynchronous(rounds: int) -> None:
                         return await cursor.fetchall()
 
                 await compare_async("postgresql  async", container, bare_postgresql, rounds)
-    with servers.tidb() as server:
+    with servers.mariadb() as server:
         async with Container(config=server.settings) as container:
             settings = container.config()
             pool = await aiomysql.create_pool(

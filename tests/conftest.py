@@ -19,9 +19,19 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # a slow machine
 hypothesis.settings.load_profile("untimed")
 
 
+def pytest_report_header() -> str:
+    return f"servers: {servers.described()}"
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[servers.Server]:
     with servers.postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[servers.Server]:
+    with servers.mariadb() as server:
         yield server
 
 
@@ -31,9 +41,16 @@ def tidb_server() -> Iterator[servers.Server]:
         yield server
 
 
-@pytest.fixture(params=["postgresql", "tidb"])
+@pytest.fixture(params=servers.MYSQL)
+def mysql_server(request: pytest.FixtureRequest) -> servers.Server:
+    """Each server of MySQL's protocol that there is, in turn."""
+    server: servers.Server = request.getfixturevalue(f"{request.param}_server")
+    return server
+
+
+@pytest.fixture(params=servers.SQL)
 def sql_server(request: pytest.FixtureRequest) -> servers.Server:
-    """Each of the two SQL servers in turn."""
+    """Each SQL server that there is, in turn."""
     server: servers.Server = request.getfixturevalue(f"{request.param}_server")
     return server
 

@@ -106,6 +106,7 @@ class AsyncPostgreSQL(AsyncServer[_Connection]):
     async def ping(self, connection: _Connection) -> None:
         try:
             await connection.execute("SELECT 1")
+            await connection.commit()
         except psycopg.Error as exc:
             raise StorageUnavailable(self._twin.faults.no_answer()) from exc
 

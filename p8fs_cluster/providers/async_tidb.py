@@ -11,7 +11,7 @@ from typing import Any
 
 import aiomysql  # type: ignore[import-untyped]
 import pymysql
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, COMMAND
 from pymysql.protocol import MysqlPacket
 
 from p8fs_cluster.config.settings import P8FSConfig
@@ -91,7 +91,7 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         if self.deadline is not None and self.deadline <= time.monotonic():
             self.end()
             raise TimedOut(self.faults.too_late(of_block=True))  # before anything is sent
-        self.used = True
+        self.used = self.used or command != COMMAND.COM_PING
         self.soiled = self.soiled or touches_session(command, sql)
         await super()._execute_command(command, sql)
 

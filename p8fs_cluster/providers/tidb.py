@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pymysql
 from pymysql.connections import Connection
+from pymysql.constants import COMMAND
 from pymysql.cursors import Cursor
 from pymysql.protocol import MysqlPacket
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
@@ -97,7 +98,7 @@ class _Connection(_PyMySQL):
     """Whether the system sees to the limit."""
     slow: float | None = None
     used = False
-    """Whether anything was sent since it was lent."""
+    """Whether anything but a ping was sent since it was lent."""
     soiled = False
     """Whether the session may not be what it was when it was lent."""
 
@@ -171,7 +172,7 @@ class _Connection(_PyMySQL):
         self.soiled = False
 
     def _execute_command(self, command: int, sql: Any) -> None:
-        self.used = True
+        self.used = self.used or command != COMMAND.COM_PING
         self.soiled = self.soiled or touches_session(command, sql)
         super()._execute_command(command, sql)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from p8fs_cluster import Container, Storage
+from tests.servers import Server
 
 
 class Access(Protocol):
@@ -54,6 +55,8 @@ class Case:
     transactional: bool
     sql: bool
     size: Callable[[], int]
+    server: Server | None
+    """What is behind the engine; None: nothing but this process."""
 
     def put(self, key: str, value: str) -> None:
         with self.storage as connection:

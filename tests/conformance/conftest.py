@@ -13,13 +13,13 @@ from p8fs_cluster import Container
 from p8fs_cluster.testing import memory_storage
 from tests.conformance.awaited import Handle, Loop
 from tests.conformance.cases import Bytes, Case, Sql
+from tests.servers import SQL, Server
 
 SMALL = 3
 """Connections in the pool, few enough to be exhausted."""
 
 
-ALL = ("memory", "rocksdb", "postgresql", "tidb")
-SQL = ("postgresql", "tidb")
+ALL = ("memory", "rocksdb", *SQL)
 
 
 def _both(engines: tuple[str, ...]) -> list[str]:
@@ -59,8 +59,10 @@ def _case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     settings: dict[str, Any] = {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "rocksdb"}
     elsewhere: dict[str, Any] = {"rocksdb_path": tmp_path / "elsewhere"}
     engine = request.param.removeprefix("async ")
+    server: Server | None = None
     if engine in SQL:
-        settings = request.getfixturevalue(f"{engine}_server").settings
+        server = request.getfixturevalue(f"{engine}_server")
+        settings = server.settings
         elsewhere = {"service_name": "elsewhere"}
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(Loop().running()) if engine != request.param else None
@@ -78,6 +80,7 @@ def _case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
             transactional=storage.transactional,
             sql=url is not None,
             size=lambda: storage.stats()["borrowed"],
+            server=server,
         )
         if engine == "memory":
             handle.shut()

@@ -20,9 +20,8 @@ from p8fs_cluster.providers.async_storage import AsyncStorage
 from p8fs_cluster.providers.threaded import Threaded
 from p8fs_cluster.testing import memory_storage
 from tests.processes import forked
-from tests.servers import Server, free_port
+from tests.servers import SQL, Server, free_port
 
-SQL = ("postgresql", "tidb")
 SLEEP = {"postgresql": "SELECT pg_sleep(60)", "tidb": "SELECT SLEEP(60)"}
 
 
@@ -91,7 +90,7 @@ async def get(storage: AsyncStorage, key: str) -> str | None:
 
 
 async def with_table(storage: AsyncStorage) -> None:
-    if storage.provider in SQL:
+    if storage.provider in ("postgresql", "tidb"):
         await storage.execute("DROP TABLE IF EXISTS async_conformance")
         await storage.execute("CREATE TABLE async_conformance (name VARCHAR(64) PRIMARY KEY, value TEXT)")
 

@@ -9,6 +9,7 @@ import psycopg.sql
 import pytest
 
 from tests.conformance.cases import Case
+from tests.servers.capabilities import needs
 
 WORK_MEM = "SELECT current_setting('work_mem') = '12345kB'"
 LEFT_BEHIND = {
@@ -85,6 +86,8 @@ def test_a_clean_session_is_not_reset(sql_case: Case, monkeypatch: pytest.Monkey
 
 
 def test_always_reset(sql_case: Case) -> None:
+    assert sql_case.server is not None
+    needs(sql_case.server, "stored functions")
     hidden = {
         "postgresql": (
             "CREATE OR REPLACE FUNCTION hidden() RETURNS text LANGUAGE sql AS "

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from tests.faults import faults
 from tests.faults.faults import Outcome
+from tests.servers import SQL
 
-SQL = ("postgresql", "tidb")
 FAULTS: dict[str, tuple[Callable[[bool, str, int], Outcome], tuple[str, ...], int, int]] = {
     "rotations": (faults.rotations, SQL, 100, 5),
     "moves": (faults.moves, SQL, 100, 6),

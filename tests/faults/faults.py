@@ -21,10 +21,10 @@ from rocksdict import Options, Rdict
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError
 from tests.faults.callers import Calls, calling, wait_for
-from tests.faults.sides import SERVERS, THREADS, Ours, Side, side
+from tests.faults.sides import THREADS, Ours, Side, side
 from tests.faults.writer import TABLE
 from tests.processes import variables
-from tests.servers import Server
+from tests.servers import STARTED, Server
 
 DEADLINE = 1.0
 GRACE = 0.5
@@ -40,15 +40,15 @@ class Outcome(NamedTuple):
     kept: bool
 
 
-def rotations(ours: bool, provider: str, times: int) -> Outcome:
+def rotations(ours: bool, kind: str, times: int) -> Outcome:
     """A password rotates while 24 threads query: no query fails."""
-    with SERVERS[provider]() as server, _administrator(server) as administrator:
+    with STARTED[kind]() as server, _administrator(server) as administrator:
         return _swapped(ours, server, times, [_rotated(server, administrator, number) for number in range(times)])
 
 
-def moves(ours: bool, provider: str, times: int) -> Outcome:
+def moves(ours: bool, kind: str, times: int) -> Outcome:
     """The settings go to and fro between two servers while 24 threads query: no query fails."""
-    with SERVERS[provider]() as one, SERVERS[provider]() as other:
+    with STARTED[kind]() as one, STARTED[kind]() as other:
         steps = [(lambda server=server: server.settings) for _ in range(times // 2) for server in (other, one)]
         return _swapped(ours, one, times, steps)
 
@@ -75,7 +75,8 @@ def _rotated(server: Server, administrator: Any, number: int) -> Any:
         if provider == "postgresql":
             cursor.execute(f"{'ALTER' if number else 'CREATE'} ROLE rotating LOGIN PASSWORD '{password}'")
         else:
-            cursor.execute(f"CREATE OR REPLACE USER rotating@'%' IDENTIFIED BY '{password}'")
+            cursor.execute("CREATE USER IF NOT EXISTS rotating@'%'")
+            cursor.execute(f"ALTER USER rotating@'%' IDENTIFIED BY '{password}'")
             cursor.execute("GRANT ALL ON *.* TO rotating@'%'")
         return {**server.settings, f"{prefix}_user": "rotating", f"{prefix}_password": password}
 
@@ -95,10 +96,10 @@ def _administrator(server: Server) -> Any:
     )
 
 
-def restarts(ours: bool, provider: str, times: int) -> Outcome:
+def restarts(ours: bool, kind: str, times: int) -> Outcome:
     """A server restarts while 8 threads query: who calls while it is up is served."""
     up_failures = calls_made = 0
-    with SERVERS[provider]() as server, side(ours, server.settings) as used:
+    with STARTED[kind]() as server, side(ours, server.settings) as used:
         with calling(lambda: used.execute("SELECT 1"), THREADS) as calls:
             for _ in range(times):
                 served = _successes(calls)
@@ -117,10 +118,10 @@ def _successes(calls: Calls) -> int:
     return sum(call.ok for call in tuple(calls.made))
 
 
-def idle(ours: bool, provider: str, times: int) -> Outcome:
+def idle(ours: bool, kind: str, times: int) -> Outcome:
     """A server restarts while all connections are idle: who calls then is served."""
     failed = 0
-    with SERVERS[provider]() as server, side(ours, server.settings) as used:
+    with STARTED[kind]() as server, side(ours, server.settings) as used:
         for _ in range(times):
             with calling(lambda: used.execute("SELECT 1"), THREADS, pause=0) as calls:
                 wait_for(lambda calls=calls: _successes(calls) > 10 * THREADS, 20)
@@ -134,10 +135,10 @@ def idle(ours: bool, provider: str, times: int) -> Outcome:
     return Outcome(f"{failed} of {times * THREADS} calls failed after {times} restarts between them", failed == 0)
 
 
-def outage(ours: bool, provider: str, seconds: float) -> Outcome:
+def outage(ours: bool, kind: str, seconds: float) -> Outcome:
     """A server is away for long: callers fail in time, and the first succeeds as soon as it takes connections."""
     with (
-        SERVERS[provider]() as server,
+        STARTED[kind]() as server,
         side(ours, server.settings, pool_timeout=DEADLINE) as used,
         calling(lambda: used.execute("SELECT 1"), THREADS, pause=0.01) as calls,
     ):
@@ -173,9 +174,9 @@ def _accepting_from(server: Server) -> Any:
     return accepts
 
 
-def hang(ours: bool, provider: str, seconds: float) -> Outcome:
+def hang(ours: bool, kind: str, seconds: float) -> Outcome:
     """A server is stopped, and holds its sockets: every call is back by its deadline."""
-    with SERVERS[provider]() as server, side(ours, server.settings, pool_timeout=DEADLINE) as used:
+    with STARTED[kind]() as server, side(ours, server.settings, pool_timeout=DEADLINE) as used:
         try:
             with _used_while_it_hangs(used, seconds, server.hang) as calls:
                 pass
@@ -184,9 +185,9 @@ def hang(ours: bool, provider: str, seconds: float) -> Outcome:
         return _in_time(calls, used)
 
 
-def network(ours: bool, provider: str, seconds: float) -> Outcome:
+def network(ours: bool, kind: str, seconds: float) -> Outcome:
     """The network swallows all packets, in a network of our own: every call is back by its deadline."""
-    with SERVERS[provider]() as server, side(ours, server.settings, pool_timeout=DEADLINE) as used:
+    with STARTED[kind]() as server, side(ours, server.settings, pool_timeout=DEADLINE) as used:
         try:
             with _used_while_it_hangs(used, seconds, lambda: _packets("replace", "tbf", "rate", "8bit", "burst", "1",
                                                                       "latency", "1us")) as calls:  # fmt: skip
@@ -238,11 +239,11 @@ def _answers(used: Side) -> str:
     return "serves" if answers else "serves nobody"
 
 
-def forks(ours: bool, provider: str, times: int) -> Outcome:
+def forks(ours: bool, kind: str, times: int) -> Outcome:
     """Children of a process that is querying query too: no answer is another's, and no query of the parent breaks."""
     wrong = stuck = 0
     with (
-        SERVERS[provider]() as server,
+        STARTED[kind]() as server,
         side(ours, server.settings) as used,
         calling(lambda: _own_answer(used), 2) as calls,
     ):
@@ -280,14 +281,14 @@ def _forked(used: Side, number: int) -> int:
     return -1
 
 
-def kills(ours: bool, provider: str, times: int) -> Outcome:
+def kills(ours: bool, kind: str, times: int) -> Outcome:
     """A process that writes is killed: nothing is lost of which it had said that it was written."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if provider == "rocksdb":
+        if kind == "rocksdb":
             settings: dict[str, Any] = {"storage_provider": "rocksdb", "rocksdb_path": str(folder / "db")}
         else:
-            settings = stack.enter_context(SERVERS[provider]()).settings
+            settings = stack.enter_context(STARTED[kind]()).settings
         said = [number for run in range(times) for number in _killed(settings, run, ours)]
         kept = _kept(settings)
     lost = len(set(said) - kept)
@@ -318,9 +319,9 @@ def _kept(settings: dict[str, Any]) -> set[int]:
         used.close()
 
 
-def rocksdb_forks(ours: bool, provider: str, times: int) -> Outcome:
+def rocksdb_forks(ours: bool, kind: str, times: int) -> Outcome:
     """A child that writes to its parent's RocksDB gets an error; bare, the write is lost without one."""
-    del provider
+    del kind
     silent = 0
     with tempfile.TemporaryDirectory() as folder:
         used = Ours({"storage_provider": "rocksdb", "rocksdb_path": f"{folder}/ours"})

@@ -11,11 +11,9 @@ import psycopg_pool
 from sqlalchemy import URL, create_engine
 
 from p8fs_cluster import Container
-from tests import servers
 from tests.processes import variables
 
 THREADS = 8
-SERVERS = {"postgresql": servers.postgresql, "tidb": servers.tidb}
 
 
 class Side(Protocol):

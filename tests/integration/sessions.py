@@ -74,7 +74,7 @@ class Parent:
     def after(self) -> dict[str, Any]:
         """What it has when they are gone: the same, and its transaction whole."""
         held = of_connection(self.storage, self.connection)
-        in_transaction = one(self.connection, "SELECT count(*) FROM before_the_fork")
+        in_transaction = one(self.connection, "SELECT count(*) FROM before_the_fork WHERE name = 'held'")
         others = self.storage.execute("SELECT count(*) FROM before_the_fork")[0][0]
         with self.storage as connection:
             idle = of_connection(self.storage, connection)

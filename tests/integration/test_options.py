@@ -53,8 +53,8 @@ def test_behind_a_pooler_nothing_is_prepared_nor_reset(postgresql_server: Server
         assert storage.execute("SHOW work_mem") == [("12345kB",)]
 
 
-def test_production_needs_verified_tls(tidb_server: Server) -> None:
-    production: dict[str, Any] = {**tidb_server.settings, "environment": "production", "pool_timeout": 1}
+def test_production_needs_verified_tls(mysql_server: Server) -> None:
+    production: dict[str, Any] = {**mysql_server.settings, "environment": "production", "pool_timeout": 1}
     with Container(config=production) as container:
         assert container.storage().execute("SELECT 1") == [(1,)], "the server is on this machine"
     with Container(config={**production, "tidb_host": "127.0.0.2"}) as container:  # noqa: SIM117
@@ -69,8 +69,8 @@ def test_production_needs_verified_tls(tidb_server: Server) -> None:
         it.storage().execute("SELECT 1")
 
 
-def test_a_server_that_shuts_down_gets_no_more_of_us(tidb_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Container(config={**tidb_server.settings, "pool_max_size": 1}) as container:
+def test_a_server_that_shuts_down_gets_no_more_of_us(mysql_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Container(config={**mysql_server.settings, "pool_max_size": 1}) as container:
         storage = container.storage()
         with storage as first:
             first.cursor().execute("SELECT 1")

@@ -21,7 +21,7 @@ from tests.servers import Server
 
 def whole(blocks: int = 0) -> dict[str, Any]:
     """The parent's transaction sees its row, nobody else does, and it is committed in the end, as `blocks` others."""
-    return {"rows": [1 + blocks, blocks, 1 + blocks]}
+    return {"rows": [1, blocks, 1 + blocks]}
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ def rotating(container: Container, password: str) -> None:
             verb = "ALTER" if cursor.fetchall() else "CREATE"
             cursor.execute(f"{verb} ROLE rotating LOGIN PASSWORD '{password}'")
         else:
-            cursor.execute(f"CREATE OR REPLACE USER rotating@'%' IDENTIFIED BY '{password}'")
+            cursor.execute("CREATE USER IF NOT EXISTS rotating@'%'")
+            cursor.execute(f"ALTER USER rotating@'%' IDENTIFIED BY '{password}'")
             cursor.execute("GRANT ALL ON test.* TO rotating@'%'")
 
 

@@ -68,8 +68,8 @@ print(container.storage().stats()["borrowed"], container.storage().provider == c
     assert done.stderr == ""
 
 
-def test_the_connection_strings_lead_to_the_servers(postgresql_server: Server, tidb_server: Server) -> None:
-    config = P8FSConfig(**{**tidb_server.settings, **postgresql_server.settings})
+def test_the_connection_strings_lead_to_the_servers(postgresql_server: Server, mysql_server: Server) -> None:
+    config = P8FSConfig(**{**mysql_server.settings, **postgresql_server.settings})
     with psycopg.connect(config.pg_connection_string) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert config.tidb_connection_string.startswith("mysql://")
@@ -82,7 +82,8 @@ def user_with_password(sql_server: Server, request: pytest.FixtureRequest) -> It
     with Container(config=sql_server.settings) as container, container.storage() as connection:
         cursor = connection.cursor()
         if isinstance(connection, pymysql.connections.Connection):
-            cursor.execute("CREATE OR REPLACE USER nasty@'%%' IDENTIFIED BY %s", (password,))
+            cursor.execute("DROP USER IF EXISTS nasty@'%'")
+            cursor.execute("CREATE USER nasty@'%%' IDENTIFIED BY %s", (password,))
             cursor.execute("GRANT ALL ON test.* TO nasty@'%'")
         else:
             cursor.execute("DROP ROLE IF EXISTS nasty")
@@ -113,11 +114,13 @@ def test_ipv6_and_socket_directory(postgresql_server: Server) -> None:
                 assert by_string.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_socket_of_the_other_server(tidb_server: Server) -> None:
-    if not tidb_server.is_ours:
+def test_socket_of_the_other_server(mysql_server: Server) -> None:
+    if not mysql_server.is_ours:
         pytest.skip("the server that P8FS_TEST_TIDB_URL names has no socket here")
-    assert tidb_server.log is not None
-    with Container(config={**tidb_server.settings, "tidb_host": str(tidb_server.log.parent / "my.sock")}) as container:
+    assert mysql_server.log is not None
+    with Container(
+        config={**mysql_server.settings, "tidb_host": str(mysql_server.log.parent / "my.sock")}
+    ) as container:
         assert container.storage().execute("SELECT 1") == [(1,)]
 
 
@@ -222,9 +225,9 @@ class TestFaults:
                     attempts += 1
             assert attempts < 5, "they share an attempt; one after another would take 32 s"
 
-    def test_an_unusable_file_of_authorities(self, tidb_server: Server, tmp_path: Path) -> None:
+    def test_an_unusable_file_of_authorities(self, mysql_server: Server, tmp_path: Path) -> None:
         (tmp_path / "ca.pem").write_text("nonsense")
-        assert "P8FS_TIDB_SSL_CA" in self.fault({**tidb_server.settings, "tidb_ssl_ca": tmp_path / "ca.pem"})
+        assert "P8FS_TIDB_SSL_CA" in self.fault({**mysql_server.settings, "tidb_ssl_ca": tmp_path / "ca.pem"})
 
 
 class TestServersComeAndGo:
