@@ -170,6 +170,10 @@ class P8FSConfig(Settings):
         False, description="Whether production may reach a TiDB on another machine without verified TLS"
     )
 
+    tidb_txn_mode: Literal["pessimistic", "optimistic"] = Field(
+        "pessimistic", description="How transactions on TiDB begin: with locks, or with conflicts told at the commit"
+    )
+
     rocksdb_path: Annotated[Path, BeforeValidator(_path)] = Field(
         Path("data/rocksdb"), description="The directory of the embedded RocksDB; one process at a time"
     )

@@ -78,21 +78,7 @@ def _queried(storage: Storage) -> str:
     rows = storage.execute("SELECT %s", (token,))
     if rows != [(token,)]:
         raise StorageError(f"{storage.provider} answered a query with something else than was asked for: {rows!r:.80}")
-    return f"query; {server_named(str(storage.execute('SELECT VERSION()')[0][0]))}"
-
-
-def server_named(version: str) -> str:
-    """Return what answers, by what it says of itself.
-
-    >>> server_named("8.0.11-TiDB-v8.5.1"), server_named("10.11.6-MariaDB")
-    ('TiDB v8.5.1', 'MySQL protocol, no TiDB: 10.11.6-MariaDB')
-    >>> server_named("PostgreSQL 15.18 (Debian 15.18-1) on x86_64")
-    'PostgreSQL 15.18'
-    """
-    if version.startswith("PostgreSQL"):
-        return " ".join(version.split()[:2])
-    _, tidb, number = version.partition("-TiDB-")
-    return f"TiDB {number}" if tidb else f"MySQL protocol, no TiDB: {version}"
+    return f"query; {storage.inspect()}"
 
 
 def _written(storage: Storage) -> str:

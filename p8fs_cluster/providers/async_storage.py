@@ -181,6 +181,16 @@ class AsyncStorage:
             await lease.engine.ping(connection)
         return time.monotonic() - started
 
+    async def inspect(self) -> str:
+        """Ask the server what it is, as `Storage.inspect` does.
+
+        :raises StorageError: its settings make reads stale or locks empty.
+        """
+        if not self._is_asynchronous():
+            return await asyncio.to_thread(self._synchronous().inspect)
+        engine = engine_class(ENGINES, self._settings())
+        return engine.inspected([await self.execute(question) for question in engine.questions])
+
     def stats(self) -> dict[str, Any]:
         """Return numbers for metrics, of all event loops together, named as `Storage.stats` names them."""
         if not self._is_asynchronous():

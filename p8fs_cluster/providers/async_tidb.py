@@ -15,7 +15,7 @@ from pymysql.constants import CLIENT, COMMAND
 from pymysql.protocol import MysqlPacket
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.exceptions import StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.async_pool import AsyncServer
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
@@ -25,6 +25,8 @@ from p8fs_cluster.providers.tidb import TiDB, opportunistic_tls
 from p8fs_cluster.providers.tidb_session import (
     RESET_CONNECTION,
     TimedOut,
+    beginning,
+    failed,
     tells_shutdown,
     text_of,
     touches_session,
@@ -46,11 +48,15 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
 
     born: float
     faults: Faults
+    beginning: str
+    """The statement that gives a session its state."""
     limit: float | None = None
     deadline: float | None = None
     slow: float | None = None
     used = False
     soiled = False
+    size = 0
+    """Bytes or characters of the last command."""
     given_up = False
     """Whether its borrower closed it."""
     peek: Callable[[], int]
@@ -91,6 +97,7 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         if self.deadline is not None and self.deadline <= time.monotonic():
             self.end()
             raise TimedOut(self.faults.too_late(of_block=True))  # before anything is sent
+        self.size = len(sql)
         self.used = self.used or command != COMMAND.COM_PING
         self.soiled = self.soiled or touches_session(command, sql)
         await super()._execute_command(command, sql)
@@ -108,10 +115,14 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         """Give the session back the state of its beginning."""
         await self._execute_command(RESET_CONNECTION, b"")
         await self._read_ok_packet()
-        await self.set_charset(self.charset)
-        await self._send_autocommit_mode()
+        await self.begin_session()
         await self.select_db(self.db)
         self.soiled = False
+
+    async def begin_session(self) -> None:
+        """Send what each session begins with."""
+        await self._execute_command(COMMAND.COM_QUERY, self.beginning)
+        await self._read_ok_packet()
 
     @property
     def _fileno(self) -> int:
@@ -163,7 +174,7 @@ class AsyncTiDB(AsyncServer[_Connection]):
         except StorageTimeout:
             raise
         except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
-            raise StorageError(f"tidb: the statement failed: {text_of(exc)}") from exc
+            raise failed(exc, connection.size) from exc
 
     async def ping(self, connection: _Connection) -> None:
         try:
@@ -181,14 +192,16 @@ class AsyncTiDB(AsyncServer[_Connection]):
             password=parameters["password"].decode("latin-1"),  # as which aiomysql sends it
             db=parameters["database"],
             program_name=parameters["program_name"],
+            autocommit=None,
             charset="utf8mb4",
             cursorclass=_Cursor,
             ssl=parameters.get("ssl") or opportunistic_tls(),
         )
         connection.faults, connection.limit = self._twin.faults, self._settings.query_timeout
-        connection.slow = self._settings.slow_query
+        connection.slow, connection.beginning = self._settings.slow_query, beginning(self._settings)
         await connection._connect()
-        connection.peek, connection.soiled = quiet_check(connection._fileno), False
+        await connection.begin_session()
+        connection.peek, connection.used, connection.soiled = quiet_check(connection._fileno), False, False
         return connection
 
     async def _commit(self, connection: _Connection) -> None:

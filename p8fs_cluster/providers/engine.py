@@ -24,6 +24,8 @@ class Engine(Protocol):
     """`dialect+driver://` for SQLAlchemy; None: the store has no SQL, and `execute` raises StorageError."""
     transactional: ClassVar[bool]
     """Whether an exception in the `with` block undoes what the block wrote."""
+    questions: ClassVar[tuple[str, ...]]
+    """Statements whose answers `inspected` reads; none where there is no server."""
 
     def __init__(self, settings: P8FSConfig) -> None: ...
 
@@ -52,6 +54,13 @@ class Engine(Protocol):
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
         """Return the seconds to begin with before the transaction that failed so is tried again; None: don't."""
+
+    @staticmethod
+    def inspected(answers: Sequence[Sequence[tuple[Any, ...]]]) -> str:
+        """Return what the server is and what of its settings matters here.
+
+        :raises StorageError: its settings would make what is promised untrue.
+        """
 
     def stats(self) -> dict[str, int]:
         """Return `size`, `idle`, `waiting` and `max_size` of the pool."""

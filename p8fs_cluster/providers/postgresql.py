@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, ClassVar, Self
 
@@ -116,6 +116,7 @@ class PostgreSQL:
     provider: ClassVar[str] = "postgresql"
     sqlalchemy_url: ClassVar[str | None] = "postgresql+psycopg://"
     transactional: ClassVar[bool] = True
+    questions: ClassVar[tuple[str, ...]] = ("SELECT VERSION()",)
 
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
@@ -224,6 +225,11 @@ class PostgreSQL:
     def retry_pause(exc: BaseException) -> float | None:
         """Serialization failures and deadlocks, of which the server says that nothing was done."""
         return 0.01 if getattr(exc, "sqlstate", None) in ("40001", "40P01") else None
+
+    @staticmethod
+    def inspected(answers: Sequence[Sequence[tuple[Any, ...]]]) -> str:
+        [[(version,)]] = answers
+        return " ".join(version.split()[:2])
 
     def stats(self) -> dict[str, int]:
         pool = self._pool.get_stats() if self._pool else Counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from errno import ENOENT
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +31,7 @@ class RocksDB:
     provider: ClassVar[str] = "rocksdb"
     sqlalchemy_url: ClassVar[str | None] = None
     transactional: ClassVar[bool] = False
+    questions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
@@ -117,6 +118,10 @@ class RocksDB:
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
         return None
+
+    @staticmethod
+    def inspected(answers: Sequence[Sequence[tuple[Any, ...]]]) -> str:
+        return ""
 
     def stats(self) -> dict[str, int]:
         return {"size": 1, "idle": 1, "waiting": 0, "max_size": 1}

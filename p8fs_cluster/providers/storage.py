@@ -169,6 +169,18 @@ class Storage:
             lease.slot.engine.ping(connection)
         return time.monotonic() - started
 
+    def inspect(self) -> str:
+        """Ask the server what it is, and return its version and what of its settings matters; "" without a server.
+
+        :raises StorageError: its settings make reads stale or locks empty.
+
+        >>> from p8fs_cluster.testing import memory_storage
+        >>> memory_storage().inspect()
+        ''
+        """
+        engine = self._engine_class()
+        return engine.inspected([self.execute(question) for question in engine.questions])
+
     def stats(self) -> dict[str, Any]:
         """Return numbers for metrics: `borrowed`, `engines` (open ones, draining too), `swaps`, and the pool's own."""
         slots = self._open_slots()

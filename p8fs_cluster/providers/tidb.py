@@ -29,8 +29,12 @@ from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import LimitedReader, is_whole, limit_waits, quiet_check, shut_down
 from p8fs_cluster.providers.tidb_session import (
+    QUESTIONS,
     RESET_CONNECTION,
     TimedOut,
+    beginning,
+    failed,
+    inspected,
     tells_shutdown,
     text_of,
     touches_session,
@@ -42,15 +46,16 @@ __all__ = ["TiDB", "opportunistic_tls"]
 
 _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
     1044: (("tidb_user", "tidb_database"), "grant the user access to the database"),
-    1045: (("tidb_user", "tidb_password"), "check user and password"),
+    1045: (("tidb_user", "tidb_password"), "check user and password (caching_sha2_password needs TLS on TiDB)"),
     1049: (("tidb_database",), "check its name, or create it"),
     1698: (("tidb_user", "tidb_password"), "check user and password"),
+    2059: (("tidb_user",), "let the user have mysql_native_password, or caching_sha2_password with TLS"),
     2026: (("tidb_ssl_ca", "tidb_host"), "check the TLS settings"),
 }
 """The server's or the drivers' error number → the settings at fault and the way out."""
 
 
-_RETRIED = {1213: 0.01, 8002: 0.01, 8022: 0.01, 8028: 0.01, 9007: 0.01} | dict.fromkeys(range(9001, 9006), 0.1)
+_RETRIED = dict.fromkeys((1020, 1213, 8002, 8005, 8022, 8028, 9007), 0.01) | dict.fromkeys(range(9001, 9006), 0.1)
 """Errors after which a transaction may be run again as a whole → seconds to begin with; the cluster is busy at 900x."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
@@ -76,7 +81,6 @@ if TYPE_CHECKING:
         def _read_packet(self, packet_type: Any = ...) -> Any: ...
         def _write_bytes(self, data: Any) -> None: ...
         def _execute_command(self, command: int, sql: Any) -> None: ...
-        def _send_autocommit_mode(self) -> None: ...
 
 else:
     _PyMySQL = Connection
@@ -88,6 +92,8 @@ class _Connection(_PyMySQL):
     give_back: Callable[[], None] | None = None
     proxied: PoolProxiedConnection | None = None
     faults: Faults
+    beginning: str
+    """The statement that gives a session its state."""
     peek: Callable[[], int]
     """Says whether an idle connection has something to read, as one that the server closed has."""
     limit: float | None = None
@@ -100,6 +106,8 @@ class _Connection(_PyMySQL):
     used = False
     """Whether anything but a ping was sent since it was lent."""
     soiled = False
+    size = 0
+    """Bytes or characters of the last command."""
     """Whether the session may not be what it was when it was lent."""
 
     @property
@@ -124,6 +132,7 @@ class _Connection(_PyMySQL):
         self.deadline = time.monotonic() + self.connect_timeout
         try:
             super().connect(sock)
+            self.begin_session()
         finally:
             self.deadline = None
         self._limit_by_system()
@@ -166,12 +175,17 @@ class _Connection(_PyMySQL):
         """Give the session back the state of its beginning."""
         self._execute_command(RESET_CONNECTION, b"")
         self._read_ok_packet()
-        self.set_character_set(self.charset, self.collation)
-        self._send_autocommit_mode()
+        self.begin_session()
         self.select_db(self.db)
         self.soiled = False
 
+    def begin_session(self) -> None:
+        """Send what each session begins with."""
+        self._execute_command(COMMAND.COM_QUERY, self.beginning)
+        self._read_ok_packet()
+
     def _execute_command(self, command: int, sql: Any) -> None:
+        self.size = len(sql)
         self.used = self.used or command != COMMAND.COM_PING
         self.soiled = self.soiled or touches_session(command, sql)
         super()._execute_command(command, sql)
@@ -212,6 +226,8 @@ class TiDB:
     provider: ClassVar[str] = "tidb"
     sqlalchemy_url: ClassVar[str | None] = "mysql+pymysql://"
     transactional: ClassVar[bool] = True
+    questions: ClassVar[tuple[str, ...]] = QUESTIONS
+    inspected = staticmethod(inspected)
 
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
@@ -232,6 +248,7 @@ class TiDB:
             settings.tidb_password,
             settings.tidb_ssl_ca,
             settings.tidb_insecure,
+            settings.tidb_txn_mode,
             settings.environment,
             settings.pool_max_size,
             settings.pool_timeout,
@@ -305,7 +322,7 @@ class TiDB:
         except StorageTimeout:
             raise
         except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
-            raise StorageError(f"tidb: the statement failed: {text_of(exc)}") from exc
+            raise failed(exc, connection.size) from exc
 
     def ping(self, connection: _Connection) -> None:
         try:
@@ -319,7 +336,7 @@ class TiDB:
 
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
-        """The codes that TiDB documents for it, and MySQL's deadlock; a connection that is lost is none of them."""
+        """The codes that TiDB documents for it, a deadlock, and MariaDB's conflict of snapshots (1020)."""
         return _RETRIED.get(exc.args[0]) if isinstance(exc, pymysql.MySQLError) and exc.args else None
 
     def stats(self) -> dict[str, int]:
@@ -377,6 +394,7 @@ class TiDB:
 
         class Connection(_Connection):
             faults = engine.faults
+            beginning = beginning(engine._settings)
             limit = engine._settings.query_timeout
             slow = engine._settings.slow_query
 
@@ -405,6 +423,7 @@ class TiDB:
             "password": settings.tidb_password.get_secret_value().encode(),  # a str would be sent as Latin-1
             "database": settings.tidb_database,
             "program_name": settings.service_name,
+            "autocommit": None,  # `begin_session` turns it off
         }
         if settings.tidb_host.startswith("/"):
             parameters["unix_socket"] = settings.tidb_host

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pymysql
 from pymysql.constants import COMMAND, CR
 
-from p8fs_cluster.exceptions import StorageTimeout
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.exceptions import StorageError, StorageTimeout
 
 __all__ = [
+    "QUESTIONS",
     "RESET_CONNECTION",
     "TimedOut",
+    "beginning",
+    "failed",
+    "inspected",
     "keeps_session",
     "tells_shutdown",
     "text_of",
@@ -22,6 +28,23 @@ __all__ = [
 
 RESET_CONNECTION = 0x1F
 """COM_RESET_CONNECTION, which PyMySQL does not name."""
+
+QUESTIONS = (
+    "SELECT VERSION()",
+    "SHOW GLOBAL VARIABLES WHERE Variable_name LIKE 'tidb_%' OR Variable_name = 'max_allowed_packet'",
+    "SHOW SESSION VARIABLES WHERE Variable_name LIKE 'tidb_%'",
+)
+"""Statements whose answers `inspected` reads. TiDB has some of these variables for sessions alone."""
+
+_STALE = "statements read data of the past"
+_HARMFUL = {
+    "tidb_read_staleness": ("0", _STALE),
+    "tidb_snapshot": ("", _STALE),
+    "tidb_low_resolution_tso": ("OFF", _STALE),
+    "tidb_enable_external_ts_read": ("OFF", _STALE),
+    "tidb_enable_noop_functions": ("OFF", "SELECT … FOR SHARE takes no lock, and says nothing"),
+}
+"""TiDB's variable → the value that does no harm, and what any other does."""
 
 _SHUTTING_DOWN = re.compile(r"shut ?down|shutting down", re.IGNORECASE)
 """What a server says that is going away: its connections answer for a while, and are of no use."""
@@ -40,7 +63,45 @@ _LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _LONG = 10_000
 """Characters from which on a statement costs more than a reset, and is not looked through."""
 
+_LARGE = 1 << 20
+
 _STATELESS_COMMANDS = (COMMAND.COM_PING, COMMAND.COM_QUIT)
+
+
+def beginning(settings: P8FSConfig) -> str:
+    """Return the statement that gives a session its state. What only TiDB knows is a comment to other servers.
+
+    >>> beginning(P8FSConfig())
+    "SET NAMES utf8mb4, autocommit = 0 /*T!, tidb_txn_mode = 'pessimistic' */"
+    """
+    return f"SET NAMES utf8mb4, autocommit = 0 /*T!, tidb_txn_mode = '{settings.tidb_txn_mode}' */"
+
+
+def inspected(answers: Sequence[Sequence[tuple[Any, ...]]]) -> str:
+    """Return what the server is and what of its settings matters here, from the answers to `QUESTIONS`.
+
+    :raises StorageError: its settings make reads stale or locks empty.
+
+    >>> variables = [("max_allowed_packet", "67108864"), ("tidb_txn_mode", "pessimistic")]
+    >>> inspected([[("8.0.11-TiDB-v8.5.6",)], variables, []])
+    'TiDB v8.5.6; packets of up to 64 MiB; transactions are pessimistic unless a client says otherwise'
+    >>> inspected([[("10.11.6-MariaDB",)], [("max_allowed_packet", "16777216")], []])
+    'MySQL protocol, no TiDB: 10.11.6-MariaDB; packets of up to 16 MiB'
+    """
+    [[(version,)], for_all, here] = answers
+    faults = [
+        f"{scope} {name} is {value or 'empty'!r}: {harm}; SET {scope} {name} = {harmless!r}"
+        for scope, variables in (("GLOBAL", for_all), ("SESSION", here))
+        for name, value in variables
+        for harmless, harm in [_HARMFUL.get(name, (value, ""))]
+        if value != harmless
+    ]
+    if faults:
+        raise StorageError(f"tidb: the server's settings: {'; '.join(faults)}")
+    _, tidb, number = version.partition("-TiDB-")
+    shown, known = f"TiDB {number}" if tidb else f"MySQL protocol, no TiDB: {version}", dict(for_all)
+    mode = f"; transactions are {known['tidb_txn_mode']} unless a client says otherwise" if tidb else ""
+    return f"{shown}; packets of up to {int(known['max_allowed_packet']) >> 20} MiB{mode}"
 
 
 def keeps_session(statement: str) -> bool:
@@ -63,6 +124,19 @@ def touches_session(command: int, sql: Any) -> bool:
     if command != COMMAND.COM_QUERY:
         return command not in _STATELESS_COMMANDS
     return not keeps_session(sql if isinstance(sql, str) else bytes(sql[: _LONG + 1]).decode("latin-1"))
+
+
+def failed(exc: BaseException, size: int) -> StorageError:
+    """Return the error for a statement that failed; `size`: the bytes that were sent.
+
+    A server that gets more than it takes closes the connection in the midst of it, often before its reason is read.
+    """
+    text = text_of(exc)
+    number = exc.args[0] if exc.args else None
+    cut_off = isinstance(exc, pymysql.InternalError) or number in (CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST)
+    if cut_off and size > _LARGE:
+        text = f"{text}; {size / _LARGE:.0f} MiB were sent: is that more than the server's max_allowed_packet?"
+    return StorageError(f"tidb: the statement failed: {text}")
 
 
 def without_values(sql: Any) -> Any:

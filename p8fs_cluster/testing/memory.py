@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, MutableMapping
+from collections.abc import Hashable, Iterator, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 from p8fs_cluster.config.settings import P8FSConfig
@@ -20,6 +20,7 @@ class MemoryEngine:
     provider: ClassVar[str] = "memory"
     sqlalchemy_url: ClassVar[str | None] = None
     transactional: ClassVar[bool] = True
+    questions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: P8FSConfig) -> None:
         self._data: dict[bytes, bytes] = {}
@@ -53,6 +54,10 @@ class MemoryEngine:
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
         return None
+
+    @staticmethod
+    def inspected(answers: Sequence[Sequence[tuple[Any, ...]]]) -> str:
+        return ""
 
     def stats(self) -> dict[str, int]:
         return {"size": 1, "idle": 1, "waiting": 0, "max_size": 1}

@@ -132,6 +132,9 @@ class Handle:
     def ping(self) -> Any:
         return self._loop.call(self._storage.ping)
 
+    def inspect(self) -> Any:
+        return self._loop.call(self._storage.inspect)
+
     open = ping
 
     def stats(self) -> Any:

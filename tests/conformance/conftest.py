@@ -22,40 +22,40 @@ SMALL = 3
 ALL = ("memory", "rocksdb", *SQL)
 
 
-def _both(engines: tuple[str, ...]) -> list[str]:
+def through_both(engines: tuple[str, ...]) -> list[str]:
     return [*engines, *(f"async {engine}" for engine in engines)]
 
 
-@pytest.fixture(params=_both(ALL))
+@pytest.fixture(params=through_both(ALL))
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Every engine, through either handle."""
-    with _case(request, tmp_path) as case:
+    with case_of(request, tmp_path) as case:
         yield case
 
 
-@pytest.fixture(params=_both(SQL))
+@pytest.fixture(params=through_both(SQL))
 def sql_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Those that declare SQL, through either handle."""
-    with _case(request, tmp_path) as case:
+    with case_of(request, tmp_path) as case:
         yield case
 
 
 @pytest.fixture(params=ALL)
 def thread_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Every engine, for what only the synchronous handle has: how a `with` block finds its end."""
-    with _case(request, tmp_path) as case:
+    with case_of(request, tmp_path) as case:
         yield case
 
 
 @pytest.fixture(params=SQL)
 def orm_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Those that declare SQL, for what only the synchronous handle has: SQLAlchemy."""
-    with _case(request, tmp_path) as case:
+    with case_of(request, tmp_path) as case:
         yield case
 
 
 @contextlib.contextmanager
-def _case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+def case_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     settings: dict[str, Any] = {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "rocksdb"}
     elsewhere: dict[str, Any] = {"rocksdb_path": tmp_path / "elsewhere"}
     engine = request.param.removeprefix("async ")

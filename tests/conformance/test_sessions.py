@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 import psycopg.sql
+import pymysql
 import pytest
 
 from tests.conformance.cases import Case
@@ -41,6 +42,18 @@ LEFT_BEHIND = {
         "a database": ("USE mysql", "SELECT DATABASE()", "test"),
         "names": ("SET NAMES latin1", "SELECT @@character_set_client", "utf8mb4"),
         "autocommit": ("SET autocommit = 1", "SELECT @@autocommit", 0),
+        "an isolation level": (
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "SELECT @@tx_isolation",
+            "REPEATABLE-READ",
+        ),
+        "a mode": ("SET sql_mode = ''", "SELECT @@sql_mode = ''", 0),
+        "a temporary table": (
+            "CREATE TEMPORARY TABLE left_behind (n INT)",
+            "SELECT COUNT(*) FROM left_behind",
+            "an error",
+        ),
+        "a prepared statement": ("PREPARE left_behind FROM 'SELECT 1 FROM DUAL'", "EXECUTE left_behind", "an error"),
     },
 }
 NAMES = sorted({name for cases in LEFT_BEHIND.values() for name in cases})
@@ -48,7 +61,10 @@ NAMES = sorted({name for cases in LEFT_BEHIND.values() for name in cases})
 
 def run(connection: Any, statement: str) -> Any:
     cursor = connection.cursor()
-    cursor.execute(statement)
+    try:
+        cursor.execute(statement)
+    except pymysql.MySQLError:
+        return [("an error",)]
     return list(cursor.fetchall()) if cursor.description else []
 
 

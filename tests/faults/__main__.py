@@ -1,6 +1,6 @@
 """Does every fault to the handle and to the bare pool, and prints both columns; fails if the handle breaks a promise.
 
-python -m tests.faults [--short] [FAULT …]
+python -m tests.faults [--short] [--on STORE] [FAULT …]
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main() -> int:
     """Do those that were asked for; `network` needs a network of its own, into which the program is started anew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faults", nargs="*", choices=[*FAULTS, []], metavar="FAULT", help=", ".join(FAULTS))
+    parser.add_argument("--on", choices=[*SQL, "rocksdb"], help="on this store alone")
     parser.add_argument("--short", action="store_true", help="few times and short ones, as the tests do")
     parser.add_argument("--ours", action="store_true", help="without the bare pools")
     arguments = parser.parse_args()
@@ -52,6 +53,8 @@ def main() -> int:
     broken = 0
     for name in arguments.faults or FAULTS:
         for store in FAULTS[name][1]:
+            if arguments.on not in (None, store):
+                continue
             outcome = done(name, store, True, arguments.short)
             broken += not outcome.kept
             print(f"{'kept  ' if outcome.kept else 'BROKEN'} {name} on {store}\n    handle  {outcome.told}", flush=True)

@@ -116,7 +116,7 @@ def test_ipv6_and_socket_directory(postgresql_server: Server) -> None:
 
 def test_socket_of_the_other_server(mysql_server: Server) -> None:
     if not mysql_server.is_ours:
-        pytest.skip("the server that P8FS_TEST_TIDB_URL names has no socket here")
+        pytest.skip("the server that the environment names has no socket here")
     assert mysql_server.log is not None
     with Container(
         config={**mysql_server.settings, "tidb_host": str(mysql_server.log.parent / "my.sock")}

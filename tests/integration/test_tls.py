@@ -103,6 +103,16 @@ def test_a_server_without_tls(sql_server: Server, answer: Any, ca: Path) -> None
         answer(verified(sql_server, ca), "SELECT 1")
 
 
+@pytest.mark.parametrize("server", [kind for kind in servers.MYSQL if kind == "tidb"], indirect=True)
+def test_a_password_of_sha2(server: Server, answer: Any, ca: Path) -> None:
+    """TiDB asks for it over TLS alone."""
+    create = "CREATE USER IF NOT EXISTS sha2@'%' IDENTIFIED WITH caching_sha2_password BY 's3cret é'"
+    answer(server.settings, create)
+    user = {"tidb_user": "sha2", "tidb_password": "s3cret é", "tidb_database": "information_schema"}
+    for _ in range(2):  # the second login is answered from the server's cache
+        assert answer({**verified(server, ca), **user}, "SELECT SUBSTRING_INDEX(USER(), '@', 1)") == [("sha2",)]
+
+
 def test_an_idle_connection_is_lent_again(server: Server, ca: Path) -> None:
     with Container(config={**verified(server, ca), "pool_max_size": 1}) as container:
         lent = []
