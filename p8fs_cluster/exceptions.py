@@ -86,6 +86,13 @@ class CommitUnknown(StorageError):
     """The connection was lost while the commit was on its way: it may have been done or not, so it was not repeated."""
 
 
+class NotCommitted(StorageError):
+    """The block ended without an error, but the server had failed or ended its transaction: its writes were undone.
+
+    It is the driver's error as well; `__cause__` is the error that the block had caught, if it was one.
+    """
+
+
 class StorageClosed(StorageError):
     """The container that owns this handle was closed."""
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import PoolExhausted, StorageError, StorageUnavailable
+from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageUnavailable
 from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.faults import Faults
 
@@ -28,13 +28,16 @@ class Pooled(Protocol):
     def closed(self) -> bool: ...
     @property
     def is_lost(self) -> bool:
-        """Whether it ended otherwise than by its borrower's closing it."""
+        """Whether it ended otherwise than by its borrower's closing it, which is a rollback."""
 
     @property
     def unfinished(self) -> bool:
         """Whether there is something to commit."""
 
     async def rollback(self) -> None: ...
+    def lend(self, deadline: float | None) -> None:
+        """Note until when its borrower may wait."""
+
     def is_fit(self) -> bool:
         """Return whether an idle one can be lent, told without a round trip."""
 
@@ -197,25 +200,47 @@ class AsyncServer(Generic[C]):
             raise StorageUnavailable(self._told.faults.no_answer()) from exc
         except Exception as exc:  # the driver's
             raise self._told.unavailable(exc) from exc
-        connection.deadline = deadline
+        connection.lend(deadline)
         return connection
 
     async def release(self, connection: C, exc: BaseException | None) -> None:
         """Take a connection back, as `Engine.release` does."""
+        try:
+            if exc is None:
+                await self._committed(connection)
+            else:
+                await self._undo(connection)
+        except BaseException:
+            await self._undo(connection)
+            raise
+        finally:
+            await self._put_back(connection)
+
+    async def _committed(self, connection: C) -> None:
+        if connection.is_lost:
+            raise NotCommitted(self._told.faults.lost())
+        if not connection.closed and connection.unfinished:
+            await self._commit(connection)
+
+    async def _undo(self, connection: C) -> None:
+        """Roll back; a connection that can't is ended."""
+        try:
+            if not connection.closed and connection.unfinished:
+                await connection.rollback()
+        except self.error:
+            connection.end()
+
+    async def _put_back(self, connection: C) -> None:
+        """Take a connection back, its session and the driver's object as they were; what can't be so is ended."""
         sound = False
         try:
-            if connection.is_lost and exc is None:
-                raise StorageError(self._told.faults.lost())
             if not connection.closed:
-                if connection.unfinished:
-                    await (self._commit(connection) if exc is None else connection.rollback())
                 await self._renew(connection)
+                connection.deadline = None
             sound = not connection.closed
         except self.error:
-            if exc is None:
-                raise
+            pass
         finally:
-            connection.deadline = None
             self._pool.give_back(connection, sound)
 
     def stats(self) -> dict[str, int]:
@@ -229,4 +254,5 @@ class AsyncServer(Generic[C]):
         raise NotImplementedError
 
     async def _renew(self, connection: C) -> None:
+        """Undo what the borrower did to the session and to the driver's object; end what can't be undone."""
         raise NotImplementedError

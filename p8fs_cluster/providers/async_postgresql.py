@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import psycopg
@@ -30,13 +32,17 @@ class _Cursor(psycopg.AsyncCursor[Any]):
     async def execute(self, query: Any, *args: Any, **kwargs: Any) -> Self:
         connection: _Connection = self._conn  # type: ignore[assignment]
         connection.vouch(query)
+        had_failed = connection.has_failed
         started = time.monotonic() if connection.slow else 0.0
         try:
-            return await super().execute(query, *args, **kwargs)
+            await super().execute(query, *args, **kwargs)
         finally:
             connection.vouched = False
             if connection.slow:
                 tell_slow("postgresql", query, time.monotonic() - started, connection.slow)
+        if had_failed and connection.was_undone(query):
+            raise connection.undone()
+        return self
 
     async def executemany(self, query: Any, *args: Any, **kwargs: Any) -> None:
         connection: _Connection = self._conn  # type: ignore[assignment]
@@ -60,25 +66,30 @@ class _Connection(Session, psycopg.AsyncConnection[Any]):
             if timeout is not None:
                 raise
             raise self.too_late() from exc
+        except psycopg.Error as exc:
+            self.failure = exc
+            raise
         except (asyncio.CancelledError, KeyboardInterrupt):
             if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
                 self.pgconn.finish()  # psycopg would cancel the query, and wait up to 10 s for a server that hangs
             raise
 
-    @property
-    def is_lost(self) -> bool:
-        return self.broken
+    async def commit(self) -> None:
+        """Commit, as the synchronous connection does."""
+        if refusal := self.refusal():
+            raise refusal
+        await super().commit()
 
-    @property
-    def unfinished(self) -> bool:
-        return bool(self.pgconn.transaction_status)
+    @asynccontextmanager
+    async def transaction(self, *args: Any, **kwargs: Any) -> AsyncIterator[psycopg.AsyncTransaction]:
+        """Give a block that is a transaction, as the synchronous connection does."""
+        async with super().transaction(*args, **kwargs) as transaction:
+            yield transaction
+            if self.has_failed and not transaction.force_rollback:
+                raise self.undone()
 
     def is_fit(self) -> bool:
         return not self.closed and not self.peek()
-
-    def end(self) -> None:
-        self._closed = True  # so that its finalizer does not warn
-        self.pgconn.finish()
 
 
 class AsyncPostgreSQL(AsyncServer[_Connection]):
@@ -112,8 +123,8 @@ class AsyncPostgreSQL(AsyncServer[_Connection]):
 
     async def _connect(self) -> _Connection:
         connection = await _Connection.connect(**self._twin.parameters(), cursor_factory=_Cursor)
-        connection.faults, connection.limit = self._twin.faults, self._settings.query_timeout
-        connection.slow, connection.peek = self._settings.slow_query, quiet_check(connection.fileno())
+        connection.faults, connection.born = self._twin.faults, time.monotonic()
+        connection.begin_life(self._settings, quiet_check(connection.fileno()))
         return connection
 
     async def _commit(self, connection: _Connection) -> None:
@@ -123,23 +134,15 @@ class AsyncPostgreSQL(AsyncServer[_Connection]):
             self._twin.faults.raise_for_commit(fault, text_of(fault), lost=connection.closed)
 
     async def _renew(self, connection: _Connection) -> None:
-        """Undo what the borrower did to the session; what can't be undone is thrown away."""
-        connection.row_factory = psycopg.rows.tuple_row
-        connection.cursor_factory = _Cursor
+        connection.restore_driver(_Cursor, psycopg.AsyncServerCursor)
         if connection.autocommit:
             await connection.set_autocommit(False)
         if connection.spoilt:
             connection.end()
         elif connection.needs_reset(self._settings):
-            await self._reset(connection)
-
-    async def _reset(self, connection: _Connection) -> None:
-        try:
             for undo in (connection.set_isolation_level, connection.set_read_only, connection.set_deferrable):
                 await undo(None)
             await connection.set_autocommit(True)
             await connection.execute(RESET)
             await connection.set_autocommit(False)
             connection.soiled = connection.spoilt = False
-        except psycopg.Error:
-            connection.end()

@@ -6,32 +6,23 @@ import asyncio
 import math
 import ssl
 import time
-from collections.abc import Callable
 from typing import Any
 
 import aiomysql  # type: ignore[import-untyped]
 import pymysql
 from pymysql.constants import CLIENT, COMMAND
+from pymysql.converters import escape_item
 from pymysql.protocol import MysqlPacket
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.async_pool import AsyncServer
 from p8fs_cluster.providers.engine import Parameters
-from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import is_whole, quiet_check
 from p8fs_cluster.providers.tidb import TiDB, opportunistic_tls
-from p8fs_cluster.providers.tidb_session import (
-    RESET_CONNECTION,
-    TimedOut,
-    beginning,
-    failed,
-    tells_shutdown,
-    text_of,
-    touches_session,
-    without_values,
-)
+from p8fs_cluster.providers.tidb_session import Session, TimedOut, beginning, failed, tells_shutdown, text_of
+from p8fs_cluster.providers.tidb_statements import RESET_CONNECTION, without_values
 
 __all__ = ["AsyncTiDB"]
 
@@ -43,42 +34,59 @@ class _Cursor(aiomysql.Cursor):  # type: ignore[misc]
         pass
 
 
-class _Connection(aiomysql.Connection):  # type: ignore[misc]
+class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
     """A pooled connection. All its waits end; one whose task was cancelled in the middle of an answer is ended."""
 
     born: float
-    faults: Faults
-    beginning: str
-    """The statement that gives a session its state."""
-    limit: float | None = None
-    deadline: float | None = None
-    slow: float | None = None
-    used = False
-    soiled = False
-    size = 0
-    """Bytes or characters of the last command."""
     given_up = False
     """Whether its borrower closed it."""
-    peek: Callable[[], int]
     client_flag: int
     _ssl_context: ssl.SSLContext | None
     _reader: Any
     _writer: Any
 
+    def escape(self, obj: Any) -> str:
+        """Return a value as a statement's text has it: aiomysql's own calls what PyMySQL 1.2.3 dropped."""
+        if isinstance(obj, bytes | bytearray):
+            return f"X'{obj.hex()}'"
+        if type(obj) in (tuple, list, set, frozenset):
+            return f"({','.join(map(self.escape, obj))})"
+        if isinstance(obj, str):
+            return f"'{self.escape_string(obj)}'"
+        escaped: str = escape_item(obj, self._charset, mapping=self.encoders)
+        return escaped
+
     async def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
-        seconds = self.limit if self.deadline is None else self.deadline - time.monotonic()
+        self.in_step = False
         try:
-            if self._has_packet():
-                return await super()._read_packet(packet_type)
-            async with asyncio.timeout(None if seconds is None or math.isinf(seconds) else seconds):
-                return await super()._read_packet(packet_type)
+            packet = await self._packet_in_time(packet_type)
         except TimeoutError as exc:
             self.end()
             raise TimedOut(self.faults.too_late(of_block=self.deadline is not None)) from exc
         except pymysql.MySQLError as exc:
+            self.in_step, self.given_up = True, False  # if it is closed now, the driver has done so
             if tells_shutdown(exc):
                 self.end()
+            self.doubt(exc)
             raise
+        self.in_step = True
+        return packet
+
+    async def _packet_in_time(self, packet_type: Any) -> Any:
+        seconds = self.limit if self.deadline is None else self.deadline - time.monotonic()
+        if self._has_packet():
+            return await super()._read_packet(packet_type)
+        async with asyncio.timeout(None if seconds is None or math.isinf(seconds) else seconds):
+            return await super()._read_packet(packet_type)
+
+    async def _read_query_result(self, unbuffered: bool = False) -> None:
+        self.reading = True
+        try:
+            await super()._read_query_result(unbuffered)
+        except pymysql.MySQLError:
+            self.reading = False
+            raise
+        self.reading = False
 
     def _has_packet(self) -> bool:
         """Whether a whole one has come, so that nothing is waited for: a timeout takes longer than to read it."""
@@ -97,9 +105,11 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         if self.deadline is not None and self.deadline <= time.monotonic():
             self.end()
             raise TimedOut(self.faults.too_late(of_block=True))  # before anything is sent
-        self.size = len(sql)
-        self.used = self.used or command != COMMAND.COM_PING
-        self.soiled = self.soiled or touches_session(command, sql)
+        if self.is_in_doubt(command, sql):
+            await super()._execute_command(COMMAND.COM_PING, b"")
+            await self._read_ok_packet()
+            self.decide()
+        self.sending(command, sql)
         await super()._execute_command(command, sql)
 
     async def query(self, sql: Any, unbuffered: bool = False) -> int:
@@ -136,6 +146,9 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
     @property
     def unfinished(self) -> bool:
         return self.used
+
+    def is_closed_by_server(self) -> bool:
+        return bool(self._reader.at_eof() or (self.peek() and not is_whole(self._fileno)))
 
     def is_fit(self) -> bool:
         return not self.closed and not self._reader.at_eof() and not self.peek()
@@ -197,26 +210,27 @@ class AsyncTiDB(AsyncServer[_Connection]):
             cursorclass=_Cursor,
             ssl=parameters.get("ssl") or opportunistic_tls(),
         )
+        connection.client_flag &= ~CLIENT.MULTI_STATEMENTS  # PyMySQL has them off: they hide what they do
         connection.faults, connection.limit = self._twin.faults, self._settings.query_timeout
         connection.slow, connection.beginning = self._settings.slow_query, beginning(self._settings)
         await connection._connect()
         await connection.begin_session()
-        connection.peek, connection.used, connection.soiled = quiet_check(connection._fileno), False, False
+        connection.born = time.monotonic()
+        connection.begin_life(quiet_check(connection._fileno))
         return connection
 
     async def _commit(self, connection: _Connection) -> None:
         try:
             await connection.commit()
         except pymysql.MySQLError as fault:
-            self._twin.faults.raise_for_commit(fault, text_of(fault), lost=connection.closed)
+            self._twin.faults.raise_for_commit(fault, text_of(fault), lost=bool(connection.closed))
 
     async def _renew(self, connection: _Connection) -> None:
-        """Undo what the borrower did to the session; what can't be undone is thrown away."""
-        connection.cursorclass = _Cursor
-        try:
+        if connection.reading or not connection.in_step:
+            connection.end()
+            return
+        connection.restore_driver()
+        if connection.used:
             if connection.soiled or self._settings.pool_reset == "always":
                 await connection.renew()
             await connection.autocommit(False)
-            connection.used = False
-        except pymysql.MySQLError:
-            connection.end()

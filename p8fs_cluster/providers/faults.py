@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import CommitUnknown, StorageError, StorageTimeout
+from p8fs_cluster.exceptions import CommitUnknown, NotCommitted, StorageError, StorageTimeout
 
 __all__ = ["Faults"]
 
@@ -54,13 +54,18 @@ P8FS_PG_HOST (from code), P8FS_PG_PORT (from the default); P8FS_POOL_TIMEOUT=5
         """Return the message for a connection that was lost in a block that did not mind."""
         return f"{self}: the connection was lost in the block, whose writes are not committed"
 
+    def not_committed(self, why: str, way_out: str) -> str:
+        """Return the message for a transaction that the server failed or ended before it was committed."""
+        return f"{self}: nothing was committed: {why}: {way_out}"
+
     def raise_for_commit(self, fault: Exception, text: str, lost: bool) -> NoReturn:
         """Raise what the driver's fault at a commit means; `lost`: whether the connection is gone.
 
         :raises CommitUnknown: it was on its way, and no answer came.
+        :raises NotCommitted: it was not sent, because it would not commit what the block wrote.
         :raises StorageError: it was not done.
         """
-        if isinstance(fault, StorageTimeout) and fault.__cause__ is None:
+        if isinstance(fault, NotCommitted) or (isinstance(fault, StorageTimeout) and fault.__cause__ is None):
             raise fault  # it was not sent
         if lost:
             told = f"{self}: the connection was lost while the commit was on its way ({text}): look whether it was done"

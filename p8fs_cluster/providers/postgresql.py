@@ -6,8 +6,9 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import psycopg
@@ -16,7 +17,7 @@ import psycopg_pool
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
@@ -48,13 +49,17 @@ class _Cursor(psycopg.Cursor[Any]):
     def execute(self, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Self:
         connection: _Connection = self._conn  # type: ignore[assignment]
         connection.vouch(query)
+        had_failed = connection.has_failed
         started = time.monotonic() if connection.slow else 0.0
         try:
-            return super().execute(query, params, prepare=prepare, binary=binary)
+            super().execute(query, params, prepare=prepare, binary=binary)
         finally:
             connection.vouched = False
             if connection.slow:
                 tell_slow("postgresql", query, time.monotonic() - started, connection.slow)
+        if had_failed and connection.was_undone(query):
+            raise connection.undone()
+        return self
 
     def executemany(self, query: Any, *args: Any, **kwargs: Any) -> None:
         connection: _Connection = self._conn  # type: ignore[assignment]
@@ -68,7 +73,6 @@ class _Cursor(psycopg.Cursor[Any]):
 class _Connection(Session, psycopg.Connection[Any]):
     """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back. All its waits end."""
 
-    give_back: Callable[[], None] | None = None
     home: ClassVar[psycopg_pool.ConnectionPool[_Connection]]
     spare: ClassVar[_Connection | None] = None
 
@@ -80,6 +84,29 @@ class _Connection(Session, psycopg.Connection[Any]):
             return super().wait(gen, interval, seconds)
         except psycopg.errors._WaitTimeout as exc:
             raise self.too_late() from exc
+        except psycopg.Error as exc:
+            self.failure = exc
+            raise
+
+    def commit(self) -> None:
+        """Commit, if that is what the server would do.
+
+        :raises NotCommitted: the transaction has failed, was left between two phases, or its session is gone.
+        """
+        if refusal := self.refusal():
+            raise refusal
+        super().commit()
+
+    @contextmanager
+    def transaction(self, *args: Any, **kwargs: Any) -> Iterator[psycopg.Transaction]:
+        """Give a block that is a transaction, or a savepoint within one; see psycopg.
+
+        :raises NotCommitted: a statement had failed in it, and the block caught its error.
+        """
+        with super().transaction(*args, **kwargs) as transaction:
+            yield transaction
+            if self.has_failed and not transaction.force_rollback:
+                raise self.undone()
 
     @classmethod
     def fresh(cls, *args: Any, **kwargs: Any) -> _Connection:
@@ -95,7 +122,7 @@ class _Connection(Session, psycopg.Connection[Any]):
 
     def close(self) -> None:
         give_back, self.give_back = self.give_back, None
-        if give_back:
+        if give_back and not self.closed:
             give_back()
         else:
             super().close()
@@ -176,23 +203,20 @@ class PostgreSQL:
                 break
             connection.close()  # the server closed it while it was idle
             pool.putconn(connection)
-        connection.deadline = deadline
+        connection.lend(deadline)
         return connection
 
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
         try:
-            if connection.broken and exc is None:
-                raise StorageError(self.faults.lost())
-            if not connection.closed:
-                if connection.pgconn.transaction_status:  # 0: none was begun
-                    self._commit(connection) if exc is None else connection.rollback()
-                self._renew(connection)
-        except psycopg.Error:
             if exc is None:
-                raise
+                self._commit(connection)
+            else:
+                self._undo(connection)
+        except BaseException:
+            self._undo(connection)
+            raise
         finally:
-            connection.deadline = None
-            connection.home.putconn(connection)
+            self._put_back(connection)
 
     def execute(self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters) -> list[Any]:
         try:
@@ -253,31 +277,50 @@ class PostgreSQL:
             raise StorageUnavailable(self.faults.no_connection("the pool was closed meanwhile")) from exc
 
     def _commit(self, connection: _Connection) -> None:
+        if connection.is_lost:
+            raise NotCommitted(self.faults.lost())
+        if connection.closed or not connection.unfinished:
+            return
         try:
             connection.commit()
         except psycopg.Error as fault:
             self.faults.raise_for_commit(fault, text_of(fault), lost=connection.closed)
 
+    def _undo(self, connection: _Connection) -> None:
+        """Roll back; a connection that can't is ended."""
+        try:
+            if not connection.closed and connection.pgconn.transaction_status:
+                connection.rollback()
+        except psycopg.Error:
+            connection.end()
+
+    def _put_back(self, connection: _Connection) -> None:
+        """Take a connection back, its session and the driver's object as they were; what can't be so is ended."""
+        sound = False
+        try:
+            if not connection.closed:
+                connection.restore_driver(_Cursor, psycopg.ServerCursor)
+                self._renew(connection)
+                connection.deadline = None
+            sound = True
+        except psycopg.Error:
+            pass
+        finally:
+            if not sound:
+                connection.end()
+            connection.home.putconn(connection)
+
     def _renew(self, connection: _Connection) -> None:
-        """Undo what the borrower did to the session; what can't be undone is thrown away."""
-        connection.row_factory = psycopg.rows.tuple_row
-        connection.cursor_factory = _Cursor
         if connection.autocommit:
             connection.autocommit = False
         if connection.spoilt:
-            connection.close()
+            connection.end()
         elif connection.needs_reset(self._settings):
-            self._reset(connection)
-
-    def _reset(self, connection: _Connection) -> None:
-        connection.isolation_level = connection.read_only = connection.deferrable = None
-        try:
+            connection.isolation_level = connection.read_only = connection.deferrable = None
             connection.autocommit = True
             connection.execute(RESET)
             connection.autocommit = False
             connection.soiled = connection.spoilt = False
-        except psycopg.Error:
-            connection.close()
 
     def _restored(self, until: float) -> psycopg_pool.ConnectionPool[_Connection]:
         """Return the pool, made anew when the server can be reached: an old one would wait for long before it tries.
@@ -319,8 +362,6 @@ class PostgreSQL:
 
         class Connection(_Connection):
             faults = engine.faults
-            limit = engine._settings.query_timeout
-            slow = engine._settings.slow_query
 
             @classmethod
             def connect(cls, *args: Any, **kwargs: Any) -> Connection:
@@ -340,7 +381,7 @@ class PostgreSQL:
             @classmethod
             def fresh(cls, *args: Any, **kwargs: Any) -> Connection:
                 connection = super().connect(*args, cursor_factory=_Cursor, **kwargs)
-                connection.peek = quiet_check(connection.fileno())
+                connection.begin_life(engine._settings, quiet_check(connection.fileno()))
                 engine._made.add(connection)
                 return connection
 

@@ -5,29 +5,45 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
+import psycopg.rows
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import StorageTimeout
+from p8fs_cluster.exceptions import NotCommitted, StorageTimeout
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.sockets import is_whole
 
-__all__ = ["RESET", "Session", "TimedOut", "keeps_session", "text_of"]
+__all__ = ["RESET", "Refused", "Session", "TimedOut", "keeps_session", "text_of"]
 
-_STATEFUL = re.compile(
-    r"^\s*(?:set\b(?!\s+(?:local|transaction)\b)|reset|listen|unlisten|load|prepare|deallocate|declare|discard|do|call"
-    r"|copy|/\*|--)|;\s*\S|\btemp(?:orary)?\b"
-    r"|\b(?:set_config|setseed|dblink\w*|lo_\w+|pg_(?:try_)?advisory_(?:un)?lock\w*)\s*\(",
+_STATELESS = re.compile(
+    r"[\s(]*(?:select|insert|update|delete|merge|with|values|table|begin|start\s+transaction|commit|end|rollback|abort"
+    r"|savepoint|release|show|truncate|lock|fetch|move|close|notify|set\s+(?:local|transaction))\b",
     re.IGNORECASE,
 )
-"""Statements after which a session is not what it was."""
+"""What a statement begins with that leaves the session alone, unless something in it says otherwise."""
+
+_STATEFUL = re.compile(
+    r";\s*\S|\btemp(?:orary)?\b|\bpg_temp|\bpg_settings\b|\bu&\""
+    r"|\b(?:set_config|setseed|dblink\w*|lo_\w+|pg_(?:try_)?advisory_(?:un)?lock\w*)\"?(?:\s|/\*.*?\*/|--.*?\n)*\(",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What in such a statement changes a session all the same. A match that means something else costs a reset, no more."""
 
 _BEYOND_RESET = re.compile(r"\b(?:prepare|deallocate|discard|load)\b", re.IGNORECASE)
 """What no reset undoes without taking psycopg's own prepared statements along: the connection is thrown away."""
+
+_INERROR = psycopg.pq.TransactionStatus.INERROR
+
+_TWO_PHASES = re.compile(r"\s*(?:(prepare)\s+transaction|(?:commit|rollback)\s+prepared)\b", re.IGNORECASE)
+_ROLLS_BACK = re.compile(r"\s*(?:rollback|abort)\b", re.IGNORECASE)
+
+_LONG = 10_000
+"""Characters from which on a statement is not kept in memory for the next time."""
 
 RESET = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();"
@@ -41,21 +57,35 @@ _STATELESS_STEPS = frozenset(
 """What a connection does that leaves no state in its session; psycopg's names. One not known costs a reset, no more."""
 
 
-@lru_cache(1024)
 def keeps_session(statement: str) -> bool:
     """Return whether a statement leaves the session as it was. A function that changes it unseen is not recognised.
 
     >>> keeps_session("UPDATE notes SET title = %s"), keeps_session("SET search_path TO notes")
     (True, False)
     """
-    return not _STATEFUL.search(statement)
+    return bool(_STATELESS.match(statement)) and not _STATEFUL.search(statement)
+
+
+_keeps_session = lru_cache(1024)(keeps_session)
+
+
+if TYPE_CHECKING:
+    from psycopg._connection_base import BaseConnection
+
+    _Base = BaseConnection[Any]
+else:
+    _Base = object
 
 
 class TimedOut(StorageTimeout, psycopg.OperationalError):
     """Raised where the wait is, so that both handlers of ours and of the driver's errors see it."""
 
 
-class Session:
+class Refused(NotCommitted, psycopg.errors.InFailedSqlTransaction):
+    """Raised in place of a commit that would commit nothing."""
+
+
+class Session(_Base):
     """What a connection of either kind knows: how long its waits may last, and what became of its session."""
 
     faults: Faults
@@ -73,12 +103,98 @@ class Session:
     spoilt = False
     """Whether no reset makes it so again."""
 
+    failure: psycopg.Error | None = None
+    """The last error of a statement."""
+    prepared = False
+    """Whether the transaction was prepared for a commit in two phases, and neither committed nor rolled back."""
+    threshold: int | None
+    """How often a statement is run before the driver prepares it."""
+    attributes = 0
+    """How many the driver's object has while no borrower has given it others."""
+    give_back: Callable[[], None] | None
+    row_factory: Any
+    cursor_factory: Any
+    server_cursor_factory: Any
+
+    def begin_life(self, settings: P8FSConfig, peek: Callable[[], int]) -> None:
+        """Note what a new connection needs to know."""
+        self.limit, self.slow, self.peek = settings.query_timeout, settings.slow_query, peek
+        self.failure = self.deadline = self.give_back = None
+        self.prepared = self.vouched = self.soiled = self.spoilt = False
+        self.threshold, self.attributes = self.prepare_threshold, 0
+
+    def lend(self, deadline: float | None) -> None:
+        """Note until when its borrower may wait."""
+        self.deadline = deadline
+        if not self.attributes:
+            self.attributes = len(self.__dict__)
+
     def vouch(self, query: Any) -> None:
         """Note what the statement that follows does to the session."""
-        text = query if isinstance(query, str) else psycopg.sql.as_string(query, self)  # type: ignore[arg-type]
-        self.vouched = keeps_session(text)
-        if not self.vouched and _BEYOND_RESET.search(text):
+        if isinstance(query, bytes):
+            text = query.decode(errors="replace")
+        else:
+            text = query if isinstance(query, str) else psycopg.sql.as_string(query, self)
+        self.vouched = _keeps_session(text) if len(text) < _LONG else keeps_session(text)
+        if not self.vouched:
+            self.spoilt = self.spoilt or bool(_BEYOND_RESET.search(text))
+        if two_phases := _TWO_PHASES.match(text):
+            self.prepared = bool(two_phases[1])
+
+    def was_undone(self, query: Any) -> bool:
+        """Return whether a statement that the server took in a failed transaction was to commit it."""
+        text = query.decode(errors="replace") if isinstance(query, bytes) else str(query)
+        return not self.has_failed and not _ROLLS_BACK.match(text)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the server would answer a commit with a rollback, and no error."""
+        return bool(self.pgconn.transaction_status == _INERROR)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self.pgconn.transaction_status) or self.prepared or self._tpc is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it ended otherwise than by its borrower's closing it, which is a rollback."""
+        return self.broken
+
+    def refusal(self) -> Refused | None:
+        """Return why a commit, sent now, would not commit what the block wrote; None if it would."""
+        if self.has_failed:
+            return self.undone()
+        if self.prepared or self._tpc is not None:
+            why = "its transaction was left between the two phases of a commit"
+            return self._refused(why, "commit or roll back what was prepared before the block ends")
+        if self.peek() and not self.works():
+            return self._refused("the server had ended the session before the commit was sent", "see the server's log")
+        return None
+
+    def undone(self) -> Refused:
+        """Return the error for a transaction that had failed."""
+        why = "a statement in the block had failed, and the transaction with it"
+        return self._refused(why, "let the error leave the block, or try the statement in connection.transaction()")
+
+    def _refused(self, why: str, way_out: str) -> Refused:
+        refused = Refused(self.faults.not_committed(why, way_out))
+        refused.__cause__ = self.failure
+        return refused
+
+    def restore_driver(self, cursor: Any, server_cursor: Any) -> None:
+        """Give the driver's object the state of its beginning. Adapters are made anew for each borrower, in 2 µs."""
+        self.row_factory, self.cursor_factory = psycopg.rows.tuple_row, cursor
+        self.server_cursor_factory = server_cursor
+        self._adapters = None
+        self._notice_handlers.clear()
+        self._notify_handlers.clear()
+        self._notifies_backlog = deque()
+        self._prepared.prepare_threshold = self.threshold
+        self._prepared.prepared_max = type(self._prepared).prepared_max
+        if self._tpc or self._pipeline or self.prepared or len(self.__dict__) != self.attributes:
             self.spoilt = True
+        self.failure = None
 
     def seconds_for(self, gen: Any) -> float | None:
         """Note what is about to be waited for, and return the seconds that it may take, None for any.
@@ -96,8 +212,13 @@ class Session:
 
     def too_late(self) -> TimedOut:
         """End the connection, as nothing can be asked of it in the middle of an answer, and return the fault."""
-        self.pgconn.finish()  # type: ignore[attr-defined]
+        self.pgconn.finish()
         return TimedOut(self.faults.too_late(of_block=self.deadline is not None))
+
+    def end(self) -> None:
+        """Close the connection at once, whatever it is doing."""
+        self._closed = True  # so that its finalizer does not warn
+        self.pgconn.finish()
 
     def needs_reset(self, settings: P8FSConfig) -> bool:
         """Return whether a reset is due: never behind a PgBouncer, whose sessions are not ours."""
@@ -106,7 +227,7 @@ class Session:
     def works(self) -> bool:
         """Return whether the server has not ended it."""
         try:
-            return not self.closed and is_whole(self.fileno())  # type: ignore[attr-defined]
+            return not self.closed and is_whole(self.fileno())
         except psycopg.OperationalError:  # it was closed meanwhile
             return False
 

@@ -22,7 +22,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
@@ -30,16 +30,16 @@ from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import LimitedReader, is_whole, limit_waits, quiet_check, shut_down
 from p8fs_cluster.providers.tidb_session import (
     QUESTIONS,
-    RESET_CONNECTION,
+    RETRIED,
+    Session,
     TimedOut,
     beginning,
     failed,
     inspected,
     tells_shutdown,
     text_of,
-    touches_session,
-    without_values,
 )
+from p8fs_cluster.providers.tidb_statements import RESET_CONNECTION, without_values
 from p8fs_cluster.providers.turns import Turns
 
 __all__ = ["TiDB", "opportunistic_tls"]
@@ -54,9 +54,6 @@ _FAULTS: Mapping[int, tuple[tuple[str, ...], str]] = {
 }
 """The server's or the drivers' error number → the settings at fault and the way out."""
 
-
-_RETRIED = dict.fromkeys((1020, 1213, 8002, 8005, 8022, 8028, 9007), 0.01) | dict.fromkeys(range(9001, 9006), 0.1)
-"""Errors after which a transaction may be run again as a whole → seconds to begin with; the cluster is busy at 900x."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 
@@ -79,6 +76,7 @@ if TYPE_CHECKING:
         def _force_close(self) -> None: ...
         def _read_ok_packet(self) -> None: ...
         def _read_packet(self, packet_type: Any = ...) -> Any: ...
+        def _read_query_result(self, unbuffered: bool = ...) -> int: ...
         def _write_bytes(self, data: Any) -> None: ...
         def _execute_command(self, command: int, sql: Any) -> None: ...
 
@@ -86,29 +84,13 @@ else:
     _PyMySQL = Connection
 
 
-class _Connection(_PyMySQL):
+class _Connection(Session, _PyMySQL):
     """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back. All its waits end."""
 
     give_back: Callable[[], None] | None = None
     proxied: PoolProxiedConnection | None = None
-    faults: Faults
-    beginning: str
-    """The statement that gives a session its state."""
-    peek: Callable[[], int]
-    """Says whether an idle connection has something to read, as one that the server closed has."""
-    limit: float | None = None
-    """Seconds that a wait may take where there is no deadline."""
-    deadline: float | None = None
-    """When the last wait ends, by the monotonic clock."""
     _limited = False
     """Whether the system sees to the limit."""
-    slow: float | None = None
-    used = False
-    """Whether anything but a ping was sent since it was lent."""
-    soiled = False
-    size = 0
-    """Bytes or characters of the last command."""
-    """Whether the session may not be what it was when it was lent."""
 
     @property
     def _read_timeout(self) -> float | None:
@@ -162,6 +144,14 @@ class _Connection(_PyMySQL):
         elif self.open:
             super().close()
 
+    def end(self) -> None:
+        """Close it at once, whatever it is doing."""
+        self._closed = True
+        self._force_close()
+
+    def is_closed_by_server(self) -> bool:
+        return bool(self.peek()) and not is_whole(self.fileno())
+
     @property
     def is_lost(self) -> bool:
         """Whether it ended otherwise than by `close()`."""
@@ -185,20 +175,37 @@ class _Connection(_PyMySQL):
         self._read_ok_packet()
 
     def _execute_command(self, command: int, sql: Any) -> None:
-        self.size = len(sql)
-        self.used = self.used or command != COMMAND.COM_PING
-        self.soiled = self.soiled or touches_session(command, sql)
+        if self.is_in_doubt(command, sql):
+            super()._execute_command(COMMAND.COM_PING, b"")
+            self._read_ok_packet()
+            self.decide()
+        self.sending(command, sql)
         super()._execute_command(command, sql)
 
-    def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
+    def _read_query_result(self, unbuffered: bool = False) -> int:
+        self.reading = True
         try:
-            return super()._read_packet(packet_type)
+            affected: int = super()._read_query_result(unbuffered)
+        except pymysql.MySQLError:
+            self.reading = False
+            raise
+        self.reading = False
+        return affected
+
+    def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
+        self.in_step = False
+        try:
+            packet = super()._read_packet(packet_type)
         except pymysql.MySQLError as exc:
+            self.in_step = True
             if isinstance(exc.__context__, TimeoutError):
                 raise self._too_late() from exc
             if tells_shutdown(exc):
                 self._force_close()
+            self.doubt(exc)
             raise
+        self.in_step = True
+        return packet
 
     def _write_bytes(self, data: Any) -> None:
         try:
@@ -290,29 +297,20 @@ class TiDB:
         except BaseException:
             self._turns.give_back()
             raise
-        connection.deadline = deadline
-        connection.used = False
+        connection.lend(deadline)
         return connection
 
     def release(self, connection: _Connection, exc: BaseException | None) -> None:
-        proxied, connection.proxied = connection.proxied, None
-        connection.cursorclass = Cursor
         try:
-            if connection.is_lost and exc is None:
-                raise StorageError(self.faults.lost())
-            if connection.open and connection.used:
-                self._commit(connection) if exc is None else connection.rollback()
-                self._renew(connection)
-        except pymysql.MySQLError:
             if exc is None:
-                raise
+                self._commit(connection)
+            else:
+                self._undo(connection)
+        except BaseException:
+            self._undo(connection)
+            raise
         finally:
-            connection.deadline = None
-            if proxied and connection.open:
-                proxied.close()
-            elif proxied:
-                proxied.invalidate()
-            self._turns.give_back()
+            self._put_back(connection)
 
     def execute(self, connection: _Connection, sql: str, parameters: Parameters) -> list[Any]:
         try:
@@ -337,7 +335,7 @@ class TiDB:
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
         """The codes that TiDB documents for it, a deadlock, and MariaDB's conflict of snapshots (1020)."""
-        return _RETRIED.get(exc.args[0]) if isinstance(exc, pymysql.MySQLError) and exc.args else None
+        return RETRIED.get(exc.args[0]) if isinstance(exc, pymysql.MySQLError) and exc.args else None
 
     def stats(self) -> dict[str, int]:
         idle, borrowed = self._pool.checkedin(), self._pool.checkedout()
@@ -385,8 +383,7 @@ class TiDB:
             raise
         self._circuit.succeed()
         self._made.add(connection)
-        connection.peek = quiet_check(connection.fileno())
-        connection.soiled = False  # what connecting did is the session's beginning
+        connection.begin_life(quiet_check(connection.fileno()))
         return connection
 
     def _connection_class(self) -> type[_Connection]:
@@ -401,19 +398,47 @@ class TiDB:
         return Connection
 
     def _commit(self, connection: _Connection) -> None:
+        if connection.is_lost:
+            raise NotCommitted(self.faults.lost())
+        if not connection.open or not connection.used:
+            return
         try:
             connection.commit()
         except pymysql.MySQLError as fault:
             self.faults.raise_for_commit(fault, text_of(fault), lost=not connection.open)
 
-    def _renew(self, connection: _Connection) -> None:
-        """Undo what the borrower did to the session; what can't be undone is thrown away."""
+    def _undo(self, connection: _Connection) -> None:
+        """Roll back; a connection that can't is ended."""
         try:
+            if connection.open and connection.used:
+                connection.rollback()
+        except pymysql.MySQLError:
+            connection.end()
+
+    def _put_back(self, connection: _Connection) -> None:
+        """Take a connection back, its session and the driver's object as they were; what can't be so is ended."""
+        proxied, connection.proxied = connection.proxied, None
+        sound = False
+        try:
+            if connection.open and connection.in_step and not connection.reading:
+                self._renew(connection)
+                connection.deadline = None
+                sound = True
+        except pymysql.MySQLError:
+            pass
+        finally:
+            if not sound:
+                connection.end()
+            if proxied:
+                proxied.close() if sound else proxied.invalidate()
+            self._turns.give_back()
+
+    def _renew(self, connection: _Connection) -> None:
+        connection.restore_driver()
+        if connection.used:
             if connection.soiled or self._settings.pool_reset == "always":
                 connection.renew()
-            connection.autocommit(False)  # a round trip only when the borrower had switched it on
-        except pymysql.MySQLError:
-            connection.close()
+            connection.autocommit(False)
 
     def parameters(self) -> dict[str, Any]:
         """Return what PyMySQL connects with."""

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pymysql
-from pymysql.constants import COMMAND, CR
+from pymysql.constants import COMMAND, CR, SERVER_STATUS
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import StorageError, StorageTimeout
+from p8fs_cluster.exceptions import NotCommitted, StorageError, StorageTimeout
+from p8fs_cluster.providers.faults import Faults
+from p8fs_cluster.providers.tidb_statements import ends_transaction, touches_session
 
 __all__ = [
     "QUESTIONS",
-    "RESET_CONNECTION",
+    "RETRIED",
+    "Refused",
+    "Session",
     "TimedOut",
     "beginning",
     "failed",
     "inspected",
-    "keeps_session",
     "tells_shutdown",
     "text_of",
-    "touches_session",
-    "without_values",
 ]
-
-RESET_CONNECTION = 0x1F
-"""COM_RESET_CONNECTION, which PyMySQL does not name."""
 
 QUESTIONS = (
     "SELECT VERSION()",
@@ -49,23 +47,10 @@ _HARMFUL = {
 _SHUTTING_DOWN = re.compile(r"shut ?down|shutting down", re.IGNORECASE)
 """What a server says that is going away: its connections answer for a while, and are of no use."""
 
-_BEGINNINGS = (
-    r"\s*(?:set\b(?!\s+(?:autocommit|transaction)\b)|lock|unlock|prepare|deallocate|use|handler|load|call|do|flush|xa"
-    r"|/\*|--|\#)"
-)
-_BEGINS = re.compile(_BEGINNINGS, re.IGNORECASE)
-_STATEFUL = re.compile(
-    rf"^{_BEGINNINGS}|:=|\binto\s+@|\btemporary\b|\b(?:get_lock|release_lock|release_all_locks)\s*\(", re.IGNORECASE
-)
-"""Statements after which a session is not what it was."""
-
-_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-_LONG = 10_000
-"""Characters from which on a statement costs more than a reset, and is not looked through."""
-
 _LARGE = 1 << 20
 
-_STATELESS_COMMANDS = (COMMAND.COM_PING, COMMAND.COM_QUIT)
+RETRIED = dict.fromkeys((1020, 1213, 8002, 8005, 8022, 8028, 9007), 0.01) | dict.fromkeys(range(9001, 9006), 0.1)
+"""Errors after which a transaction may be run again as a whole → seconds to begin with; the cluster is busy at 900x."""
 
 
 def beginning(settings: P8FSConfig) -> str:
@@ -104,28 +89,6 @@ def inspected(answers: Sequence[Sequence[tuple[Any, ...]]]) -> str:
     return f"{shown}; packets of up to {int(known['max_allowed_packet']) >> 20} MiB{mode}"
 
 
-def keeps_session(statement: str) -> bool:
-    """Return whether a statement leaves the session as it was; what stands in its texts does not count.
-
-    >>> keeps_session("INSERT INTO notes VALUES ('SET @x := 1')"), keeps_session("SET @x = 1")
-    (True, False)
-    """
-    if len(statement) > _LONG:
-        return False
-    if not _BEGINS.match(statement):
-        text = statement.lower()  # four looks at it take a tenth of the time of one search
-        if not (":=" in text or "@" in text or "temporary" in text or "_lock" in text):
-            return True
-    return not _STATEFUL.search(statement) or not _STATEFUL.search(_LITERAL.sub("''", statement))
-
-
-def touches_session(command: int, sql: Any) -> bool:
-    """Return whether a command of the protocol, or the statement that it carries, may change the session."""
-    if command != COMMAND.COM_QUERY:
-        return command not in _STATELESS_COMMANDS
-    return not keeps_session(sql if isinstance(sql, str) else bytes(sql[: _LONG + 1]).decode("latin-1"))
-
-
 def failed(exc: BaseException, size: int) -> StorageError:
     """Return the error for a statement that failed; `size`: the bytes that were sent.
 
@@ -137,15 +100,6 @@ def failed(exc: BaseException, size: int) -> StorageError:
     if cut_off and size > _LARGE:
         text = f"{text}; {size / _LARGE:.0f} MiB were sent: is that more than the server's max_allowed_packet?"
     return StorageError(f"tidb: the statement failed: {text}")
-
-
-def without_values(sql: Any) -> Any:
-    """Return a statement to show: the driver has put the parameters into it.
-
-    >>> without_values("SELECT 'hunter2'")
-    'SELECT ?'
-    """
-    return _LITERAL.sub("?", sql[:_LONG]) if isinstance(sql, str) else sql
 
 
 def tells_shutdown(exc: pymysql.MySQLError) -> bool:
@@ -165,6 +119,128 @@ class TimedOut(StorageTimeout, pymysql.OperationalError):
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+class Refused(NotCommitted, pymysql.OperationalError):
+    """Raised in place of a commit that would not commit all that the block wrote."""
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class Session:
+    """What a connection of either kind knows: how long its waits may last, and what became of its session."""
+
+    faults: Faults
+    beginning: str
+    """The statement that gives a session its state."""
+    peek: Callable[[], int]
+    """Says whether an idle connection has something to read, as one that the server closed has."""
+    limit: float | None = None
+    """Seconds that a wait may take where there is no deadline."""
+    deadline: float | None = None
+    """When the last wait ends, by the monotonic clock."""
+    slow: float | None = None
+    used = False
+    """Whether anything but a ping was sent since it was lent."""
+    soiled = False
+    """Whether the session may not be what it was when it was lent."""
+    size = 0
+    """Bytes or characters of the last command."""
+    in_step = True
+    """Whether no packet is on its way that nobody has read."""
+    reading = False
+    """Whether a result is being read, of several packets."""
+    doubtful: pymysql.MySQLError | None = None
+    """An error at which the server may have ended the transaction; a ping will tell."""
+    ended_by: pymysql.MySQLError | None = None
+    """The error at which it has."""
+    pristine: dict[str, Any]
+    attributes: frozenset[str]
+    server_status: int = 0
+    encoders: dict[Any, Any]
+    decoders: dict[Any, Any]
+
+    def begin_life(self, peek: Callable[[], int]) -> None:
+        """Note what a new connection needs to know; what connecting did is its session's beginning."""
+        self.peek = peek
+        self.used = self.soiled = False
+        self.pristine = {name: self.__dict__[name] for name in _DRIVERS_OWN if name in self.__dict__}
+        self.encoders, self.decoders = dict(self.encoders), dict(self.decoders)
+        self.attributes = frozenset(self.__dict__) | _OURS
+
+    def lend(self, deadline: float | None) -> None:
+        """Note until when its borrower may wait."""
+        self.deadline, self.used = deadline, False
+
+    def sending(self, command: int, sql: Any) -> None:
+        """Note a command that is about to be sent.
+
+        :raises Refused: it is a commit that would not commit all that the block wrote.
+        """
+        self.size = len(sql)
+        if command != COMMAND.COM_PING:
+            self.soiled = self.soiled or touches_session(command, sql)
+            if end := ends_transaction(command, sql):
+                self._ending(end)
+            self.used = True
+        self.in_step = False
+
+    def is_in_doubt(self, command: int, sql: Any) -> bool:
+        """Return whether a ping must tell, before a command, if the server has ended the transaction."""
+        return self.doubtful is not None and ends_transaction(command, sql) != "rollback"
+
+    def doubt(self, exc: pymysql.MySQLError) -> None:
+        """Note an error that the server answered: it may have ended the transaction, as it does at a deadlock."""
+        number = exc.args[0] if exc.args else 0
+        if number in RETRIED or (
+            self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS and not 2000 <= number < 3000
+        ):
+            self.doubtful = self.doubtful or exc
+
+    def decide(self) -> None:
+        """Judge by the state that a ping has brought."""
+        if not self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
+            self.ended_by = self.ended_by or self.doubtful
+        self.doubtful = None
+
+    def restore_driver(self) -> None:
+        """Give the driver's object the state of its beginning."""
+        self.__dict__.update(self.pristine)
+        self.encoders, self.decoders = dict(self.encoders), dict(self.decoders)
+        for name in self.__dict__.keys() - self.attributes:
+            del self.__dict__[name]
+        self.doubtful = self.ended_by = None
+
+    def is_closed_by_server(self) -> bool:
+        """Return whether the server has closed it, told without a round trip."""
+        raise NotImplementedError
+
+    def _ending(self, end: str) -> None:
+        if end == "rollback":
+            self.doubtful = self.ended_by = None
+        elif self.ended_by is not None:
+            why = f"the server had ended the transaction ({text_of(self.ended_by)})"
+            way_out = "let the error leave the block, or call rollback() and do all of it again"
+            raise self._refused(why, way_out) from self.ended_by
+        elif self.used and self.is_closed_by_server():
+            raise self._refused("the server had ended the session before the commit was sent", "see the server's log")
+
+    def _refused(self, why: str, way_out: str) -> Refused:
+        number = self.ended_by.args[0] if self.ended_by else CR.CR_SERVER_LOST
+        return Refused(number, self.faults.not_committed(why, way_out))
+
+
+_DRIVERS_OWN = (
+    *("autocommit_mode", "client_flag", "cursorclass", "decoders", "encoders", "sql_mode", "use_unicode"),
+    *("charset", "collation", "db", "encoding"),  # PyMySQL's
+    *("_charset", "_db", "_encoding"),  # aiomysql's
+)
+"""Attributes of the drivers' objects that a borrower may change, and that serve the next one."""
+
+_OURS = frozenset(
+    (*Session.__annotations__, "used", "soiled", "size", "in_step", "reading", "proxied", "give_back", "given_up")
+)
 
 
 def text_of(exc: BaseException) -> str:

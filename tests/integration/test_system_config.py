@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import string
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 
 from p8fs_cluster import Container, Storage, validate_configuration
 from p8fs_cluster.config.settings import P8FSConfig, config
-from p8fs_cluster.exceptions import CommitUnknown, ConfigurationError, StorageError, StorageUnavailable
+from p8fs_cluster.exceptions import ConfigurationError, NotCommitted, StorageError, StorageUnavailable
 from tests.servers import Server, free_port
 
 pytestmark = pytest.mark.integration
@@ -249,9 +250,10 @@ class TestServersComeAndGo:
         if not sql_server.is_ours:
             pytest.skip("the environment names this server; it is not ours to stop")
         with Container(config=sql_server.settings) as container:
-            with pytest.raises(CommitUnknown, match="on its way"), container.storage() as connection:
+            with pytest.raises(NotCommitted, match="before the commit was sent"), container.storage() as connection:
                 connection.cursor().execute("SELECT 1")
                 sql_server.kill()
+                assert select.select([connection.fileno()], [], [], 30)[0], "the system has closed its sockets"
             sql_server.start()
             assert container.storage().execute("SELECT 1") == [(1,)]
             with pytest.raises(ZeroDivisionError), container.storage() as connection:
