@@ -6,9 +6,12 @@ import contextlib
 from typing import Any
 
 import psycopg.sql
+import psycopg.types.json
+import psycopg.types.numeric
 import pymysql
 import pytest
 
+from p8fs_cluster.exceptions import StorageError
 from tests.conformance.cases import Case
 from tests.servers.capabilities import needs
 
@@ -20,6 +23,11 @@ LEFT_BEHIND = {
         "a second statement": ("SELECT 1; SET work_mem = '12345kB'", WORK_MEM, False),
         "a comment before": ("/* now */ SET work_mem = '12345kB'", WORK_MEM, False),
         "a composed statement": (psycopg.sql.SQL("SET work_mem = '12345kB'"), WORK_MEM, False),
+        "a statement of bytes": (b"SET work_mem = '12345kB'", WORK_MEM, False),
+        "a table of settings": ("UPDATE pg_settings SET setting = '12345' WHERE name = 'work_mem'", WORK_MEM, False),
+        "a quoted function": ("SELECT \"set_config\" /* x */ ('work_mem', '12345kB', false)", WORK_MEM, False),
+        "a table of pg_temp": ("CREATE TABLE pg_temp.left_behind (n INT)", "SELECT to_regclass('left_behind')", None),
+        "an encoding": ("SET client_encoding = latin1", "SHOW client_encoding", "UTF8"),
         "a lock": (
             "SELECT pg_advisory_lock(7)",
             "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory'",
@@ -39,6 +47,11 @@ LEFT_BEHIND = {
         "a variable": ("SET @left_behind = 7", "SELECT @left_behind", None),
         "a variable in a query": ("SELECT @left_behind := 7", "SELECT @left_behind", None),
         "a lock": ("SELECT GET_LOCK('left_behind', 1)", "SELECT IS_USED_LOCK('left_behind')", None),
+        "several at once": ("SET autocommit = 0, @left_behind = 7", "SELECT @left_behind", None),
+        "a comment that is run": ("SELECT 1 /*!50000 , @left_behind := 7 */", "SELECT @left_behind", None),
+        "a comment of TiDB or MariaDB": ("SET /*T! @left_behind = 7, */ @left_behind = 7", "SELECT @left_behind", None),
+        "a quoted function": ("SELECT `get_lock` ('left_behind', 1)", "SELECT IS_USED_LOCK('left_behind')", None),
+        "a statement of bytes": (b"SET @left_behind = 7", "SELECT @left_behind", None),
         "a database": ("USE mysql", "SELECT DATABASE()", "test"),
         "names": ("SET NAMES latin1", "SELECT @@character_set_client", "utf8mb4"),
         "autocommit": ("SET autocommit = 1", "SELECT @@autocommit", 0),
@@ -141,3 +154,56 @@ def test_prepared_statements_of_the_driver_outlive_a_reset(sql_case: Case) -> No
                 cursor = connection.cursor()
                 cursor.execute("SELECT %s + 1", (number,))
                 assert list(cursor.fetchall()) == [(number + 1,)]
+
+
+def test_what_is_left_on_the_drivers_object(sql_case: Case) -> None:
+    """Adapters, handlers, thresholds and factories of psycopg; converters, character sets and attributes of PyMySQL."""
+    storage = sql_case.storage
+    heard: list[Any] = []
+    with sql_case.container.config.override({"pool_max_size": 1}):
+        with storage as connection:
+            driver = getattr(connection, "behind", connection)
+            if storage.provider == "postgresql":
+                driver.adapters.register_loader("numeric", psycopg.types.numeric.FloatLoader)
+                psycopg.types.json.set_json_loads(lambda text: "hijacked", driver)
+                driver.add_notice_handler(heard.append)
+                driver.add_notify_handler(heard.append)
+                driver.prepare_threshold, driver.prepared_max = None, 1
+                driver.server_cursor_factory = None
+            else:
+                driver.decoders[246] = float
+                driver.encoders[str] = lambda value, mapping: "'hijacked'"
+                driver.autocommit_mode = None
+                driver.cursorclass = None
+            driver.tenant = "a"
+        with storage as connection:
+            driver = getattr(connection, "behind", connection)
+            assert not hasattr(driver, "tenant")
+            [(number,)] = run(connection, "SELECT CAST(1.5 AS DECIMAL(4, 2))")
+            assert type(number).__name__ == "Decimal"
+            if storage.provider == "postgresql":
+                assert run(connection, "SELECT '{}'::jsonb") == [({},)]
+                run(connection, "DO $$ BEGIN RAISE NOTICE 'of the next borrower'; END $$")
+                assert heard == []
+                assert (driver.prepare_threshold, driver.prepared_max) == (5, 100)
+                assert driver.server_cursor_factory is not None
+
+
+def test_a_character_set_is_not_left_behind(sql_case: Case) -> None:
+    if sql_case.storage.provider == "postgresql":
+        return
+    look = "SELECT @@character_set_client, @@collation_connection"
+    with sql_case.container.config.override({"pool_max_size": 1}):
+        before = sql_case.storage.execute(look)
+        with sql_case.storage as connection:
+            (getattr(connection, "set_character_set", None) or connection.set_charset)("latin1")
+        assert sql_case.storage.execute(look) == before
+        assert sql_case.storage.execute("SELECT %s", ("→ 😀",)) == [("→ 😀",)]
+
+
+def test_several_statements_in_one_are_refused_on_both_handles(sql_case: Case) -> None:
+    """What comes after the first one would change the session unseen."""
+    if sql_case.storage.provider == "postgresql":
+        return
+    with pytest.raises(StorageError):
+        sql_case.storage.execute("SELECT 1; SET @left_behind = 7")
