@@ -35,6 +35,10 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DEFAULT_LOG_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
 
+def _spelt(environment: str) -> str:
+    return environment.strip().lower()
+
+
 def _log_level(value: str) -> str:
     level = value.strip().upper()
     if level not in LOG_LEVELS:
@@ -225,7 +229,16 @@ class P8FSConfig(Settings):
     @property
     def reloads(self) -> bool:
         """Whether `watch()` follows changed files: as `reload` says, else in development only."""
-        return self.environment == "development" if self.reload is None else self.reload
+        return _spelt(self.environment) in ("development", "dev") if self.reload is None else self.reload
+
+    @property
+    def is_production(self) -> bool:
+        """Whether the process runs in production, however that is spelt.
+
+        >>> [P8FSConfig(environment=name).is_production for name in ("Production", " prod", "staging")]
+        [True, True, False]
+        """
+        return _spelt(self.environment) in ("production", "prod")
 
     def section(self, cls: type[S]) -> S:
         """Return a module's own settings, of this very snapshot.

@@ -23,6 +23,8 @@ class Pooled(Protocol):
 
     born: float
     deadline: float | None
+    outdated: bool
+    """Whether it showed that it, and any connection from before, is of no use."""
 
     @property
     def closed(self) -> bool: ...
@@ -66,6 +68,8 @@ class AsyncPool(Generic[C]):
         self._idle: list[C] = []
         self._made: set[C] = set()
         self.waiting = 0
+        self._stale_before = 0.0
+        """Connections from before this moment are not lent any more."""
 
     @property
     def size(self) -> int:
@@ -104,6 +108,8 @@ class AsyncPool(Generic[C]):
 
     def give_back(self, connection: C, sound: bool) -> None:
         """Take a connection back, to be lent again if it is sound and not too old."""
+        if connection.outdated:
+            sound, self._stale_before = False, time.monotonic()
         if sound and time.monotonic() - connection.born < self._lifetime:
             self._idle.append(connection)
         else:
@@ -119,7 +125,7 @@ class AsyncPool(Generic[C]):
     def _fit(self) -> C | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_fit():
+            if connection.is_fit() and connection.born >= self._stale_before:
                 return connection
             self._end(connection)
         return None
@@ -151,7 +157,6 @@ class AsyncPool(Generic[C]):
             self._circuit.fail(exc, started)
             raise
         self._circuit.succeed()
-        connection.born = time.monotonic()
         self._made.add(connection)
         return connection
 

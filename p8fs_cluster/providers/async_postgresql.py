@@ -17,7 +17,7 @@ from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavail
 from p8fs_cluster.providers.async_pool import AsyncServer
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.postgresql import PostgreSQL
-from p8fs_cluster.providers.postgresql_session import RESET, Session, text_of
+from p8fs_cluster.providers.postgresql_session import RESET, Session, is_of_a_cached_plan, text_of, told
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import quiet_check
 
@@ -34,8 +34,14 @@ class _Cursor(psycopg.AsyncCursor[Any]):
         connection.vouch(query)
         had_failed = connection.has_failed
         started = time.monotonic() if connection.slow else 0.0
+        is_first = not connection.pgconn.transaction_status
         try:
             await super().execute(query, *args, **kwargs)
+        except psycopg.errors.FeatureNotSupported as exc:
+            if not (is_first and is_of_a_cached_plan(exc)):
+                raise
+            await connection.rollback()  # nothing was done before, nor by the statement
+            await super().execute(query, *args, **{**kwargs, "prepare": False})
         finally:
             connection.vouched = False
             if connection.slow:
@@ -56,8 +62,6 @@ class _Cursor(psycopg.AsyncCursor[Any]):
 class _Connection(Session, psycopg.AsyncConnection[Any]):
     """A pooled connection. All its waits end; one whose task was cancelled in the middle of an answer is ended."""
 
-    born: float
-
     async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         seconds = self.seconds_for(gen) if timeout is None else timeout
         try:
@@ -67,7 +71,7 @@ class _Connection(Session, psycopg.AsyncConnection[Any]):
                 raise
             raise self.too_late() from exc
         except psycopg.Error as exc:
-            self.failure = exc
+            self.note(exc)
             raise
         except (asyncio.CancelledError, KeyboardInterrupt):
             if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
@@ -104,12 +108,13 @@ class AsyncPostgreSQL(AsyncServer[_Connection]):
     async def execute(self, connection: _Connection, sql: str, parameters: Parameters) -> list[Any]:
         try:
             await connection.set_autocommit(True)
-            cursor = await connection.cursor(row_factory=psycopg.rows.tuple_row).execute(sql, parameters)
+            cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
+            await cursor.execute(sql, parameters)
             return await cursor.fetchall() if cursor.description else []
         except StorageTimeout:
             raise
         except (psycopg.Error, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and its parameters
-            raise StorageError(f"postgresql: the statement failed: {text_of(exc)}") from exc
+            raise StorageError(f"postgresql: the statement failed: {told(exc)}") from exc
         finally:
             if connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
                 connection.end()  # a COPY was begun
@@ -123,7 +128,7 @@ class AsyncPostgreSQL(AsyncServer[_Connection]):
 
     async def _connect(self) -> _Connection:
         connection = await _Connection.connect(**self._twin.parameters(), cursor_factory=_Cursor)
-        connection.faults, connection.born = self._twin.faults, time.monotonic()
+        connection.faults = self._twin.faults
         connection.begin_life(self._settings, quiet_check(connection.fileno()))
         return connection
 

@@ -37,7 +37,6 @@ class _Cursor(aiomysql.Cursor):  # type: ignore[misc]
 class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
     """A pooled connection. All its waits end; one whose task was cancelled in the middle of an answer is ended."""
 
-    born: float
     given_up = False
     """Whether its borrower closed it."""
     client_flag: int
@@ -163,7 +162,7 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
     def end(self) -> None:
         if self._writer and not self._loop.is_closed():
             self._writer.transport.abort()
-        elif self._writer and self._writer.transport._sock:
+        elif self._writer and getattr(self._writer.transport, "_sock", None):  # uvloop has closed its own with the loop
             self._writer.transport._closing = True
             self._writer.transport._sock.close()
             self._writer.transport._sock = None  # its finalizer warns, and the loop that could close it is gone
@@ -206,6 +205,7 @@ class AsyncTiDB(AsyncServer[_Connection]):
             db=parameters["database"],
             program_name=parameters["program_name"],
             autocommit=None,
+            client_flag=parameters["client_flag"],
             charset="utf8mb4",
             cursorclass=_Cursor,
             ssl=parameters.get("ssl") or opportunistic_tls(),
@@ -215,7 +215,6 @@ class AsyncTiDB(AsyncServer[_Connection]):
         connection.slow, connection.beginning = self._settings.slow_query, beginning(self._settings)
         await connection._connect()
         await connection.begin_session()
-        connection.born = time.monotonic()
         connection.begin_life(quiet_check(connection._fileno))
         return connection
 

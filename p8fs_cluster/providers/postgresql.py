@@ -21,7 +21,7 @@ from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageError, S
 from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
-from p8fs_cluster.providers.postgresql_session import RESET, Session, text_of
+from p8fs_cluster.providers.postgresql_session import RESET, Session, is_of_a_cached_plan, text_of, told
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import quiet_check, shut_down
 
@@ -35,6 +35,7 @@ _FAULTS = (
     ("does not support SSL", ("pg_sslmode",), "start the server with TLS, or allow plain connections"),
     ("certificate", ("pg_sslmode", "pg_sslrootcert", "pg_sslcert"), "check the TLS settings"),
     ("private key", ("pg_sslcert", "pg_sslkey"), "check the TLS settings"),
+    ("unsupported startup parameter", ("pg_pgbouncer", "pg_statement_timeout"), "a PgBouncer is in between: say so"),
     ("server is ", ("pg_host", "pg_target_session_attrs"), "name a host that will do, or ask for less"),
     ("SSL connection", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
 )
@@ -51,8 +52,14 @@ class _Cursor(psycopg.Cursor[Any]):
         connection.vouch(query)
         had_failed = connection.has_failed
         started = time.monotonic() if connection.slow else 0.0
+        is_first = not connection.pgconn.transaction_status
         try:
             super().execute(query, params, prepare=prepare, binary=binary)
+        except psycopg.errors.FeatureNotSupported as exc:
+            if not (is_first and is_of_a_cached_plan(exc)):
+                raise
+            connection.rollback()  # nothing was done before, nor by the statement
+            super().execute(query, params, prepare=False, binary=binary)
         finally:
             connection.vouched = False
             if connection.slow:
@@ -85,7 +92,7 @@ class _Connection(Session, psycopg.Connection[Any]):
         except psycopg.errors._WaitTimeout as exc:
             raise self.too_late() from exc
         except psycopg.Error as exc:
-            self.failure = exc
+            self.note(exc)
             raise
 
     def commit(self) -> None:
@@ -122,7 +129,7 @@ class _Connection(Session, psycopg.Connection[Any]):
 
     def close(self) -> None:
         give_back, self.give_back = self.give_back, None
-        if give_back and not self.closed:
+        if give_back:
             give_back()
         else:
             super().close()
@@ -150,6 +157,8 @@ class PostgreSQL:
         self._timeout = settings.pool_timeout
         self.faults = Faults(self.provider, "pg", settings)
         self._circuit = Circuit()
+        self._stale_before = 0.0
+        """Connections from before this moment are not lent any more."""
         self._lock = threading.Lock()
         self._pool: psycopg_pool.ConnectionPool[_Connection] | None = None
         self._made: weakref.WeakSet[_Connection] = weakref.WeakSet()
@@ -199,9 +208,9 @@ class PostgreSQL:
             connection = self._from_pool(pool, until - time.monotonic())
             if connection is None:
                 continue  # the server was lost meanwhile, and the pool given up
-            if not connection.closed and not connection.peek():
+            if not connection.closed and not connection.peek() and connection.born >= self._stale_before:
                 break
-            connection.close()  # the server closed it while it was idle
+            connection.end()  # the server closed it while it was idle, or it is from before a failover
             pool.putconn(connection)
         connection.lend(deadline)
         return connection
@@ -221,12 +230,13 @@ class PostgreSQL:
     def execute(self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters) -> list[Any]:
         try:
             connection.autocommit = True  # one statement is a transaction: BEGIN and COMMIT would be two round trips
-            cursor = connection.cursor(row_factory=psycopg.rows.tuple_row).execute(sql, parameters)
+            cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
+            cursor.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
         except StorageTimeout:
             raise
         except (psycopg.Error, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and its parameters
-            raise StorageError(f"postgresql: the statement failed: {text_of(exc)}") from exc
+            raise StorageError(f"postgresql: the statement failed: {told(exc)}") from exc
         finally:
             if connection.info.transaction_status is psycopg.pq.TransactionStatus.ACTIVE:
                 connection.close()  # a COPY was begun
@@ -247,8 +257,8 @@ class PostgreSQL:
 
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
-        """Serialization failures and deadlocks, of which the server says that nothing was done."""
-        return 0.01 if getattr(exc, "sqlstate", None) in ("40001", "40P01") else None
+        """Serialization failures, deadlocks and changed tables, of which the server says that nothing was done."""
+        return 0.01 if getattr(exc, "sqlstate", None) in ("40001", "40P01") or is_of_a_cached_plan(exc) else None
 
     @staticmethod
     def inspected(answers: Sequence[Sequence[tuple[Any, ...]]]) -> str:
@@ -298,6 +308,9 @@ class PostgreSQL:
         """Take a connection back, its session and the driver's object as they were; what can't be so is ended."""
         sound = False
         try:
+            if connection.outdated:
+                self._stale_before = time.monotonic()
+                connection.end()
             if not connection.closed:
                 connection.restore_driver(_Cursor, psycopg.ServerCursor)
                 self._renew(connection)

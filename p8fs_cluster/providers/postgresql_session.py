@@ -11,14 +11,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import psycopg.adapt
 import psycopg.rows
+from psycopg.abc import AdaptContext
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, StorageTimeout
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.sockets import is_whole
 
-__all__ = ["RESET", "Refused", "Session", "TimedOut", "keeps_session", "text_of"]
+__all__ = ["RESET", "Refused", "Session", "TimedOut", "is_of_a_cached_plan", "keeps_session", "text_of", "told"]
 
 _STATELESS = re.compile(
     r"[\s(]*(?:select|insert|update|delete|merge|with|values|table|begin|start\s+transaction|commit|end|rollback|abort"
@@ -107,6 +109,8 @@ class Session(_Base):
     """The last error of a statement."""
     prepared = False
     """Whether the transaction was prepared for a commit in two phases, and neither committed nor rolled back."""
+    outdated = False
+    """Whether it showed that it, and any connection from before, is of no use: a failover, or a changed table."""
     threshold: int | None
     """How often a statement is run before the driver prepares it."""
     attributes = 0
@@ -120,14 +124,21 @@ class Session(_Base):
         """Note what a new connection needs to know."""
         self.limit, self.slow, self.peek = settings.query_timeout, settings.slow_query, peek
         self.failure = self.deadline = self.give_back = None
-        self.prepared = self.vouched = self.soiled = self.spoilt = False
+        self.prepared = self.vouched = self.soiled = self.spoilt = self.outdated = False
+        self.born = time.monotonic()
         self.threshold, self.attributes = self.prepare_threshold, 0
+
+    born: float
 
     def lend(self, deadline: float | None) -> None:
         """Note until when its borrower may wait."""
         self.deadline = deadline
         if not self.attributes:
             self.attributes = len(self.__dict__)
+
+    def adapt(self, context: AdaptContext) -> None:
+        """Convert values as a context does, for this borrower."""
+        self._adapters = psycopg.adapt.AdaptersMap(context.adapters)
 
     def vouch(self, query: Any) -> None:
         """Note what the statement that follows does to the session."""
@@ -140,6 +151,20 @@ class Session(_Base):
             self.spoilt = self.spoilt or bool(_BEYOND_RESET.search(text))
         if two_phases := _TWO_PHASES.match(text):
             self.prepared = bool(two_phases[1])
+
+    def note(self, exc: psycopg.Error) -> None:
+        """Note an error of the server, and what it tells of the connection."""
+        self.failure = exc
+        if is_of_a_pooler(exc) and not self.threshold_is_off:
+            exc.add_note(_POOLER)
+        demoted = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction) and not (self._read_only or self.soiled)
+        if demoted or is_of_a_cached_plan(exc):
+            self.outdated = True
+
+    @property
+    def threshold_is_off(self) -> bool:
+        """Whether the driver prepares nothing, as behind a PgBouncer."""
+        return self.threshold is None
 
     def was_undone(self, query: Any) -> bool:
         """Return whether a statement that the server took in a failed transaction was to commit it."""
@@ -230,6 +255,25 @@ class Session(_Base):
             return not self.closed and is_whole(self.fileno())
         except psycopg.OperationalError:  # it was closed meanwhile
             return False
+
+
+_POOLER = "is there a PgBouncer in transaction mode in between? Then set P8FS_PG_PGBOUNCER=true"
+
+
+def is_of_a_pooler(exc: BaseException) -> bool:
+    """Return whether an error is of a prepared statement that another session has: a pooler is in between."""
+    kinds = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
+    return isinstance(exc, kinds) and "_pg3_" in str(exc)
+
+
+def is_of_a_cached_plan(exc: BaseException) -> bool:
+    """Return whether a prepared statement can't be run any more, because its tables have changed. Nothing was done."""
+    return isinstance(exc, psycopg.errors.FeatureNotSupported) and "cached plan" in str(exc)
+
+
+def told(exc: BaseException) -> str:
+    """Return what an error says, and what to do about it where that is known."""
+    return f"{text_of(exc)}; {_POOLER}" if is_of_a_pooler(exc) else text_of(exc)
 
 
 def text_of(exc: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
+import math
 import threading
 import time
 from concurrent.futures import Future
@@ -85,7 +86,7 @@ class Slot:
             context = contextvars.copy_context()
             threading.Thread(target=context.run, args=(self._attempt, attempt), daemon=True).start()
         try:
-            attempt.result(None if deadline is None else max(deadline - time.monotonic(), 0))
+            attempt.result(None if deadline in (None, math.inf) else max(deadline - time.monotonic(), 0))
         except TimeoutError:
             if attempt.done():
                 raise

@@ -42,8 +42,8 @@ def is_whole(fileno: int) -> bool:
 
 def limit_waits(connection: socket.socket, seconds: float) -> bool:
     """Let the system end each wait of a blocking socket after that time; return whether it can."""
-    if sys.platform == "win32":
-        return False
+    if sys.platform == "win32" or type(connection) is not socket.socket or socket.socket.__module__ != "socket":
+        return False  # gevent's sockets never block, so the system has no wait to end
     whole, part = divmod(seconds, 1)
     time_value = struct.pack("ll", int(whole), max(int(part * 1e6), 1 - bool(whole)))  # none at all would be no limit
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):

@@ -44,21 +44,32 @@ class SqlEngines:
         return Session(self.current())
 
     def _made(self, url: str) -> Engine:
-        from sqlalchemy import create_engine
+        from sqlalchemy import create_engine, event
         from sqlalchemy.pool import NullPool
 
-        return create_engine(url, creator=lambda: self._borrowed(url), poolclass=NullPool, pool_reset_on_return=None)
+        engine: Engine = create_engine(url, creator=lambda: self._borrowed(engine), poolclass=NullPool)
+        event.listen(engine, "invalidate", _end)
+        return engine
 
-    def _borrowed(self, url: str) -> Any:
-        if self._storage.sqlalchemy_url != url:
+    def _borrowed(self, engine: Engine) -> Any:
+        if not str(engine.url).startswith(str(self._storage.sqlalchemy_url)):
             raise StorageError(
-                f"this SQLAlchemy engine speaks {url.partition(':')[0]}, but the settings now name "
+                f"this SQLAlchemy engine speaks {engine.url.drivername}, but the settings now name "
                 f"{self._storage.provider}: call container.engine() again"
             )
         lease = self._storage.connection()
         connection = lease.__enter__()
+        _, given = engine.dialect.create_connect_args(engine.url)  # a creator has to give what the dialect wants
+        if "context" in given:
+            connection.adapt(given["context"])
         connection.give_back = lambda: lease.__exit__(RollBack, _ROLL_BACK, None)
         return connection
+
+
+def _end(connection: Any, *_: object) -> None:
+    """End a connection that SQLAlchemy has invalidated: its `close` would give it back, to be lent again."""
+    if connection is not None:
+        connection.end()
 
 
 class RollBack(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import sys
 import threading
@@ -324,14 +325,17 @@ class Storage:
 
 
 def seconds(timeout: float | None) -> float | None:
-    """Return a timeout that was given, if it is one.
+    """Return a timeout that was given, if it is one; what is longer than the system's waits can be is no limit.
 
     :raises ValueError: it is not more than 0.
     """
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout is in seconds, more than 0, and math.inf for none: not {timeout!r}")
-    return timeout
+    return math.inf if timeout is not None and timeout > _LONGEST else timeout
 
+
+_LONGEST = 86400.0 * 365
+"""Seconds from which on a wait counts as endless."""
 
 _handles: weakref.WeakSet[Storage] = weakref.WeakSet()
 

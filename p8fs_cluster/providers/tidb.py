@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pymysql
 from pymysql.connections import Connection
-from pymysql.constants import COMMAND
+from pymysql.constants import CLIENT, COMMAND
 from pymysql.cursors import Cursor
 from pymysql.protocol import MysqlPacket
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
@@ -242,6 +242,8 @@ class TiDB:
         self.faults = Faults(self.provider, "tidb", settings)
         self._turns = Turns(settings.pool_max_size)
         self._circuit = Circuit()
+        self._stale_before = 0.0
+        """Connections from before this moment are not lent any more."""
         self._asked = threading.local()
         self._made: weakref.WeakSet[_Connection] = weakref.WeakSet()
 
@@ -350,10 +352,10 @@ class TiDB:
         while True:
             proxied = self._from_pool(pool, until)
             connection: _Connection = proxied.driver_connection  # type: ignore[assignment]
-            if connection.open and not connection.peek():
+            if connection.open and not connection.peek() and connection.born >= self._stale_before:
                 connection.proxied = proxied
                 return connection
-            proxied.invalidate()  # the server closed it while it was idle
+            proxied.invalidate()  # the server closed it while it was idle, or it is from before a failover
 
     def _from_pool(self, pool: QueuePool, until: float) -> PoolProxiedConnection:
         """Return a connection. If the server takes no more, but others work, wait for one of these."""
@@ -420,6 +422,9 @@ class TiDB:
         proxied, connection.proxied = connection.proxied, None
         sound = False
         try:
+            if connection.outdated:
+                self._stale_before = time.monotonic()
+                connection.end()
             if connection.open and connection.in_step and not connection.reading:
                 self._renew(connection)
                 connection.deadline = None
@@ -449,13 +454,14 @@ class TiDB:
             "database": settings.tidb_database,
             "program_name": settings.service_name,
             "autocommit": None,  # `begin_session` turns it off
+            "client_flag": CLIENT.FOUND_ROWS,  # SQLAlchemy counts on it: an UPDATE's rows are those it has found
         }
         if settings.tidb_host.startswith("/"):
             parameters["unix_socket"] = settings.tidb_host
         else:
             parameters |= {"host": unbracketed(settings.tidb_host), "port": settings.tidb_port}
         elsewhere = not settings.tidb_host.startswith("/") and settings.tidb_host not in _LOOPBACK
-        if settings.environment == "production" and elsewhere and not (settings.tidb_ssl_ca or settings.tidb_insecure):
+        if settings.is_production and elsewhere and not (settings.tidb_ssl_ca or settings.tidb_insecure):
             names = ("tidb_ssl_ca", "tidb_insecure", "environment")
             raise StorageUnavailable(
                 self.faults.at_fault("production needs verified TLS", "name a file of CAs", *names)

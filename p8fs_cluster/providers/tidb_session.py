@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +47,9 @@ _HARMFUL = {
 
 _SHUTTING_DOWN = re.compile(r"shut ?down|shutting down", re.IGNORECASE)
 """What a server says that is going away: its connections answer for a while, and are of no use."""
+
+_READ_ONLY = (1290, 1792, 1836)
+"""Errors of a server that only reads."""
 
 _LARGE = 1 << 20
 
@@ -151,6 +155,10 @@ class Session:
     """Whether no packet is on its way that nobody has read."""
     reading = False
     """Whether a result is being read, of several packets."""
+    outdated = False
+    """Whether it showed that it, and any connection from before, is of no use: its server is no primary any more."""
+    born = 0.0
+    """When it was made, by the monotonic clock."""
     doubtful: pymysql.MySQLError | None = None
     """An error at which the server may have ended the transaction; a ping will tell."""
     ended_by: pymysql.MySQLError | None = None
@@ -163,7 +171,8 @@ class Session:
 
     def begin_life(self, peek: Callable[[], int]) -> None:
         """Note what a new connection needs to know; what connecting did is its session's beginning."""
-        self.peek = peek
+        self.peek, self.born = peek, time.monotonic()
+        self.outdated = False
         self.used = self.soiled = False
         self.pristine = {name: self.__dict__[name] for name in _DRIVERS_OWN if name in self.__dict__}
         self.encoders, self.decoders = dict(self.encoders), dict(self.decoders)
@@ -193,9 +202,10 @@ class Session:
     def doubt(self, exc: pymysql.MySQLError) -> None:
         """Note an error that the server answered: it may have ended the transaction, as it does at a deadlock."""
         number = exc.args[0] if exc.args else 0
-        if number in RETRIED or (
-            self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS and not 2000 <= number < 3000
-        ):
+        read_only = number in _READ_ONLY and re.search("read.only", text_of(exc), re.IGNORECASE)
+        self.outdated = self.outdated or bool(read_only and not self.soiled)
+        in_transaction = self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
+        if number in RETRIED or (in_transaction and not 2000 <= number < 3000):  # the latter are the driver's own
             self.doubtful = self.doubtful or exc
 
     def decide(self) -> None:
@@ -238,9 +248,7 @@ _DRIVERS_OWN = (
 )
 """Attributes of the drivers' objects that a borrower may change, and that serve the next one."""
 
-_OURS = frozenset(
-    (*Session.__annotations__, "used", "soiled", "size", "in_step", "reading", "proxied", "give_back", "given_up")
-)
+_OURS = frozenset((*Session.__annotations__, *vars(Session), "proxied", "give_back", "given_up"))
 
 
 def text_of(exc: BaseException) -> str:
