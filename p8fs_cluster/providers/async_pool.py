@@ -11,6 +11,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageUnavailable
 from p8fs_cluster.providers.circuit import Circuit
 from p8fs_cluster.providers.faults import Faults
+from p8fs_cluster.providers.sockets import shut_down
 
 __all__ = ["AsyncPool", "AsyncServer", "Exhausted"]
 
@@ -36,6 +37,7 @@ class Pooled(Protocol):
     def unfinished(self) -> bool:
         """Whether there is something to commit."""
 
+    def fileno(self) -> int: ...
     async def rollback(self) -> None: ...
     def lend(self, deadline: float | None) -> None:
         """Note until when its borrower may wait."""
@@ -247,6 +249,14 @@ class AsyncServer(Generic[C]):
             pass
         finally:
             self._pool.give_back(connection, sound)
+
+    def cut(self, connection: C) -> None:
+        """End a connection under its borrower, whose calls fail from then on."""
+        if not connection.closed:
+            shut_down(connection.fileno())
+
+    def __repr__(self) -> str:
+        return f"<{self._told.faults}>"
 
     def stats(self) -> dict[str, int]:
         """Return `size`, `idle` and `waiting`."""

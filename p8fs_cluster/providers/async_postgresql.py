@@ -43,7 +43,7 @@ class _Cursor(psycopg.AsyncCursor[Any]):
             await connection.rollback()  # nothing was done before, nor by the statement
             await super().execute(query, *args, **{**kwargs, "prepare": False})
         finally:
-            connection.vouched = False
+            connection.vouched_for()
             if connection.slow:
                 tell_slow("postgresql", query, time.monotonic() - started, connection.slow)
         if had_failed and connection.was_undone(query):
@@ -56,7 +56,7 @@ class _Cursor(psycopg.AsyncCursor[Any]):
         try:
             await super().executemany(query, *args, **kwargs)
         finally:
-            connection.vouched = False
+            connection.vouched_for()
 
 
 class _Connection(Session, psycopg.AsyncConnection[Any]):

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from functools import partial
 from importlib import import_module
 from types import FrameType, TracebackType
@@ -21,6 +21,7 @@ from p8fs_cluster.providers.holders import look_again, watch_holders
 from p8fs_cluster.providers.lease import Borrowed, Entered
 from p8fs_cluster.providers.retries import pause, pause_after
 from p8fs_cluster.providers.settings import SettingsSource
+from p8fs_cluster.providers.slot import tell_cut_off
 from p8fs_cluster.providers.storage import Storage, seconds
 from p8fs_cluster.providers.teardown import OPENED, Step
 from p8fs_cluster.providers.telemetry import measure, traced
@@ -46,16 +47,20 @@ class _Engine(Protocol):
     async def release(self, connection: Any, exc: BaseException | None) -> None: ...
     async def execute(self, connection: Any, sql: str, parameters: Parameters) -> list[Any]: ...
     async def ping(self, connection: Any) -> None: ...
+    def cut(self, connection: Any) -> None: ...
     def stats(self) -> dict[str, int]: ...
 
 
 class _Slot:
     """An engine of one loop, and how many have borrowed from it; retired, it closes with the last of them."""
 
-    def __init__(self, engine: _Engine, name: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, engine: _Engine, snapshot: P8FSConfig, loop: asyncio.AbstractEventLoop) -> None:
         self.engine = engine
-        self.name = name
+        self.name = snapshot.storage_provider
         self.loop = loop
+        self._drain_timeout = snapshot.pool_drain_timeout
+        self._patience: asyncio.TimerHandle | None = None
+        self._guard: AsyncIterator[None] | None = None
         self.opened_at = 0
         self.leases: dict[AsyncLease, None] = {}
         self.retired = False
@@ -66,19 +71,44 @@ class _Slot:
         async with self._opening:
             if not self.opened_at:
                 await self.engine.open()
+                self._guard = self._until_the_loop_ends()
+                await anext(self._guard)
                 self.opened_at = next(OPENED)
 
     def leave(self, lease: AsyncLease) -> None:
         """End a lease."""
         del self.leases[lease]
         if self.retired and not self.leases:
-            self.engine.close()
+            self._close()
 
     def retire(self) -> None:
-        """Close it, now or with the last lease."""
+        """Close it, now or with the last lease; late ones are cut off."""
         first, self.retired = not self.retired, True
-        if first and not self.leases:
-            self.engine.close()
+        if not first:
+            return
+        if not self.leases:
+            self._close()
+        elif not self.loop.is_closed():
+            self._patience = self.loop.call_later(self._drain_timeout, self._cut)
+
+    def _cut(self) -> None:
+        for lease in tuple(self.leases):
+            if lease.connection is not None:
+                tell_cut_off(self.engine, lease)
+                self.engine.cut(lease.connection)
+
+    def _close(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        self.engine.close()
+
+    async def _until_the_loop_ends(self) -> AsyncIterator[None]:
+        """Close the engine when its loop shuts down its generators, as `asyncio.run` does at its end."""
+        try:
+            yield
+        finally:
+            self.retired = True
+            self._close()
 
 
 class AsyncStorage:
@@ -281,7 +311,7 @@ class AsyncStorage:
         if slot is None or slot.retired:
             self._swaps += bool(here)
             module, _, name = _ENGINES[snapshot.storage_provider].partition(":")
-            slot = here[key] = _Slot(getattr(import_module(module), name)(snapshot), snapshot.storage_provider, loop)
+            slot = here[key] = _Slot(getattr(import_module(module), name)(snapshot), snapshot, loop)
         return slot
 
     def _sweep(self) -> None:

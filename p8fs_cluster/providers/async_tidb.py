@@ -133,8 +133,8 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
         await self._execute_command(COMMAND.COM_QUERY, self.beginning)
         await self._read_ok_packet()
 
-    @property
-    def _fileno(self) -> int:
+    def fileno(self) -> int:
+        """Return the descriptor of the socket, -1 when there is none."""
         socket = self._writer.get_extra_info("socket") if self._writer else None
         return socket.fileno() if socket else -1
 
@@ -147,13 +147,13 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
         return self.used
 
     def is_closed_by_server(self) -> bool:
-        return bool(self._reader.at_eof() or (self.peek() and not is_whole(self._fileno)))
+        return bool(self._reader.at_eof() or (self.peek() and not is_whole(self.fileno())))
 
     def is_fit(self) -> bool:
         return not self.closed and not self._reader.at_eof() and not self.peek()
 
     def works(self) -> bool:
-        return not self.closed and not self._reader.at_eof() and is_whole(self._fileno)
+        return not self.closed and not self._reader.at_eof() and is_whole(self.fileno())
 
     def close(self) -> None:
         self.given_up = True
@@ -215,7 +215,7 @@ class AsyncTiDB(AsyncServer[_Connection]):
         connection.slow, connection.beginning = self._settings.slow_query, beginning(self._settings)
         await connection._connect()
         await connection.begin_session()
-        connection.begin_life(quiet_check(connection._fileno))
+        connection.begin_life(quiet_check(connection.fileno()))
         return connection
 
     async def _commit(self, connection: _Connection) -> None:

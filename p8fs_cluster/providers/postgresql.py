@@ -61,7 +61,7 @@ class _Cursor(psycopg.Cursor[Any]):
             connection.rollback()  # nothing was done before, nor by the statement
             super().execute(query, params, prepare=False, binary=binary)
         finally:
-            connection.vouched = False
+            connection.vouched_for()
             if connection.slow:
                 tell_slow("postgresql", query, time.monotonic() - started, connection.slow)
         if had_failed and connection.was_undone(query):
@@ -74,7 +74,7 @@ class _Cursor(psycopg.Cursor[Any]):
         try:
             super().executemany(query, *args, **kwargs)
         finally:
-            connection.vouched = False
+            connection.vouched_for()
 
 
 class _Connection(Session, psycopg.Connection[Any]):

@@ -152,6 +152,13 @@ class Session(_Base):
         if two_phases := _TWO_PHASES.match(text):
             self.prepared = bool(two_phases[1])
 
+    def vouched_for(self) -> None:
+        """Note that the statement is done. The driver counts its runs, and would so keep 100 texts of any size."""
+        self.vouched = False
+        counts = self._prepared._counts
+        if counts and len(next(reversed(counts))[0]) >= _LONG:
+            counts.popitem()
+
     def note(self, exc: psycopg.Error) -> None:
         """Note an error of the server, and what it tells of the connection."""
         self.failure = exc

@@ -15,11 +15,16 @@ from p8fs_cluster.exceptions import StorageUnavailable
 from p8fs_cluster.providers.engine import Engine
 from p8fs_cluster.providers.teardown import OPENED
 
-__all__ = ["Slot"]
+__all__ = ["Slot", "tell_cut_off"]
 
 log = logging.getLogger("p8fs_cluster.storage")
 _SHOWN = 5
 """Leaseers that a message names."""
+
+
+def tell_cut_off(engine: object, lease: object) -> None:
+    """Log that a borrower has had its time to give back a connection of an engine that is not in force any more."""
+    log.warning("%r is not in force any more, and its borrower is cut off: %s", engine, lease)
 
 
 class Lease(Protocol):
@@ -142,7 +147,7 @@ class Slot:
     def _cut(self) -> None:
         """Only those who borrowed before it was retired are left: nobody else comes meanwhile."""
         for lease in self.leases if self._retired else ():
-            log.warning("%r is not in force any more, and its borrower is cut off: %s", self.engine, lease)
+            tell_cut_off(self.engine, lease)
             with contextlib.suppress(Exception):
                 self.engine.cut(lease.connection)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import weakref
 from collections.abc import Callable, Iterable
@@ -43,28 +44,33 @@ def measure(handle: _Handle) -> None:
     metrics = sys.modules.get("opentelemetry.metrics")
     if metrics is None or handle in _measured:
         return
-    _measured.add(handle)
-    meter, reference = metrics.get_meter("p8fs_cluster"), weakref.ref(handle)
-    for name, unit, told in _GAUGES:
-        meter.create_observable_gauge(name, callbacks=[_callback(metrics, reference, told)], unit=unit)
+    _measured[handle] = number = next(_numbers)
+    if number == 1:  # an instrument that is made twice keeps the first one's callback alone
+        meter = metrics.get_meter("p8fs_cluster")
+        for name, unit, told in _COUNTS:
+            meter.create_observable_up_down_counter(name, callbacks=[_callback(metrics, told)], unit=unit)
 
 
-def _callback(metrics: Any, reference: weakref.ref[Any], told: dict[str, str]) -> Callable[[Any], Iterable[Any]]:
+def _callback(metrics: Any, told: dict[str, str]) -> Callable[[Any], Iterable[Any]]:
     def observe(_: Any) -> Iterable[Any]:
-        handle = reference()
-        stats = handle.stats() if handle else {}
-        for key, state in told.items():
-            if key in stats:
-                attributes = {"db.client.connection.pool.name": stats["provider"]} | ({"state": state} if state else {})
-                yield metrics.Observation(stats[key], attributes)
+        for handle, number in tuple(_measured.items()):
+            stats = handle.stats()
+            pool = {"db.client.connection.pool.name": f"{stats['provider']}-{number}"}
+            for key, state in told.items():
+                if key in stats:
+                    attributes = pool | ({"db.client.connection.state": state} if state else {})
+                    yield metrics.Observation(stats[key], attributes)
 
     return observe
 
 
-_GAUGES = (
+_COUNTS = (
     ("db.client.connection.count", "{connection}", {"borrowed": "used", "idle": "idle"}),
     ("db.client.connection.max", "{connection}", {"max_size": ""}),
     ("db.client.connection.pending_requests", "{request}", {"waiting": ""}),
     ("p8fs.storage.swaps", "{swap}", {"swaps": ""}),
 )
-_measured: weakref.WeakSet[Any] = weakref.WeakSet()
+_numbers = itertools.count(1)
+"""Tells the pools of one process from each other."""
+
+_measured: weakref.WeakKeyDictionary[_Handle, int] = weakref.WeakKeyDictionary()

@@ -76,7 +76,7 @@ class Awaited:
 
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
-        number: int = self.behind.fileno() if hasattr(self.behind, "fileno") else self.behind._fileno
+        number: int = self.behind.fileno()
         return number
 
     def _result(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

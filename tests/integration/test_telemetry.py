@@ -7,12 +7,17 @@ import os
 import subprocess
 import sys
 
+from opentelemetry.semconv._incubating.metrics import db_metrics
+
 from tests.processes import variables
 from tests.servers import Server
 
 PROGRAM = """
 import json, asyncio
 from opentelemetry import metrics, trace
+from opentelemetry.semconv._incubating.attributes.db_attributes import (
+    DB_CLIENT_CONNECTION_POOL_NAME, DB_CLIENT_CONNECTION_STATE
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -36,12 +41,18 @@ with Container() as container:
     asyncio.run(container.async_storage().execute("SELECT 3"))
     with storage:
         told = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+counted = {}
+for metric in told:
+    for point in metric.data.data_points:
+        name = f"{metric.name} {point.attributes.get(DB_CLIENT_CONNECTION_STATE, '')}".strip()
+        counted[name] = counted.get(name, 0) + point.value
 print(json.dumps({
+    "kinds": [type(metric.data).__name__ for metric in told],
+    "pools": sorted({
+        point.attributes[DB_CLIENT_CONNECTION_POOL_NAME] for metric in told for point in metric.data.data_points
+    }),
     "spans": [(span.name, span.status.status_code.name, dict(span.attributes)) for span in spans.get_finished_spans()],
-    "metrics": {
-        f"{metric.name} {point.attributes.get('state', '')}".strip(): point.value
-        for metric in told for point in metric.data.data_points
-    },
+    "metrics": counted,
 }))
 """
 
@@ -60,6 +71,8 @@ def test_spans_and_metrics(sql_server: Server) -> None:
     ]
     attributes = {"db.system.name": "mysql" if provider == "tidb" else provider, "db.query.text": "SELECT %s"}
     assert told["spans"][0][2] == attributes
-    assert told["metrics"]["db.client.connection.count used"] == 1
-    assert told["metrics"]["db.client.connection.max"] == 10
+    assert told["metrics"][f"{db_metrics.DB_CLIENT_CONNECTION_COUNT} used"] == 1
+    assert told["metrics"][db_metrics.DB_CLIENT_CONNECTION_MAX] == 20, "of both handles"
+    assert set(told["kinds"]) == {"Sum"}, "up-down counters, as the conventions have it"
+    assert len(told["pools"]) == len(set(told["pools"])) == 2, "each handle's pool has a name of its own"
     assert told["metrics"]["p8fs.storage.swaps"] == 0
