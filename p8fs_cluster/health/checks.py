@@ -6,8 +6,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
+from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import ClusterError, ConfigurationError, StorageError
 from p8fs_cluster.logging.setup import check_log_file
 from p8fs_cluster.providers.settings import SettingsProvider
@@ -57,6 +59,8 @@ def steps(config: SettingsProvider, storage: Storage) -> Iterator[Step]:
         yield run("load the settings again", lambda: _stale(stale))
     if settings.log_file is not None:
         yield run("open the log file", lambda: check_log_file(settings))
+    if files := [name for name, value in vars(settings).items() if "_ssl" in name and isinstance(value, Path)]:
+        yield run("read the certificates", lambda: _readable(settings, files))
     opened = run("open the storage", lambda: _opened(storage))
     yield opened
     if opened.ok:
@@ -66,6 +70,20 @@ def steps(config: SettingsProvider, storage: Storage) -> Iterator[Step]:
 def _stale(fault: Exception) -> NoReturn:
     told = fault if isinstance(fault, ClusterError) else type(fault).__name__  # others' words may hold a secret
     raise ConfigurationError(f"the last reload failed, and the last good settings stay in force: {told}") from fault
+
+
+def _readable(settings: P8FSConfig, names: list[str]) -> str:
+    """Look at files that are read only when a connection is made, or not even then: libpq does without some."""
+    for name in names:
+        path: Path = getattr(settings, name)
+        if str(path) == "system":  # libpq's word for the system's own authorities
+            continue
+        try:
+            path.read_bytes()
+        except OSError as exc:
+            told = f"{settings.describe(name)} names {path}, which can't be read: {exc.strerror}"
+            raise ConfigurationError(told) from exc
+    return ", ".join(names)
 
 
 def _opened(storage: Storage) -> str:

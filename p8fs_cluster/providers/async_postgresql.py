@@ -127,7 +127,8 @@ class AsyncPostgreSQL(AsyncServer[_Connection]):
             raise StorageUnavailable(self._twin.faults.no_answer()) from exc
 
     async def _connect(self) -> _Connection:
-        connection = await _Connection.connect(**self._twin.parameters(), cursor_factory=_Cursor)
+        parameters = await asyncio.to_thread(self._twin.parameters)  # it looks names up
+        connection = await _Connection.connect(**parameters, cursor_factory=_Cursor)
         connection.faults = self._twin.faults
         connection.begin_life(self._settings, quiet_check(connection.fileno()))
         return connection

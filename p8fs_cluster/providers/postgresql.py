@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 import weakref
@@ -23,9 +25,11 @@ from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.postgresql_session import RESET, Session, is_of_a_cached_plan, text_of, told
 from p8fs_cluster.providers.slow import tell_slow
-from p8fs_cluster.providers.sockets import quiet_check, shut_down
+from p8fs_cluster.providers.sockets import addresses, quiet_check, shut_down
 
 __all__ = ["PostgreSQL"]
+
+log = logging.getLogger("p8fs_cluster.storage")
 
 _FAULTS = (
     ("password authentication failed", ("pg_user", "pg_password"), "check user and password"),
@@ -35,11 +39,33 @@ _FAULTS = (
     ("does not support SSL", ("pg_sslmode",), "start the server with TLS, or allow plain connections"),
     ("certificate", ("pg_sslmode", "pg_sslrootcert", "pg_sslcert"), "check the TLS settings"),
     ("private key", ("pg_sslcert", "pg_sslkey"), "check the TLS settings"),
+    ("definition of service", ("pg_host",), "unset PGSERVICE, which is none of our settings"),
     ("unsupported startup parameter", ("pg_pgbouncer", "pg_statement_timeout"), "a PgBouncer is in between: say so"),
     ("server is ", ("pg_host", "pg_target_session_attrs"), "name a host that will do, or ask for less"),
     ("SSL connection", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
 )
 """What the server's or libpq's message says → the settings at fault and the way out."""
+
+
+_UNSET = ("hostaddr", "options", "requirepeer", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
+"""Options of libpq that have no default, and for which an empty text stands for none."""
+
+
+def _not_from_the_environment() -> dict[str, Any]:
+    """Return libpq's own defaults for what variables such as PGOPTIONS or PGHOSTADDR would set beside our settings.
+
+    What a service of PGSERVICE sets is overruled as well. Three variables make settings of the session and can't be.
+    """
+    steering = [name for name in ("PGTZ", "PGDATESTYLE", "PGGEQO") if name in os.environ]
+    if steering:
+        log.warning("libpq gives every session what %s says, which no setting of ours overrules: unset it", steering)
+    named = {}
+    for option in psycopg.pq.Conninfo.get_defaults():
+        keyword, variable = option.keyword.decode(), (option.envvar or b"").decode()
+        by_service = "PGSERVICE" in os.environ and (option.compiled is not None or keyword in _UNSET)
+        if keyword not in ("service", "servicefile") and (variable in os.environ or by_service):
+            named[keyword] = (option.compiled or b"").decode()
+    return named
 
 
 class _Cursor(psycopg.Cursor[Any]):
@@ -441,16 +467,19 @@ class PostgreSQL:
     def parameters(self) -> dict[str, Any]:
         """Return what psycopg connects with."""
         settings = self._settings
+        hosts = [unbracketed(host) for host in settings.pg_host.split(",")]
         unanswered = 1000 * (settings.query_timeout or 0)
         parameters: dict[str, Any] = {
-            "host": ",".join(map(unbracketed, settings.pg_host.split(","))),
+            "host": ",".join(hosts),
             "port": settings.pg_port,
             "dbname": settings.pg_database,
             "user": settings.pg_user,
             "password": settings.pg_password.get_secret_value(),
             "sslmode": settings.pg_sslmode,
             "target_session_attrs": settings.pg_target_session_attrs,
-            "connect_timeout": max(2, round(self._timeout)),
+            "connect_timeout": max(
+                2, int(self._timeout / sum(map(addresses, hosts)))
+            ),  # for each address; 2: libpq's least
             "application_name": "@".join(filter(None, (settings.service_name, settings.pod_name))),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
@@ -464,7 +493,7 @@ class PostgreSQL:
             parameters["prepare_threshold"] = None
         elif settings.pg_statement_timeout:
             parameters["options"] = f"-c statement_timeout={1000 * settings.pg_statement_timeout:.0f}"
-        return parameters
+        return {**_not_from_the_environment(), **parameters}
 
     def unavailable(self, exc: BaseException | None) -> StorageUnavailable:
         """Return the error that tells why there is no connection, and what settings lead there."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["LimitedReader", "is_whole", "limit_waits", "quiet_check", "shut_down"]
+__all__ = ["LimitedReader", "addresses", "is_whole", "limit_waits", "quiet_check", "shut_down"]
 
 
 class _Poll(ctypes.Structure):
@@ -63,6 +63,18 @@ class LimitedReader(socket.SocketIO):
         if count is None:
             raise TimeoutError("timed out")
         return count
+
+
+def addresses(host: str) -> int:
+    """Return how many addresses a host has, each of which is tried in turn; 1 if that is not known.
+
+    >>> addresses("127.0.0.1"), addresses("/run/postgresql")
+    (1, 1)
+    """
+    try:
+        return len({found[4] for found in socket.getaddrinfo(host, 1, type=socket.SOCK_STREAM)})
+    except OSError:
+        return 1
 
 
 def shut_down(fileno: int) -> None:

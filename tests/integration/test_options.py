@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,6 +18,7 @@ from sqlalchemy import text
 from p8fs_cluster import Container
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from p8fs_cluster.providers.tidb import TiDB
+from tests.processes import until
 from tests.servers import Server, free_port
 
 
@@ -104,3 +111,142 @@ def test_a_session_of_the_orm(sql_server: Server) -> None:
             session.execute(text("INSERT INTO orm VALUES (2)"))
         assert container.storage().execute("SELECT n FROM orm") == [(1,)]
         assert container.storage().stats()["borrowed"] == 0
+
+
+def test_only_our_settings_steer_a_connection(
+    postgresql_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What libpq takes from the environment for other programs is none of our settings."""
+    (tmp_path / "services").write_text("[steer]\noptions=-c work_mem=12345kB\napplication_name=steered\n")
+    look = "SELECT current_setting('work_mem'), current_setting('client_encoding'), current_setting('application_name')"
+    steering = {"PGHOSTADDR": "127.0.0.9", "PGOPTIONS": "-c work_mem=12345kB", "PGSSLMODE": "verify-full",
+                "PGSSLROOTCERT": "/nowhere", "PGREQUIREPEER": "nobody", "PGCLIENTENCODING": "LATIN1"}  # fmt: skip
+    for variables in (steering, {"PGSERVICE": "steer", "PGSERVICEFILE": str(tmp_path / "services")}):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+        async def asynchronous() -> list[Any]:
+            async with Container(config=postgresql_server.settings) as container:
+                return await container.async_storage().execute(look)
+
+        with Container(config=postgresql_server.settings) as container:
+            assert container.storage().execute(look) == [("4MB", "UTF8", "p8fs")]
+        assert asyncio.run(asynchronous()) == [("4MB", "UTF8", "p8fs")]
+
+
+def test_a_service_that_is_not_there_is_told(postgresql_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSERVICE", "nope")
+    with (
+        Container(config=postgresql_server.settings) as container,
+        pytest.raises(StorageUnavailable, match="PGSERVICE"),
+    ):
+        container.storage().execute("SELECT 1")
+
+
+def test_variables_that_cant_be_overruled_are_told(
+    postgresql_server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    with Container(config=postgresql_server.settings) as container:
+        container.storage().execute("SELECT 1")
+    assert "PGTZ" in caplog.text
+
+
+@pytest.mark.parametrize("handle", ["threads", "asyncio"])
+def test_a_first_host_that_hangs_leaves_time_for_the_next(postgresql_server: Server, handle: str) -> None:
+    if not postgresql_server.is_ours:
+        pytest.skip("the server that the environment names need not listen there")
+    with socket.create_server(("127.0.0.2", 0)) as silent:
+        port = silent.getsockname()[1]
+        with relay("127.0.0.3", port, postgresql_server.settings["pg_port"]):
+            settings = {**postgresql_server.settings, "pg_host": "127.0.0.2,127.0.0.3", "pg_port": port}
+
+            async def asynchronous() -> list[Any]:
+                async with Container(config=settings) as container:
+                    return await container.async_storage().execute("SELECT 1")
+
+            if handle == "asyncio":
+                assert asyncio.run(asynchronous()) == [(1,)]
+                return
+            with Container(config=settings) as container:
+                assert container.storage().execute("SELECT 1") == [(1,)]
+
+
+@contextlib.contextmanager
+def relay(host: str, port: int, to: int) -> Iterator[None]:
+    """Let another address and port lead to a server of this machine."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", to))
+                ends.extend((client, server))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    ends: list[socket.socket] = []
+    with socket.create_server((host, port)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for end in ends:
+                end.close()
+
+
+def test_a_primary_that_only_reads_costs_one_failure(sql_server: Server) -> None:
+    """Every connection from before the failover goes, so that the next ones are asked where the primary is."""
+    provider = sql_server.provider
+    if sql_server.kind == "tidb":
+        return  # it has no such mode
+    on, off = {
+        "postgresql": ("ALTER SYSTEM SET default_transaction_read_only = on", "ALTER SYSTEM RESET ALL"),
+        "tidb": ("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"),
+    }[provider]
+    session = {"postgresql": "SELECT pg_backend_pid()", "tidb": "SELECT CONNECTION_ID()"}[provider]
+    with Container(config=sql_server.settings) as admin, Container(config=sql_server.settings) as container:
+        administrator, storage = admin.storage(), container.storage()
+        administrator.execute("DROP TABLE IF EXISTS failed_over")
+        administrator.execute("CREATE TABLE failed_over (n INT)")
+        if provider == "tidb":
+            plain = "CREATE USER IF NOT EXISTS plain@'%' IDENTIFIED BY 'pr1vate'"
+            administrator.execute(plain)
+            administrator.execute("GRANT SELECT, INSERT ON test.* TO plain@'%'")
+            container.config.override({"tidb_user": "plain", "tidb_password": "pr1vate"})
+        with storage as first, storage as second:
+            before = {session_of(first, session), session_of(second, session)}
+        try:
+            administrator.execute(on)
+            if provider == "postgresql":
+                administrator.execute("SELECT pg_reload_conf()")
+                until(lambda: storage.execute("SHOW default_transaction_read_only") == [("on",)], "it only reads")
+            with pytest.raises(StorageError, match=r"read.only"):
+                storage.execute("INSERT INTO failed_over VALUES (1)")
+            with storage as first, storage as second:
+                assert not before & {session_of(first, session), session_of(second, session)}
+        finally:
+            with admin.storage() as connection:
+                cursor = connection.cursor()
+                if provider == "postgresql":
+                    cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+            administrator.execute(off)
+            if provider == "postgresql":
+                administrator.execute("SELECT pg_reload_conf()")
+
+
+def session_of(connection: Any, statement: str) -> Any:
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    return cursor.fetchone()[0]

@@ -12,6 +12,7 @@ import trustme
 
 from p8fs_cluster import Container
 from p8fs_cluster.exceptions import StorageUnavailable
+from p8fs_cluster.health.checks import steps
 from tests import servers
 from tests.servers import Server
 
@@ -111,6 +112,46 @@ def test_a_password_of_sha2(server: Server, answer: Any, ca: Path) -> None:
     user = {"tidb_user": "sha2", "tidb_password": "s3cret é", "tidb_database": "information_schema"}
     for _ in range(2):  # the second login is answered from the server's cache
         assert answer({**verified(server, ca), **user}, "SELECT SUBSTRING_INDEX(USER(), '@', 1)") == [("sha2",)]
+
+
+@pytest.mark.parametrize("handle", ["threads", "asyncio"])
+def test_authorities_that_are_replaced_under_the_same_path(
+    server: Server, authority: trustme.CA, ca: Path, handle: str
+) -> None:
+    """The next connection is made with what the file holds then; those that are there go on."""
+    other, right = trustme.CA().cert_pem.bytes(), ca.read_bytes()
+    settings = {**verified(server, ca), "pool_max_size": 2, "pool_timeout": 2}
+
+    def in_threads() -> None:
+        with Container(config=settings) as container:
+            storage = container.storage()
+            with storage:
+                ca.write_bytes(other)
+                with pytest.raises(StorageUnavailable), storage:
+                    pass
+                ca.write_bytes(right)
+                with storage as second:
+                    second.cursor().execute("SELECT 1")
+
+    async def in_tasks() -> None:
+        async with Container(config=settings) as container:
+            storage = container.async_storage()
+            async with storage:
+                ca.write_bytes(other)
+                with pytest.raises(StorageUnavailable):
+                    async with storage:
+                        pass
+                ca.write_bytes(right)
+                assert await storage.execute("SELECT 1") == [(1,)]
+
+    in_threads() if handle == "threads" else asyncio.run(in_tasks())
+
+
+def test_a_missing_file_is_told_by_the_check(server: Server, tmp_path: Path) -> None:
+    name = "tidb_ssl_ca" if server.provider == "tidb" else "pg_sslcert"
+    with Container(config={**server.settings, name: tmp_path / "nowhere"}) as container:
+        faults = [str(step.fault) for step in steps(container.config, container.storage()) if step.fault]
+    assert f"P8FS_{name.upper()} (from code) names {tmp_path}/nowhere, which can't be read: No such file" in faults[0]
 
 
 def test_an_idle_connection_is_lent_again(server: Server, ca: Path) -> None:
