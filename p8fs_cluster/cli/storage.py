@@ -13,7 +13,8 @@ import typer
 
 from p8fs_cluster.cli.output import Json, fail, redacted, tell
 from p8fs_cluster.containers.container import Container
-from p8fs_cluster.exceptions import ClusterError
+from p8fs_cluster.exceptions import ClusterError, StorageError
+from p8fs_cluster.providers.engine import ENGINES, engine_class
 
 __all__ = ["storage_app"]
 
@@ -62,6 +63,26 @@ def checkpoint(
     except ClusterError as exc:
         fail(exc)
     tell(f"a copy of the storage is in {folder}")
+
+
+@storage_app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint.")],
+) -> None:
+    """Copy a checkpoint of an embedded RocksDB to P8FS_ROCKSDB_PATH, which must not be there yet, or be empty.
+
+    Exit code 0, or 1 with the fault.
+    """
+    try:
+        container = Container()
+        settings = container.config()
+        engine = engine_class(ENGINES, settings)(settings)
+        if not hasattr(engine, "restore"):
+            raise StorageError(f"{engine.provider} has no checkpoints: use its own tools, pg_restore or BR")
+        engine.restore(folder)
+    except ClusterError as exc:
+        fail(exc)
+    tell(f"{folder} is restored to {settings.rocksdb_path}")
 
 
 def _pinged(container: Container) -> dict[str, Any]:

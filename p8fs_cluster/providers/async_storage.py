@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -30,6 +31,9 @@ from p8fs_cluster.providers.threaded import Threaded
 __all__ = ["AsyncStorage"]
 
 T = TypeVar("T")
+
+_CHUNK = 1000
+"""Pairs that a scan reads in a thread at once."""
 
 _ENGINES = {
     "postgresql": "p8fs_cluster.providers.async_postgresql:AsyncPostgreSQL",
@@ -196,6 +200,21 @@ class AsyncStorage:
                     raise
             await asyncio.sleep(pause(base, attempt))
         raise AssertionError("unreachable")
+
+    async def scan(
+        self, prefix: bytes = b"", *, start: bytes | None = None, stop: bytes | None = None, reverse: bool = False
+    ) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Yield the keys of an embedded store and their values, as `Storage.scan` does, read in threads.
+
+        :raises StorageError: the store is a server, which is asked by SQL.
+        """
+        pairs = self._synchronous().scan(prefix, start=start, stop=stop, reverse=reverse)
+        try:
+            while chunk := await asyncio.to_thread(lambda: list(itertools.islice(pairs, _CHUNK))):
+                for pair in chunk:
+                    yield pair
+        finally:
+            await asyncio.to_thread(pairs.close)
 
     async def ping(self) -> float:
         """Make one round trip to the store and return the seconds it took.

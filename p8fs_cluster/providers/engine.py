@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 from p8fs_cluster.config.settings import P8FSConfig
 
-__all__ = ["ENGINES", "Engine", "Engines", "Parameters", "engine_class"]
+__all__ = ["ENGINES", "Engine", "Engines", "Parameters", "Span", "engine_class"]
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The keys from `start` to before `stop`, in the order of bytes; None: to the end.
+
+    >>> Span.of(b"note:", None, b"note:7"), b"note:6" in Span.of(b"note:", None, None)
+    (Span(start=b'note:', stop=b'note:7'), True)
+    """
+
+    start: bytes
+    stop: bytes | None
+
+    @classmethod
+    def of(cls, prefix: bytes, start: bytes | None, stop: bytes | None) -> Span:
+        """Return the keys with a prefix, of these those between two others."""
+        stem = prefix.rstrip(b"\xff")
+        after = stem[:-1] + bytes([stem[-1] + 1]) if stem else None
+        ends = [end for end in (after, stop) if end is not None]
+        return cls(max(prefix, start or b""), min(ends, default=None))
+
+    def __contains__(self, key: bytes) -> bool:
+        return key >= self.start and (self.stop is None or key < self.stop)
 
 
 class Engine(Protocol):
@@ -45,6 +69,12 @@ class Engine(Protocol):
         """Commit, or roll back if `exc` is given, then take the connection back, whatever happened."""
 
     def execute(self, connection: Any, sql: str, parameters: Parameters) -> list[Any]: ...
+    def scan(self, connection: Any, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values in order, backwards if `reverse`.
+
+        :raises StorageError: the store has no keys.
+        """
+
     def ping(self, connection: Any) -> None:
         """Make one round trip."""
 

@@ -21,7 +21,7 @@ from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.circuit import Circuit
-from p8fs_cluster.providers.engine import Parameters
+from p8fs_cluster.providers.engine import Parameters, Span
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.postgresql_session import RESET, Session, is_of_a_cached_plan, text_of, told
 from p8fs_cluster.providers.slow import tell_slow
@@ -269,6 +269,9 @@ class PostgreSQL:
             elif not connection.closed:
                 connection.rollback()  # nothing, unless the statement was BEGIN
                 connection.autocommit = False
+
+    def scan(self, connection: _Connection, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        raise StorageError("postgresql has no keys to scan: ask it by SQL")
 
     def ping(self, connection: psycopg.Connection[Any]) -> None:
         try:

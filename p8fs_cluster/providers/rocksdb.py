@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Hashable, Sequence
-from errno import ENOENT
+import threading
+from collections.abc import Hashable, Iterator, Sequence
+from errno import ENOENT, ENOTEMPTY
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rocksdict import AccessType, Checkpoint, Options, Rdict, WriteOptions
+from rocksdict import AccessType, Checkpoint, Options, Rdict, WriteBatch, WriteOptions
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
-from p8fs_cluster.providers.engine import Parameters
+from p8fs_cluster.providers.engine import Parameters, Span
 
 __all__ = ["RocksDB"]
 
@@ -36,6 +39,9 @@ class RocksDB:
     def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
         self._path = settings.rocksdb_path
+        self._lock = threading.Lock()
+        self._suspect = False
+        """Whether a write failed, after which RocksDB refuses all others until it is opened anew."""
         self._notes: tempfile.TemporaryDirectory[str] | None = None
 
     @staticmethod
@@ -85,6 +91,31 @@ class RocksDB:
         except Exception as exc:  # rocksdict knows no other class
             raise StorageError(self._fault(f"no checkpoint in {folder}: {exc}")) from exc
 
+    def restore(self, folder: Path) -> None:
+        """Copy a checkpoint to the directory that the settings name, which must not be there yet, or be empty.
+
+        :raises StorageError: the folder holds no whole RocksDB, the directory is in use, or the copy failed.
+        """
+        try:
+            Rdict(str(folder), Options(raw_mode=True), access_type=AccessType.read_only()).close()
+            if self._path.exists() and any(self._path.iterdir()):
+                raise FileExistsError(ENOTEMPTY, "it is not empty, move it away first")
+            draft = self._path.with_name(f"{self._path.name}.{os.getpid()}.restored")
+            shutil.copytree(folder, draft)
+            draft.replace(self._path)
+        except Exception as exc:  # rocksdict knows no other class
+            told = getattr(exc, "strerror", None) or str(exc)
+            raise StorageError(self._fault(f"{folder} can't be restored there: {told}")) from exc
+
+    def scan(self, connection: Rdict, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        begin = span.stop if reverse else span.start
+        pairs: Iterator[tuple[Any, Any]] = connection.items(backwards=reverse, from_key=begin or None)
+        for key, value in pairs:
+            if key in span:
+                yield key, value
+            elif not (reverse and key == span.stop):
+                return
+
     def close(self) -> None:
         self._database.close()
         if self._settings.rocksdb_mode == "primary" and self._holder() == os.getpid():
@@ -93,12 +124,16 @@ class RocksDB:
             self._notes.cleanup()
 
     def acquire(self, deadline: float | None) -> Rdict:
+        if self._suspect:
+            self._recover()
         if self._settings.rocksdb_mode == "secondary":
             self._database.try_catch_up_with_primary()
         return self._database
 
     def release(self, connection: Rdict, exc: BaseException | None) -> None:
-        """Nothing is to be done: what was written is in the log already, and there is no transaction to undo."""
+        """Note a failed write. What was written is in the log already, and there is no transaction to undo."""
+        if exc is not None and "IO error" in str(exc):
+            self._suspect = True
 
     def execute(self, connection: Rdict, sql: str, parameters: Parameters) -> list[Any]:
         raise StorageError(
@@ -109,8 +144,37 @@ class RocksDB:
     def ping(self, connection: Rdict) -> None:
         try:
             connection.get(b"")
+            self._write_nothing()
         except Exception as exc:
+            self._suspect = True
             raise StorageUnavailable(self._fault(str(exc))) from exc
+
+    def _write_nothing(self) -> None:
+        """Write an empty batch, which fails as any write does once one has failed."""
+        if self._settings.rocksdb_mode == "primary":
+            self._database.write(WriteBatch(raw_mode=True))
+
+    def _recover(self) -> None:
+        """Open the directory anew after a failed write, as when the disk was full for a moment.
+
+        :raises StorageUnavailable: it can't be opened, or written.
+        """
+        with self._lock:
+            if not self._suspect:
+                return
+            with contextlib.suppress(Exception):
+                self._write_nothing()
+                self._suspect = False
+                return
+            with contextlib.suppress(Exception):  # it tells of the failed write once more
+                self._database.close()
+            self.open()
+            try:
+                self._write_nothing()
+            except Exception as exc:
+                raise StorageUnavailable(self._fault(str(exc))) from exc
+            self._suspect = False
+            log.warning(self._fault("a write had failed, and it was opened anew"))
 
     def cut(self, connection: Rdict) -> None:
         """Nothing waits for a store of this process."""

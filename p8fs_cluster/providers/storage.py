@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Generator, Hashable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageClosed, StorageError
 from p8fs_cluster.providers import scope
-from p8fs_cluster.providers.engine import ENGINES, Engine, Engines, Parameters, engine_class
+from p8fs_cluster.providers.engine import ENGINES, Engine, Engines, Parameters, Span, engine_class
 from p8fs_cluster.providers.holders import look_again, watch_holders
 from p8fs_cluster.providers.lease import Entered, Lease
 from p8fs_cluster.providers.retries import pause, pause_after
@@ -146,6 +146,28 @@ class Storage:
                     continue
                 raise
         raise AssertionError("unreachable")
+
+    def scan(
+        self, prefix: bytes = b"", *, start: bytes | None = None, stop: bytes | None = None, reverse: bool = False
+    ) -> Generator[tuple[bytes, bytes], None, None]:
+        """Yield the keys of an embedded store and their values, in the order of bytes, as they are now.
+
+        `prefix`: what the keys begin with; `start`, `stop`: the first key, and the first that is left out. The store is
+        borrowed until the last pair, or until the iterator is closed or forgotten. rocksdict's own `iter()` crashes the
+        process when it is moved past its end.
+
+        :raises StorageError: the store is a server, which is asked by SQL.
+
+        >>> from p8fs_cluster.testing import memory_storage
+        >>> storage = memory_storage()
+        >>> with storage as connection:
+        ...     connection[b"note:1"], connection[b"note:2"], connection[b"user:1"] = b"a", b"b", b"c"
+        >>> list(storage.scan(b"note:", reverse=True))
+        [(b'note:2', b'b'), (b'note:1', b'a')]
+        """
+        lease = Lease(self.enter_slot)
+        with lease as connection:
+            yield from lease.slot.engine.scan(connection, Span.of(prefix, start, stop), reverse)
 
     def checkpoint(self, folder: str | Path) -> None:
         """Write a whole copy of an embedded store into a new folder: its backup, while it is in use.

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,9 +22,9 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageTimeout, StorageUnavailable
+from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.circuit import Circuit
-from p8fs_cluster.providers.engine import Parameters
+from p8fs_cluster.providers.engine import Parameters, Span
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import LimitedReader, is_whole, limit_waits, quiet_check, shut_down
@@ -324,6 +324,9 @@ class TiDB:
             raise
         except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
             raise failed(exc, connection.size) from exc
+
+    def scan(self, connection: _Connection, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        raise StorageError("tidb has no keys to scan: ask it by SQL")
 
     def ping(self, connection: _Connection) -> None:
         try:

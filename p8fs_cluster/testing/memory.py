@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError
-from p8fs_cluster.providers.engine import Parameters
+from p8fs_cluster.providers.engine import Parameters, Span
 from p8fs_cluster.providers.settings import SettingsProvider, SettingsSource
 from p8fs_cluster.providers.storage import Storage
 
@@ -44,6 +44,10 @@ class MemoryEngine:
 
     def execute(self, connection: MemoryConnection, sql: str, parameters: Parameters) -> list[Any]:
         raise StorageError("the in-memory engine has no SQL: use `with container.storage() as db` and db[key]")
+
+    def scan(self, connection: MemoryConnection, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        for key in sorted(filter(span.__contains__, connection), reverse=reverse):
+            yield key, connection[key]
 
     def ping(self, connection: MemoryConnection) -> None:
         len(connection)

@@ -135,6 +135,14 @@ class Handle:
     def inspect(self) -> Any:
         return self._loop.call(self._storage.inspect)
 
+    def scan(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        pairs = self._storage.scan(*args, **kwargs)
+        try:
+            while (pair := self._loop.call(anext, pairs, None)) is not None:
+                yield pair
+        finally:
+            self._loop.call(pairs.aclose)
+
     open = ping
 
     def stats(self) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 
 from p8fs_cluster import Container
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
+from tests.processes import variables
 
 
 def test_looking_on_at_a_frozen_and_at_a_moving_view(rocksdb_settings: dict[str, Any]) -> None:
@@ -73,3 +77,72 @@ def test_an_iterator_that_outlives_the_close_is_told(
         with again.storage() as database:
             assert database[b"key"] == b"value"
     assert caplog.text.count("locked until") == 1
+
+
+def test_a_checkpoint_is_restored(rocksdb_settings: dict[str, Any], tmp_path: Path) -> None:
+    copy, elsewhere = tmp_path / "copy", tmp_path / "elsewhere"
+    with Container(config=rocksdb_settings) as container:
+        with container.storage() as database:
+            database[b"kept"] = b"1"
+        container.storage().checkpoint(copy)
+        with container.storage() as database:
+            database[b"later"] = b"2"
+    done = command("storage", "restore", copy, settings={**rocksdb_settings, "rocksdb_path": elsewhere})
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    with Container(config={**rocksdb_settings, "rocksdb_path": elsewhere}) as container:
+        assert list(container.storage().scan()) == [(b"kept", b"1")]
+    for folder, settings, fault in (
+        (copy, rocksdb_settings, "it is not empty, move it away first"),
+        (tmp_path / "nowhere", {**rocksdb_settings, "rocksdb_path": tmp_path / "new"}, "can't be restored there"),
+        (copy, {"storage_provider": "tidb"}, "tidb has no checkpoints"),
+    ):
+        refused = command("storage", "restore", folder, settings=settings)
+        assert refused.returncode == 1
+        assert fault in refused.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def command(*arguments: object, settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "p8fs_cluster", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **variables(settings)})
+
+
+FULL = """
+import os, resource, signal, sys
+from p8fs_cluster import container
+from p8fs_cluster.exceptions import StorageError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+storage, (soft, hard) = container.storage(), resource.getrlimit(resource.RLIMIT_FSIZE)
+with storage as database:
+    database[b"before"] = b"1"
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))  # stands for a disk that is full
+for kind in ("raised", "caught"):
+    try:
+        with storage as database:
+            try:
+                database[b"large"] = os.urandom(65536)
+            except Exception:
+                if kind == "raised":
+                    raise
+    except Exception as exc:
+        print(kind, type(exc).__name__)
+    try:
+        storage.ping()
+    except StorageError as exc:
+        print("ping:", "IO error" in str(exc))
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+with storage as database:
+    database[b"after"] = b"2"
+print([key for key, _ in storage.scan()], storage.ping() > 0)
+"""
+
+
+def test_it_comes_back_after_the_disk_was_full(rocksdb_settings: dict[str, Any]) -> None:
+    environment = {**os.environ, **variables(rocksdb_settings)}
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "raised Exception"
+    assert "ping: True" in lines, "it says why not"
+    assert lines[-1] == "[b'after', b'before'] True"
