@@ -2,6 +2,7 @@
 #              make demo FOLDER=some/folder · P8FS_STORAGE_PROVIDER=postgresql P8FS_PG_HOST=… make demo
 # make test    every test, against real servers, which it provides
 # make tidb    builds a TiDB for the tests from its Go packages, once, outside the clone (minutes; needs Go)
+# make compliance   SQLAlchemy's own suite over container.engine(), beside a plain engine, on each SQL server
 # make lint    ruff, mypy --strict, import-linter
 # make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
 # make faults  restarts, outages, hangs, cuts, forks and kills under load, to the handle and to bare pools (ARGS=--short)
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test tidb lint fuzz faults bench bench-injection bench-logging clean
+.PHONY: demo test tidb compliance lint fuzz faults bench bench-injection bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -28,6 +29,9 @@ demo: $(VENV)/runs
 
 test: $(VENV)/tests
 	$(BIN)/python -m pytest $(ARGS)
+
+compliance: $(VENV)/tests
+	$(BIN)/python -m tests.compliance $(ARGS)
 
 tidb:
 	$(PYTHON) -m tests.tidb

@@ -32,7 +32,7 @@ class SqlEngines:
                 f"{self._storage.provider} has no SQL, so there is no SQLAlchemy engine for it: "
                 "set P8FS_STORAGE_PROVIDER to postgresql or tidb, or use container.storage()"
             )
-        return self._engines.get(url) or self._engines.setdefault(url, self._made(url))
+        return self._engines.get(url) or self._engines.setdefault(url, self.made(url))
 
     def session(self) -> Session:
         """Return a new session of SQLAlchemy's ORM over the engine in force: use it with `with`, and commit.
@@ -43,11 +43,12 @@ class SqlEngines:
 
         return Session(self.current())
 
-    def _made(self, url: str) -> Engine:
+    def made(self, url: str, **options: Any) -> Engine:
+        """Return a new engine over the handle, with further options of `sqlalchemy.create_engine`."""
         from sqlalchemy import create_engine, event
         from sqlalchemy.pool import NullPool
 
-        engine: Engine = create_engine(url, creator=lambda: self._borrowed(engine), poolclass=NullPool)
+        engine: Engine = create_engine(url, creator=lambda: self._borrowed(engine), poolclass=NullPool, **options)
         event.listen(engine, "invalidate", _end)
         return engine
 
@@ -57,9 +58,9 @@ class SqlEngines:
                 f"this SQLAlchemy engine speaks {engine.url.drivername}, but the settings now name "
                 f"{self._storage.provider}: call container.engine() again"
             )
+        _, given = engine.dialect.create_connect_args(engine.url)  # a creator has to give what the dialect wants
         lease = self._storage.connection()
         connection = lease.__enter__()
-        _, given = engine.dialect.create_connect_args(engine.url)  # a creator has to give what the dialect wants
         if "context" in given:
             connection.adapt(given["context"])
         connection.give_back = lambda: lease.__exit__(RollBack, _ROLL_BACK, None)
