@@ -48,12 +48,13 @@ class SqlEngines:
         from sqlalchemy import create_engine, event
         from sqlalchemy.pool import NullPool
 
-        engine: Engine = create_engine(url, creator=lambda: self._borrowed(engine), poolclass=NullPool, **options)
+        ours = self._storage.sqlalchemy_url
+        engine: Engine = create_engine(url, creator=lambda: self._borrowed(engine, ours), poolclass=NullPool, **options)
         event.listen(engine, "invalidate", _end)
         return engine
 
-    def _borrowed(self, engine: Engine) -> Any:
-        if not str(engine.url).startswith(str(self._storage.sqlalchemy_url)):
+    def _borrowed(self, engine: Engine, ours: str | None) -> Any:
+        if self._storage.sqlalchemy_url != ours:
             raise StorageError(
                 f"this SQLAlchemy engine speaks {engine.url.drivername}, but the settings now name "
                 f"{self._storage.provider}: call container.engine() again"

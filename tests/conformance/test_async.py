@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiomysql
 import psycopg
 import pymysql
 import pytest
+import uvloop
 
 from p8fs_cluster import Container, Provide, inject
 from p8fs_cluster.exceptions import StorageClosed, StorageError, StorageTimeout, StorageUnavailable
@@ -258,3 +260,52 @@ def test_a_child_has_connections_of_its_own(sql_settings: dict[str, Any]) -> Non
         assert os.getpid()
 
     run(sql_settings, test)
+
+
+def test_a_late_borrower_of_an_engine_not_in_force_is_cut_off(
+    sql_settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(container: Container, storage: AsyncStorage) -> None:
+        with container.config.override({"pool_drain_timeout": 0.2, "service_name": "old"}) as old:
+            del old
+            lease = storage.connection()
+            connection = await lease.__aenter__()
+        await storage.execute("SELECT 1")
+        with pytest.raises((psycopg.Error, pymysql.MySQLError)):
+            for _ in range(1000):
+                await ask(connection, "SELECT 1")
+                await asyncio.sleep(0.01)
+        with contextlib.suppress(StorageError):
+            await lease.__aexit__(None, None, None)
+        assert "is not in force any more, and its borrower is cut off" in caplog.text
+
+    run(sql_settings, test)
+
+
+def test_results_that_are_half_read(sql_settings: dict[str, Any]) -> None:
+    """What a borrower did not read never reaches the next one."""
+
+    async def test(container: Container, storage: AsyncStorage) -> None:
+        with container.config.override({"pool_max_size": 1}):
+            for _ in range(3):
+                if storage.provider == "postgresql":
+                    async with storage as connection, connection.cursor(name="half") as cursor:
+                        await cursor.execute("SELECT generate_series(1, 1000)")
+                        assert await cursor.fetchone() == (1,)
+                else:
+                    with pytest.warns(UserWarning, match="left incomplete"):
+                        async with storage as connection:
+                            cursor = await connection.cursor(aiomysql.SSCursor)
+                            await cursor.execute("SELECT 1 UNION SELECT 2 UNION SELECT 3")
+                            assert await cursor.fetchone() == (1,)
+                assert await storage.execute("SELECT 7") == [(7,)]
+
+    run(sql_settings, test)
+
+
+@pytest.mark.parametrize("runner", ["asyncio", "uvloop"])
+def test_one_loop_after_the_other(sql_settings: dict[str, Any], runner: str) -> None:
+    runs = asyncio.run if runner == "asyncio" else uvloop.run
+    with Container(config=sql_settings) as container:
+        for _ in range(4):
+            assert runs(container.async_storage().execute("SELECT 1")) == [(1,)]

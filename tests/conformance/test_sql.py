@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import threading
 from typing import Any
@@ -200,3 +201,43 @@ def test_an_engine_object_of_another_provider_says_so(orm_case: Case) -> None:
         engine.connect(),
     ):
         pass
+
+
+@pytest.mark.parametrize("value", [b"abc", b"", b"\x00\xff'", bytearray(b"xyz")], ids=repr)
+def test_bytes_as_parameters(sql_case: Case, value: Any) -> None:
+    kind = "BYTEA" if sql_case.storage.provider == "postgresql" else "BLOB"
+    sql_case.storage.execute("DROP TABLE IF EXISTS blobs")
+    sql_case.storage.execute(f"CREATE TABLE blobs (v {kind})")
+    sql_case.storage.execute("INSERT INTO blobs VALUES (%s)", (value,))
+    [(back,)] = sql_case.storage.execute("SELECT v FROM blobs")
+    assert bytes(back) == bytes(value)
+
+
+def test_lists_as_parameters(sql_case: Case) -> None:
+    """Each driver has its own form for many values: arrays on PostgreSQL, lists in brackets on MySQL's protocol."""
+    if sql_case.storage.provider == "postgresql":
+        assert sql_case.storage.execute("SELECT 1 WHERE 'a' = ANY(%s)", (["a", "b"],)) == [(1,)]
+        return
+    for values in (("a", "b"), ["a", "b"], [b"a"], {"a"}):
+        assert sql_case.storage.execute("SELECT 1 WHERE 'a' IN %s", (values,)) == [(1,)]
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e9, 1e300])
+def test_endless_and_huge_timeouts_as_the_first_use(case: Case, timeout: float) -> None:
+    with case.storage.connection(timeout=timeout) as connection:
+        case.access.put(connection, "key", "x")
+    assert case.get("key") == "x"
+
+
+def test_large_statements_stay_in_no_cache(sql_case: Case) -> None:
+    import tracemalloc
+
+    sql_case.storage.execute("SELECT 1")
+    tracemalloc.start()
+    try:
+        for number in range(40):
+            sql_case.storage.execute(f"SELECT LENGTH('{number:08d}{'x' * 1_000_000}')")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 10_000_000
