@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from p8fs_cluster import Container
+from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from tests import servers
 from tests.servers import Server
 
@@ -74,3 +75,26 @@ def test_orm(settings: dict[str, Any]) -> None:
                 return session.execute(text("SELECT :n * 2"), {"n": number}).scalar_one()
 
         assert list(threads.map(double, range(MANY))) == [2 * number for number in range(MANY)]
+
+
+def test_a_pooler_that_no_setting_tells_of_is_named(bouncer: Server) -> None:
+    """Statements that one session prepared are run in another."""
+    with Container(config={**bouncer.settings, "pool_max_size": 8}) as container, ThreadPoolExecutor(8) as threads:
+        storage = container.storage()
+
+        def ask(number: int) -> str:
+            try:
+                storage.execute("SELECT %s::int", (number,))
+            except StorageError as exc:
+                return str(exc)
+            return ""
+
+        faults = [fault for fault in threads.map(ask, range(500)) if fault]
+    assert faults
+    assert all("P8FS_PG_PGBOUNCER=true" in fault for fault in faults), faults[0]
+
+
+def test_its_refusal_of_our_options_names_the_setting(bouncer: Server) -> None:
+    with Container(config={**bouncer.settings, "pg_statement_timeout": 5}) as container:  # noqa: SIM117
+        with pytest.raises(StorageUnavailable, match="P8FS_PG_PGBOUNCER"):
+            container.storage().execute("SELECT 1")
