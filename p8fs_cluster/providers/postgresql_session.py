@@ -41,8 +41,11 @@ _BEYOND_RESET = re.compile(r"\b(?:prepare|deallocate|discard|load)\b", re.IGNORE
 
 _INERROR = psycopg.pq.TransactionStatus.INERROR
 
-_TWO_PHASES = re.compile(r"\s*(?:(prepare)\s+transaction|(?:commit|rollback)\s+prepared)\b", re.IGNORECASE)
-_ROLLS_BACK = re.compile(r"\s*(?:rollback|abort)\b", re.IGNORECASE)
+_COMMENTS = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
+_TWO_PHASES = re.compile(
+    _COMMENTS + r"(?:(prepare)\s+transaction|(?:commit|rollback)\s+prepared)\b", re.IGNORECASE | re.DOTALL
+)
+_ROLLS_BACK = re.compile(_COMMENTS + r"(?:rollback|abort)\b", re.IGNORECASE | re.DOTALL)
 
 _LONG = 10_000
 """Characters from which on a statement is not kept in memory for the next time."""
@@ -142,10 +145,7 @@ class Session(_Base):
 
     def vouch(self, query: Any) -> None:
         """Note what the statement that follows does to the session."""
-        if isinstance(query, bytes):
-            text = query.decode(errors="replace")
-        else:
-            text = query if isinstance(query, str) else psycopg.sql.as_string(query, self)
+        text = self._text(query)
         self.vouched = _keeps_session(text) if len(text) < _LONG else keeps_session(text)
         if not self.vouched:
             self.spoilt = self.spoilt or bool(_BEYOND_RESET.search(text))
@@ -161,7 +161,8 @@ class Session(_Base):
 
     def note(self, exc: psycopg.Error) -> None:
         """Note an error of the server, and what it tells of the connection."""
-        self.failure = exc
+        if not isinstance(exc, psycopg.errors.InFailedSqlTransaction):  # it only says that another came before
+            self.failure = exc
         if is_of_a_pooler(exc) and not self.threshold_is_off:
             exc.add_note(_POOLER)
         demoted = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction) and not (self._read_only or self.soiled)
@@ -175,8 +176,12 @@ class Session(_Base):
 
     def was_undone(self, query: Any) -> bool:
         """Return whether a statement that the server took in a failed transaction was to commit it."""
-        text = query.decode(errors="replace") if isinstance(query, bytes) else str(query)
-        return not self.has_failed and not _ROLLS_BACK.match(text)
+        return not self.has_failed and not _ROLLS_BACK.match(self._text(query))
+
+    def _text(self, query: Any) -> str:
+        if isinstance(query, bytes):
+            return query.decode(errors="replace")
+        return query if isinstance(query, str) else psycopg.sql.as_string(query, self)
 
     @property
     def has_failed(self) -> bool:
@@ -207,12 +212,12 @@ class Session(_Base):
     def undone(self) -> Refused:
         """Return the error for a transaction that had failed."""
         why = "a statement in the block had failed, and the transaction with it"
-        return self._refused(why, "let the error leave the block, or try the statement in connection.transaction()")
-
-    def _refused(self, why: str, way_out: str) -> Refused:
-        refused = Refused(self.faults.not_committed(why, way_out))
+        refused = self._refused(why, "let the error leave the block, or try the statement in connection.transaction()")
         refused.__cause__ = self.failure
         return refused
+
+    def _refused(self, why: str, way_out: str) -> Refused:
+        return Refused(self.faults.not_committed(why, way_out))
 
     def restore_driver(self, cursor: Any, server_cursor: Any) -> None:
         """Give the driver's object the state of its beginning. Adapters are made anew for each borrower, in 2 µs."""

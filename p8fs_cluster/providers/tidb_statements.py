@@ -30,7 +30,13 @@ _LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _LONG = 10_000
 """Characters from which on a statement costs more than a reset, and is not looked through."""
 
-_ENDS = re.compile(r"\s*(?:(commit)|rollback(?!\s+(?:work\s+)?to\b))\b", re.IGNORECASE)
+_ENDS = re.compile(
+    r"(?:\s|/\*(?![!+MT]).*?\*/|(?:--\s|\#)[^\n]*\n)*(?:(commit)|rollback(?!\s+(?:work\s+)?to\b))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+_START = 200
+"""Characters in which a COMMIT is looked for, comments before it included."""
 
 _STATELESS_COMMANDS = (COMMAND.COM_PING, COMMAND.COM_QUIT)
 
@@ -64,7 +70,7 @@ def ends_transaction(command: int, sql: Any) -> str:
     """
     if command != COMMAND.COM_QUERY:
         return ""
-    start = sql[:40] if isinstance(sql, str) else bytes(sql[:40]).decode("latin-1")
+    start = sql[:_START] if isinstance(sql, str) else bytes(sql[:_START]).decode("latin-1")
     found = _ENDS.match(start)
     return "" if found is None else "commit" if found[1] else "rollback"
 
