@@ -52,7 +52,11 @@ def limit_waits(connection: socket.socket, seconds: float) -> bool:
 
 
 class LimitedReader(socket.SocketIO):
-    """Reads from a socket whose waits the system ends: that is a timeout then, not the lack of data."""
+    """Reads from a socket until a deadline, however slowly data comes. A wait that the system ends is a timeout."""
+
+    def __init__(self, connection: socket.socket, is_late: Callable[[], bool]) -> None:
+        super().__init__(connection, "r")
+        self._is_late = is_late
 
     def readinto(self, buffer: Any) -> int | None:
         """Return how many bytes were read, 0 at the end.
@@ -60,7 +64,7 @@ class LimitedReader(socket.SocketIO):
         :raises TimeoutError: none came in time.
         """
         count = super().readinto(buffer)
-        if count is None:
+        if count is None or (count < len(buffer) and self._is_late()):
             raise TimeoutError("timed out")
         return count
 

@@ -14,8 +14,10 @@ from p8fs_cluster import Container
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from tests.conformance.cases import Case
 from tests.conformance.conftest import case_of, through_both
+from tests.processes import until
 from tests.servers import MYSQL
 
+SESSIONS = "SELECT id FROM information_schema.processlist"
 HARMFUL = ["tidb_low_resolution_tso", "tidb_enable_external_ts_read", "tidb_enable_noop_functions"]
 BUSY = "SELECT COUNT(*) FROM information_schema.columns a, information_schema.columns b, information_schema.columns c"
 """Runs for long, and is no SLEEP, which ends well when it is interrupted."""
@@ -129,18 +131,25 @@ def test_snapshots_that_conflict_on_mariadb(mariadb_case: Case) -> None:
 def test_who_is_killed_commits_nothing(mysql_case: Case, kill: str) -> None:
     case = mysql_case
     with administrator(case) as other:
-        with pytest.raises(pymysql.OperationalError, match=r"1317|2013"), case.storage as connection:
+        with pytest.raises(pymysql.OperationalError, match=r"1317|2013|context canceled"), case.storage as connection:
             case.access.put(connection, "killed", "x")
             session = run(connection, "SELECT CONNECTION_ID()")[0][0]
-            timer = threading.Timer(0.3, lambda: run(other, f"{kill} {session}"))
-            timer.start()
+            runs = (
+                f"SELECT COUNT(*) FROM information_schema.processlist WHERE id = {session} AND info LIKE '%columns c%'"
+            )
+
+            def kill_it() -> None:
+                until(lambda: run(other, runs), "the statement is being run")
+                run(other, f"{kill} {session}")
+
+            killer = threading.Thread(target=kill_it)
+            killer.start()
             run(connection, BUSY)
-        timer.join()
+        killer.join()
         assert case.get("killed") is None
         if kill == "KILL QUERY":  # the session goes on, and is lent again
             return
-        sessions = {row[0] for row in run(other, "SELECT id FROM information_schema.processlist")}
-        assert session not in sessions
+        until(lambda: (session,) not in run(other, SESSIONS), "the session ends")
 
 
 def test_a_statement_larger_than_the_server_takes(mysql_case: Case) -> None:
