@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,7 +130,7 @@ def test_snapshots_that_conflict_on_mariadb(mariadb_case: Case) -> None:
 
 @pytest.mark.parametrize("kill", ["KILL QUERY", "KILL CONNECTION", "KILL"])
 def test_who_is_killed_commits_nothing(mysql_case: Case, kill: str) -> None:
-    case = mysql_case
+    case, over = mysql_case, threading.Event()
     with administrator(case) as other:
         with pytest.raises(pymysql.OperationalError, match=r"1317|2013|context canceled"), case.storage as connection:
             case.access.put(connection, "killed", "x")
@@ -139,13 +140,18 @@ def test_who_is_killed_commits_nothing(mysql_case: Case, kill: str) -> None:
             )
 
             def kill_it() -> None:
-                until(lambda: run(other, runs), "the statement is being run")
-                run(other, f"{kill} {session}")
+                """Kill again and again: a kill that comes while the statement begins is lost."""
+                while not over.wait(0.02):
+                    with contextlib.suppress(pymysql.MySQLError):  # it may be gone
+                        run(other, f"{kill} {session}") if run(other, runs) else None
 
             killer = threading.Thread(target=kill_it)
             killer.start()
-            run(connection, BUSY)
-        killer.join()
+            try:
+                run(connection, BUSY)
+            finally:
+                over.set()
+                killer.join()
         assert case.get("killed") is None
         if kill == "KILL QUERY":  # the session goes on, and is lent again
             return
