@@ -32,9 +32,9 @@ def test_a_block_ends_well_while_the_server_shuts_down() -> None:
             server.process.send_signal(signal.SIGTERM)
             until(lambda: not takes_connections(port), "the server takes no more connections")
             insert(connection, 2)
+        server.process.wait(60)
         with pytest.raises(StorageUnavailable):
             storage.execute("SELECT 1")
-        server.process.wait(60)
         server.start()
         assert sorted(storage.execute("SELECT n FROM kept")) == [(1,), (2,)]
 
