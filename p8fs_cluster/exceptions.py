@@ -15,6 +15,7 @@ __all__ = [
     "ConfigurationError",
     "GraphProblem",
     "InjectionError",
+    "NotCommitted",
     "PoolExhausted",
     "Problem",
     "StorageClosed",

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import psycopg
@@ -47,6 +48,12 @@ _FAULTS = (
 """What the server's or libpq's message says → the settings at fault and the way out."""
 
 
+@cache
+def _tell_once(names: tuple[str, ...]) -> None:
+    """Log which variables steer sessions, once: the settings are asked for at each connect."""
+    log.warning("libpq gives every session what %s says, and no setting overrules that: unset it", ", ".join(names))
+
+
 _UNSET = ("hostaddr", "options", "requirepeer", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
 """Options of libpq that have no default, and for which an empty text stands for none."""
 
@@ -56,9 +63,8 @@ def _not_from_the_environment() -> dict[str, Any]:
 
     What a service of PGSERVICE sets is overruled as well. Three variables make settings of the session and can't be.
     """
-    steering = [name for name in ("PGTZ", "PGDATESTYLE", "PGGEQO") if name in os.environ]
-    if steering:
-        log.warning("libpq gives every session what %s says, which no setting of ours overrules: unset it", steering)
+    if steering := tuple(name for name in ("PGTZ", "PGDATESTYLE", "PGGEQO") if name in os.environ):
+        _tell_once(steering)
     named = {}
     for option in psycopg.pq.Conninfo.get_defaults():
         keyword, variable = option.keyword.decode(), (option.envvar or b"").decode()

@@ -96,16 +96,18 @@ class RocksDB:
 
         :raises StorageError: the folder holds no whole RocksDB, the directory is in use, or the copy failed.
         """
+        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}.restored")
         try:
             Rdict(str(folder), Options(raw_mode=True), access_type=AccessType.read_only()).close()
             if self._path.exists() and any(self._path.iterdir()):
                 raise FileExistsError(ENOTEMPTY, "it is not empty, move it away first")
-            draft = self._path.with_name(f"{self._path.name}.{os.getpid()}.restored")
             shutil.copytree(folder, draft)
             draft.replace(self._path)
         except Exception as exc:  # rocksdict knows no other class
             told = getattr(exc, "strerror", None) or str(exc)
             raise StorageError(self._fault(f"{folder} can't be restored there: {told}")) from exc
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
     def scan(self, connection: Rdict, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         begin = span.stop if reverse else span.start

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ import pytest
 
 from p8fs_cluster import Container, Storage
 from p8fs_cluster.exceptions import CommitUnknown, StorageTimeout, StorageUnavailable
+from tests.relays import relay
 from tests.servers import Server
 
 SLEEP = {"postgresql": "SELECT pg_sleep(60)", "tidb": "SELECT SLEEP(60)"}
@@ -150,7 +149,7 @@ def test_a_result_that_trickles_ends_at_the_deadline(sql_server: Server, handle:
     """Bytes that come one by one, within one packet, keep nobody waiting."""
     trickling = threading.Event()
     prefix = "pg" if sql_server.provider == "postgresql" else "tidb"
-    with slow_way(sql_server.settings[f"{prefix}_port"], trickling) as port:
+    with relay("127.0.0.1", 0, sql_server.settings[f"{prefix}_port"], trickling) as port:
         settings = {**sql_server.settings, f"{prefix}_host": "127.0.0.1", f"{prefix}_port": port, "pool_max_size": 1}
         large = "SELECT REPEAT('x', 100000)"
 
@@ -172,48 +171,3 @@ def test_a_result_that_trickles_ends_at_the_deadline(sql_server: Server, handle:
                 with pytest.raises(StorageTimeout):
                     container.storage().execute(large, timeout=0.5)
         assert time.monotonic() - begun < 60, "all of it would take 1,000 s"
-
-
-_AT_ONCE = 2000
-"""Bytes of a large answer that come without delay."""
-
-
-@contextlib.contextmanager
-def slow_way(to: int, trickling: threading.Event) -> Iterator[int]:
-    """Give a port that leads to a server of this machine, whose answers come a byte each 10 ms once that is wanted."""
-    over, ends = threading.Event(), []
-
-    def pump(source: socket.socket, sink: socket.socket, answers: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                if trickling.is_set() and len(data) > _AT_ONCE:  # the middle of the packet that holds the row
-                    sink.sendall(data[:_AT_ONCE])
-                    data = data[_AT_ONCE:]
-                while data and answers and trickling.is_set() and not over.wait(0.01):
-                    sink.sendall(data[:1])
-                    data = data[1:]
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                server = socket.create_connection(("127.0.0.1", to))
-                ends.extend((client, server))
-                for source, sink, answers in ((client, server, False), (server, client, True)):
-                    threading.Thread(target=pump, args=(source, sink, answers), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            over.set()
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for end in ends:
-                end.close()

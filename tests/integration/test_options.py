@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from p8fs_cluster import Container
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from p8fs_cluster.providers.tidb import TiDB
 from tests.processes import until
+from tests.relays import relay
 from tests.servers import Server, free_port
 
 
@@ -174,40 +172,6 @@ def test_a_first_host_that_hangs_leaves_time_for_the_next(postgresql_server: Ser
                 return
             with Container(config=settings) as container:
                 assert container.storage().execute("SELECT 1") == [(1,)]
-
-
-@contextlib.contextmanager
-def relay(host: str, port: int, to: int) -> Iterator[None]:
-    """Let another address and port lead to a server of this machine."""
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                server = socket.create_connection(("127.0.0.1", to))
-                ends.extend((client, server))
-                for pair in ((client, server), (server, client)):
-                    threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    ends: list[socket.socket] = []
-    with socket.create_server((host, port)) as listener:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for end in ends:
-                end.close()
 
 
 def test_a_primary_that_only_reads_costs_one_failure(sql_server: Server) -> None:
