@@ -37,6 +37,7 @@ def aim(what: str, figure: float, limit: float, unit: str = "") -> None:
 
 
 def _times(loop: Loop, seconds: float) -> int:
+    _quietly(loop, 1)  # what the first one opens is not what is measured
     times = 1
     while (taken := _quietly(loop, times)) < seconds / 4:
         times *= 2

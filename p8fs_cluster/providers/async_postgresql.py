@@ -14,10 +14,10 @@ from psycopg import waiting
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
-from p8fs_cluster.providers.async_pool import AsyncServer
 from p8fs_cluster.providers.engine import Parameters
 from p8fs_cluster.providers.postgresql import PostgreSQL
 from p8fs_cluster.providers.postgresql_session import RESET, Session, is_of_a_cached_plan, text_of, told
+from p8fs_cluster.providers.server import AsyncServer
 from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.sockets import quiet_check
 
@@ -91,9 +91,6 @@ class _Connection(Session, psycopg.AsyncConnection[Any]):
             yield transaction
             if self.has_failed and not transaction.force_rollback:
                 raise self.undone()
-
-    def is_fit(self) -> bool:
-        return not self.closed and not self.peek()
 
 
 class AsyncPostgreSQL(AsyncServer[_Connection]):

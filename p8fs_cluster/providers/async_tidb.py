@@ -16,12 +16,12 @@ from pymysql.protocol import MysqlPacket
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageTimeout, StorageUnavailable
-from p8fs_cluster.providers.async_pool import AsyncServer
 from p8fs_cluster.providers.engine import Parameters
+from p8fs_cluster.providers.server import AsyncServer
 from p8fs_cluster.providers.slow import tell_slow
-from p8fs_cluster.providers.sockets import is_whole, quiet_check
+from p8fs_cluster.providers.sockets import addresses, is_whole, quiet_check
 from p8fs_cluster.providers.tidb import TiDB, opportunistic_tls
-from p8fs_cluster.providers.tidb_session import Session, TimedOut, beginning, failed, tells_shutdown, text_of
+from p8fs_cluster.providers.tidb_session import SILENT, Session, TimedOut, beginning, failed, tells_shutdown, text_of
 from p8fs_cluster.providers.tidb_statements import RESET_CONNECTION, without_values
 
 __all__ = ["AsyncTiDB"]
@@ -39,6 +39,8 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
 
     given_up = False
     """Whether its borrower closed it."""
+    name: str
+    """Of the host."""
     client_flag: int
     _ssl_context: ssl.SSLContext | None
     _reader: Any
@@ -92,8 +94,25 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
         arrived = self._reader._buffer if self._reader else b""
         return len(arrived) >= 4 + int.from_bytes(arrived[:3], "little") if len(arrived) >= 4 else False
 
+    async def connect_first(self, seconds: float) -> None:
+        """Connect to the first address of the host that answers, as the synchronous connection does."""
+        candidates = [self.name] if self._unix_socket else await asyncio.to_thread(addresses, self.name)
+        self.connect_timeout = seconds / len(candidates)
+        while candidates:
+            self._host = candidates.pop(0)
+            self.deadline = time.monotonic() + self.connect_timeout
+            try:
+                await self._connect()
+                break
+            except pymysql.OperationalError as exc:
+                if not candidates or exc.args[0] not in SILENT:
+                    raise
+            finally:
+                self.deadline = None
+
     async def _request_authentication(self) -> None:
         """Agree on TLS before a password is sent: aiomysql would do without, if the server says it has none."""
+        self._host = self.name  # which its certificate is for
         if not self.server_capabilities & CLIENT.SSL:
             if self._ssl_context and self._ssl_context.verify_mode != ssl.CERT_NONE:
                 raise pymysql.OperationalError(2026, "TLS is required, and the server has none")
@@ -104,6 +123,7 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
         if self.deadline is not None and self.deadline <= time.monotonic():
             self.end()
             raise TimedOut(self.faults.too_late(of_block=True))  # before anything is sent
+        self.keep_step()
         if self.is_in_doubt(command, sql):
             await super()._execute_command(COMMAND.COM_PING, b"")
             await self._read_ok_packet()
@@ -211,9 +231,10 @@ class AsyncTiDB(AsyncServer[_Connection]):
             ssl=parameters.get("ssl") or opportunistic_tls(),
         )
         connection.client_flag &= ~CLIENT.MULTI_STATEMENTS  # PyMySQL has them off: they hide what they do
+        connection.name = connection._host
         connection.faults, connection.limit = self._twin.faults, self._settings.query_timeout
         connection.slow, connection.beginning = self._settings.slow_query, beginning(self._settings)
-        await connection._connect()
+        await connection.connect_first(self._settings.pool_timeout)
         await connection.begin_session()
         connection.begin_life(quiet_check(connection.fileno()))
         return connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -59,8 +60,10 @@ class Engine(Protocol):
 
     def open(self) -> None: ...
     def close(self) -> None: ...
-    def acquire(self, deadline: float | None) -> Any:
+    def acquire(self, deadline: float | None, holder: weakref.ref[Any] | None = None) -> Any:
         """Lend a connection whose waits end by `deadline`, of the monotonic clock; None: by `query_timeout` each.
+
+        `holder`: who borrows; a connection whose holder is gone, or says that it is abandoned, may be taken back.
 
         :raises StorageUnavailable: none could be had by then, nor within `pool_timeout` seconds.
         """

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import islice
@@ -12,10 +15,12 @@ from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from p8fs_cluster.exceptions import PoolExhausted
+from p8fs_cluster.exceptions import PoolExhausted, StorageError
 from p8fs_cluster.providers.slot import Slot
 
 __all__ = ["Borrowed", "Entered", "Lease"]
+
+log = logging.getLogger("p8fs_cluster.storage")
 
 EnterSlot = Callable[["Lease", float | None], Slot]
 """Returns the slot in force with the lease counted, by the deadline."""
@@ -65,8 +70,13 @@ class Borrowed:
     told = False
     """Whether it was reported as one that is held for long."""
     frame: FrameType | None = None
-    """Of a block of the handle itself, and the one around it in the same frame."""
+    """Of a block of the handle itself."""
+    instruction = -1
+    """Where in the frame it begins, if it is a `with` statement."""
     outer: Borrowed | None = None
+    """The block around it in the same frame."""
+    entered: Entered | None = None
+    """What holds it until its block ends."""
     site: Site
     since: float
 
@@ -79,6 +89,13 @@ class Borrowed:
                 self.site = site_of(borrower)
         self.since = time.monotonic()
 
+    def is_abandoned(self) -> bool:
+        """Return whether its block was left without its end: a signal handler's exception may strike in between."""
+        if self.frame is None or self.entered is None or not _has_ended(self.frame):
+            return False
+        self.entered.forget(self)
+        return True
+
     def __str__(self) -> str:
         return f"borrowed at {self.site}, {time.monotonic() - self.since:.1f} s ago"
 
@@ -87,6 +104,7 @@ class Lease(Borrowed):
     """A connection for one `with` block, and who borrowed it."""
 
     slot: Slot
+    reference: weakref.ref[Any]
 
     def __init__(self, enter_slot: EnterSlot, timeout: float | None = None) -> None:
         self._enter_slot = enter_slot
@@ -101,7 +119,7 @@ class Lease(Borrowed):
         deadline = None if self._timeout is None else self.since + self._timeout
         self.slot = slot = self._enter_slot(self, deadline)
         try:
-            self.connection = slot.engine.acquire(deadline)
+            self.connection = slot.engine.acquire(deadline, self.reference)
         except PoolExhausted as exc:
             slot.leave(self)
             raise PoolExhausted(f"{exc}; {slot.told_holders()}") from exc.__cause__
@@ -113,14 +131,36 @@ class Lease(Borrowed):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self.connection is None:
+            raise StorageError("this block has ended already, or was never begun")
         self.ended = True
         slot = self.slot
         if slot.inherited:
+            _inherited.append(self.connection)
             return  # forked inside the block: the connection is the parent's to give back
         try:
             slot.engine.release(self.connection, exc)
         finally:
+            self.connection = None
             slot.leave(self)
+
+    def abandon(self) -> None:
+        """End it, whose block never came to its end."""
+        log.warning("a block was interrupted before it could give its connection back: %s", self)
+        try:
+            if getattr(self.connection, "holder", None) is self.reference:
+                self.slot.engine.release(self.connection, _Abandoned())
+        finally:
+            self.ended, self.connection = True, None
+            self.slot.leave(self)
+
+
+class _Abandoned(Exception):
+    """Told to the engine, which rolls back."""
+
+
+_inherited: list[Any] = []
+"""Connections of the process that this one was forked from: nothing may finalize them."""
 
 
 _Stack = tuple[Borrowed, Any] | None
@@ -136,50 +176,79 @@ class Entered:
     """
 
     def __init__(self) -> None:
-        self._by_frame: dict[FrameType, Borrowed] = {}
+        self.by_frame: dict[FrameType, Borrowed] = {}
+        """The innermost open block of each frame."""
+
+    def end_abandoned(self, frame: FrameType) -> None:
+        """End an earlier block that began where `frame` is now, and was interrupted before its end, in a loop."""
+        lease = self.by_frame.get(frame)
+        while lease is not None:
+            if lease.instruction == frame.f_lasti and isinstance(lease, Lease):
+                self.forget(lease)
+                lease.abandon()
+                return
+            lease = lease.outer
 
     def push(self, frame: FrameType, lease: Borrowed) -> None:
         """Remember the lease of a block that begins in `frame`."""
-        lease.frame = frame
-        if frame in self._by_frame:
-            lease.outer = self._by_frame[frame]
-        self._by_frame[frame] = lease
-        if not site_of(frame).is_with:
+        lease.frame, lease.entered = frame, self
+        is_with = site_of(frame).is_with
+        if is_with:
+            lease.instruction = frame.f_lasti
+        if frame in self.by_frame:
+            lease.outer = self.by_frame[frame]
+        self.by_frame[frame] = lease
+        if not is_with:
             _here.set((lease, _open_ones(_here.get())))
 
     def pop(self, frame: FrameType) -> Borrowed | None:
         """Return the lease of the block that ends in `frame`, None when there is none."""
-        lease = self._by_frame.pop(frame, None)
+        lease = self.by_frame.pop(frame, None)
         if lease is None:
             lease = self._of_this_context()
             if lease is not None:
-                self._forget(lease)
+                self.forget(lease)
         elif lease.outer is not None:
-            self._by_frame[frame] = lease.outer
+            self.by_frame[frame] = lease.outer
         return lease
 
     def _of_this_context(self) -> Borrowed | None:
         stack = _open_ones(_here.get())
         while stack is not None:
             lease: Borrowed = stack[0]
-            if not lease.ended and lease in self._by_frame.values():
+            if not lease.ended and lease in self.by_frame.values():
                 return lease
             stack = stack[1]
         return None
 
-    def _forget(self, lease: Borrowed) -> None:
+    def forget(self, lease: Borrowed) -> None:
+        """Hold a lease no longer."""
         frame, lease.frame = lease.frame, None
         if frame is None:
             return
-        inner = self._by_frame[frame]
+        inner = self.by_frame[frame]
         if inner is not lease:
             while inner.outer is not None and inner.outer is not lease:
                 inner = inner.outer
             inner.outer = lease.outer
         elif lease.outer is None:
-            del self._by_frame[frame]
+            del self.by_frame[frame]
         else:
-            self._by_frame[frame] = lease.outer
+            self.by_frame[frame] = lease.outer
+
+
+def _has_ended(frame: FrameType) -> bool:
+    """Return whether a frame is not on any stack any more; of a generator's that can't be told."""
+    if frame.f_code.co_flags & _SUSPENDABLE:
+        return False
+    try:
+        frame.clear()  # refused for one that is executed
+    except RuntimeError:
+        return False
+    return True
+
+
+_SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def _open_ones(stack: _Stack) -> _Stack:

@@ -1,4 +1,4 @@
-"""PostgreSQL through psycopg 3 and psycopg_pool."""
+"""PostgreSQL through psycopg 3."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import logging
 import os
 import threading
 import time
-import weakref
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, ClassVar, Self
 
 import psycopg
 import psycopg.rows
-import psycopg_pool
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
-from p8fs_cluster.providers.circuit import Circuit
+from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.engine import Parameters, Span
 from p8fs_cluster.providers.faults import Faults
 from p8fs_cluster.providers.postgresql_session import RESET, Session, is_of_a_cached_plan, text_of, told
+from p8fs_cluster.providers.server import Server
 from p8fs_cluster.providers.slow import tell_slow
-from p8fs_cluster.providers.sockets import addresses, quiet_check, shut_down
+from p8fs_cluster.providers.sockets import addresses, quiet_check
 
 __all__ = ["PostgreSQL"]
 
@@ -112,9 +109,6 @@ class _Cursor(psycopg.Cursor[Any]):
 class _Connection(Session, psycopg.Connection[Any]):
     """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back. All its waits end."""
 
-    home: ClassVar[psycopg_pool.ConnectionPool[_Connection]]
-    spare: ClassVar[_Connection | None] = None
-
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         if timeout is not None:
             return super().wait(gen, interval, timeout)
@@ -147,18 +141,6 @@ class _Connection(Session, psycopg.Connection[Any]):
             if self.has_failed and not transaction.force_rollback:
                 raise self.undone()
 
-    @classmethod
-    def fresh(cls, *args: Any, **kwargs: Any) -> _Connection:
-        """Return a new connection."""
-        raise NotImplementedError
-
-    @classmethod
-    def close_spare(cls) -> None:
-        """Close the connection that no pool has taken."""
-        spare, cls.spare = cls.spare, None
-        if spare:
-            spare.close()
-
     def close(self) -> None:
         give_back, self.give_back = self.give_back, None
         if give_back:
@@ -172,7 +154,7 @@ class _Connection(Session, psycopg.Connection[Any]):
             super().add_notice_handler(callback)
 
 
-class PostgreSQL:
+class PostgreSQL(Server[_Connection]):
     """A pool of psycopg connections.
 
     >>> PostgreSQL(P8FSConfig(pg_password="s3cret"))
@@ -183,17 +165,10 @@ class PostgreSQL:
     sqlalchemy_url: ClassVar[str | None] = "postgresql+psycopg://"
     transactional: ClassVar[bool] = True
     questions: ClassVar[tuple[str, ...]] = ("SELECT VERSION()",)
+    error = psycopg.Error
 
     def __init__(self, settings: P8FSConfig) -> None:
-        self._settings = settings
-        self._timeout = settings.pool_timeout
-        self.faults = Faults(self.provider, "pg", settings)
-        self._circuit = Circuit()
-        self._stale_before = 0.0
-        """Connections from before this moment are not lent any more."""
-        self._lock = threading.Lock()
-        self._pool: psycopg_pool.ConnectionPool[_Connection] | None = None
-        self._made: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        super().__init__(settings, Faults(self.provider, "pg", settings))
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -219,45 +194,6 @@ class PostgreSQL:
             settings.slow_query,
             settings.service_name,
         )
-
-    def open(self) -> None:
-        """Connect once, so that a fault shows at once and as itself, then start the pool."""
-        self._restored(time.monotonic() + self._timeout)
-
-    def close(self) -> None:
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool:
-            pool.close()
-            pool.connection_class.close_spare()
-
-    def acquire(self, deadline: float | None) -> _Connection:
-        until = time.monotonic() + self._timeout
-        if deadline is not None and deadline < until:
-            until = deadline
-        while True:
-            pool = self._pool or self._restored(until)
-            connection = self._from_pool(pool, until - time.monotonic())
-            if connection is None:
-                continue  # the server was lost meanwhile, and the pool given up
-            if not connection.closed and not connection.peek() and connection.born >= self._stale_before:
-                break
-            connection.end()  # the server closed it while it was idle, or it is from before a failover
-            pool.putconn(connection)
-        connection.lend(deadline)
-        return connection
-
-    def release(self, connection: _Connection, exc: BaseException | None) -> None:
-        try:
-            if exc is None:
-                self._commit(connection)
-            else:
-                self._undo(connection)
-        except BaseException:
-            self._undo(connection)
-            raise
-        finally:
-            self._put_back(connection)
 
     def execute(self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters) -> list[Any]:
         try:
@@ -286,10 +222,6 @@ class PostgreSQL:
         except psycopg.Error as exc:
             raise StorageUnavailable(self.faults.no_answer()) from exc
 
-    def cut(self, connection: _Connection) -> None:
-        if not connection.closed:
-            shut_down(connection.fileno())
-
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
         """Serialization failures, deadlocks and changed tables, of which the server says that nothing was done."""
@@ -300,65 +232,40 @@ class PostgreSQL:
         [[(version,)]] = answers
         return " ".join(version.split()[:2])
 
-    def stats(self) -> dict[str, int]:
-        pool = self._pool.get_stats() if self._pool else Counter()
-        return {
-            "size": pool["pool_size"],
-            "idle": pool["pool_available"],
-            "waiting": pool["requests_waiting"],
-            "max_size": self._settings.pool_max_size,
-        }
-
-    def _from_pool(self, pool: psycopg_pool.ConnectionPool[_Connection], timeout: float) -> _Connection | None:
+    def _connect(self, seconds: float) -> _Connection:
+        """Connect in a thread, because libpq's own timeout is in whole seconds, at least two, and one per address."""
+        outcome: Future[_Connection] = Future()
+        threading.Thread(target=self._connect_for, args=(outcome,), daemon=True).start()
         try:
-            return pool.getconn(timeout=max(timeout, 0.001))
-        except psycopg_pool.PoolTimeout as exc:
-            if self._circuit.failure is not None:
-                raise self.unavailable(self._circuit.failure) from self._circuit.failure
-            raise PoolExhausted(self.faults.exhausted(timeout)) from exc
-        except psycopg_pool.PoolClosed as exc:
-            if self._pool is not pool:
-                return None
-            raise StorageUnavailable(self.faults.no_connection("the pool was closed meanwhile")) from exc
+            return outcome.result(seconds)
+        except BaseException as exc:
+            late = outcome.cancel()  # what comes now, the thread closes
+            if isinstance(exc, TimeoutError) and not late and outcome.exception() is None:
+                return outcome.result()  # it has come between the timeout and now
+            raise
+
+    def _connect_for(self, outcome: Future[_Connection]) -> None:
+        try:
+            connection = _Connection.connect(**self.parameters(), cursor_factory=_Cursor)
+            connection.faults = self.faults
+            connection.begin_life(self._settings, quiet_check(connection.fileno()))
+        except Exception as exc:
+            if outcome.set_running_or_notify_cancel():
+                outcome.set_exception(exc)
+            return
+        if outcome.set_running_or_notify_cancel():
+            outcome.set_result(connection)
+        else:
+            connection.close()
 
     def _commit(self, connection: _Connection) -> None:
-        if connection.is_lost:
-            raise NotCommitted(self.faults.lost())
-        if connection.closed or not connection.unfinished:
-            return
         try:
             connection.commit()
         except psycopg.Error as fault:
             self.faults.raise_for_commit(fault, text_of(fault), lost=connection.closed)
 
-    def _undo(self, connection: _Connection) -> None:
-        """Roll back; a connection that can't is ended."""
-        try:
-            if not connection.closed and connection.pgconn.transaction_status:
-                connection.rollback()
-        except psycopg.Error:
-            connection.end()
-
-    def _put_back(self, connection: _Connection) -> None:
-        """Take a connection back, its session and the driver's object as they were; what can't be so is ended."""
-        sound = False
-        try:
-            if connection.outdated:
-                self._stale_before = time.monotonic()
-                connection.end()
-            if not connection.closed:
-                connection.restore_driver(_Cursor, psycopg.ServerCursor)
-                self._renew(connection)
-                connection.deadline = None
-            sound = True
-        except psycopg.Error:
-            pass
-        finally:
-            if not sound:
-                connection.end()
-            connection.home.putconn(connection)
-
     def _renew(self, connection: _Connection) -> None:
+        connection.restore_driver(_Cursor, psycopg.ServerCursor)
         if connection.autocommit:
             connection.autocommit = False
         if connection.spoilt:
@@ -370,111 +277,8 @@ class PostgreSQL:
             connection.autocommit = False
             connection.soiled = connection.spoilt = False
 
-    def _restored(self, until: float) -> psycopg_pool.ConnectionPool[_Connection]:
-        """Return the pool, made anew when the server can be reached: an old one would wait for long before it tries.
-
-        One caller tries; the others wait for what comes of it.
-        """
-        begun = time.monotonic()
-        while (pause := self._circuit.wait(begun)) != 0 and self._pool is None:
-            if pause is None:
-                raise self.unavailable(self._circuit.failure) from self._circuit.failure
-            time.sleep(min(pause, max(until - time.monotonic(), 0)))
-        connection_class = self._connection_class()
-        if self._pool is None:
-            connection_class.spare = self._connected(connection_class, until)
-        with self._lock:
-            if self._pool is None:
-                self._pool = self._made_pool(connection_class)
-                return self._pool
-        connection_class.close_spare()
-        return self._pool
-
-    def _made_pool(self, connection_class: type[_Connection]) -> psycopg_pool.ConnectionPool[_Connection]:
-        pool = connection_class.home = psycopg_pool.ConnectionPool(
-            kwargs=self.parameters(),
-            connection_class=connection_class,
-            min_size=0,
-            max_size=self._settings.pool_max_size,
-            timeout=self._timeout,
-            max_lifetime=self._settings.pool_max_lifetime,
-            reconnect_timeout=0,  # trying again is the circuit's
-            name=f"p8fs-{self._settings.service_name}",
-            open=False,
-        )
-        pool.open()
-        return pool
-
-    def _connection_class(self) -> type[_Connection]:
-        engine = self
-
-        class Connection(_Connection):
-            faults = engine.faults
-
-            @classmethod
-            def connect(cls, *args: Any, **kwargs: Any) -> Connection:
-                """Connect for the pool; its first connection is the one that showed that the server is there."""
-                spare, cls.spare = cls.spare, None
-                if spare:
-                    return spare  # type: ignore[return-value]
-                begun = time.monotonic()
-                try:
-                    connection = cls.fresh(*args, **kwargs)
-                except psycopg.Error as exc:
-                    engine._give_up(cls.home, exc, begun)
-                    raise
-                engine._circuit.succeed()
-                return connection
-
-            @classmethod
-            def fresh(cls, *args: Any, **kwargs: Any) -> Connection:
-                connection = super().connect(*args, cursor_factory=_Cursor, **kwargs)
-                connection.begin_life(engine._settings, quiet_check(connection.fileno()))
-                engine._made.add(connection)
-                return connection
-
-        return Connection
-
-    def _give_up(self, pool: psycopg_pool.ConnectionPool[_Connection], exc: psycopg.Error, begun: float) -> None:
-        """Fail all who wait for a connection, unless some work: then the server only takes no more, and they wait."""
-        self._circuit.fail(exc, begun)
-        timed_out = isinstance(exc, psycopg.errors.ConnectionTimeout)
-        if not timed_out and any(connection.works() for connection in tuple(self._made)):
-            return
-        with self._lock:
-            if self._pool is not pool:
-                return
-            self._pool = None
-        threading.Thread(target=pool.close, args=(0.1,), daemon=True).start()  # we are one of its own threads
-
-    def _connected(self, connection_class: type[_Connection], until: float) -> _Connection:
-        """Connect in a thread, because libpq's own timeout is in whole seconds, at least two, and one per address."""
-        outcome: Future[_Connection] = Future()
-        begun = time.monotonic()
-        threading.Thread(target=self._connect, args=(connection_class, outcome), daemon=True).start()
-        done, _ = wait((outcome,), max(until - begun, 0.001))
-        late = not done and outcome.cancel()  # what comes now, the thread closes
-        fault = StorageUnavailable(self.faults.no_answer()) if late else outcome.exception()
-        if fault is not None:
-            self._circuit.fail(fault, begun)
-            raise self.unavailable(fault) from fault
-        self._circuit.succeed()
-        return outcome.result()
-
-    def _connect(self, connection_class: type[_Connection], outcome: Future[_Connection]) -> None:
-        try:
-            connection = connection_class.fresh(**self.parameters())
-        except Exception as exc:
-            if outcome.set_running_or_notify_cancel():
-                outcome.set_exception(exc)
-            return
-        if outcome.set_running_or_notify_cancel():
-            outcome.set_result(connection)
-        else:
-            connection.close()
-
     def parameters(self) -> dict[str, Any]:
-        """Return what psycopg connects with."""
+        """Return what psycopg connects with; `connect_timeout` is for each address, and 2 is libpq's least."""
         settings = self._settings
         hosts = [unbracketed(host) for host in settings.pg_host.split(",")]
         unanswered = 1000 * (settings.query_timeout or 0)
@@ -486,9 +290,7 @@ class PostgreSQL:
             "password": settings.pg_password.get_secret_value(),
             "sslmode": settings.pg_sslmode,
             "target_session_attrs": settings.pg_target_session_attrs,
-            "connect_timeout": max(
-                2, int(self._timeout / sum(map(addresses, hosts)))
-            ),  # for each address; 2: libpq's least
+            "connect_timeout": max(2, int(self._timeout / sum(len(addresses(host)) for host in hosts))),
             "application_name": "@".join(filter(None, (settings.service_name, settings.pod_name))),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
@@ -513,6 +315,3 @@ class PostgreSQL:
             if words in text:
                 return StorageUnavailable(self.faults.at_fault(text, way_out, *names))
         return StorageUnavailable(self.faults.no_connection(text))
-
-    def __repr__(self) -> str:
-        return f"<{self.faults}>"

@@ -126,12 +126,17 @@ class Session(_Base):
     def begin_life(self, settings: P8FSConfig, peek: Callable[[], int]) -> None:
         """Note what a new connection needs to know."""
         self.limit, self.slow, self.peek = settings.query_timeout, settings.slow_query, peek
-        self.failure = self.deadline = self.give_back = None
+        self.failure = self.deadline = self.give_back = self.holder = None
         self.prepared = self.vouched = self.soiled = self.spoilt = self.outdated = False
-        self.born = time.monotonic()
+        self.born = self.idle_since = time.monotonic()
+        self.expires = math.inf
         self.threshold, self.attributes = self.prepare_threshold, 0
 
     born: float
+    expires: float
+    idle_since: float
+    holder: Any
+    """See `Pooled`."""
 
     def lend(self, deadline: float | None) -> None:
         """Note until when its borrower may wait."""
@@ -260,6 +265,10 @@ class Session(_Base):
     def needs_reset(self, settings: P8FSConfig) -> bool:
         """Return whether a reset is due: never behind a PgBouncer, whose sessions are not ours."""
         return (self.soiled or settings.pool_reset == "always") and not settings.pg_pgbouncer
+
+    def is_fit(self) -> bool:
+        """Return whether an idle one can be lent, told without a round trip."""
+        return not self.closed and not self.peek()
 
     def works(self) -> bool:
         """Return whether the server has not ended it."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Hashable, Iterator, Sequence
 from errno import ENOENT, ENOTEMPTY
 from pathlib import Path
@@ -125,7 +126,7 @@ class RocksDB:
         if self._notes:
             self._notes.cleanup()
 
-    def acquire(self, deadline: float | None) -> Rdict:
+    def acquire(self, deadline: float | None, holder: weakref.ref[Any] | None = None) -> Rdict:
         if self._suspect:
             self._recover()
         if self._settings.rocksdb_mode == "secondary":

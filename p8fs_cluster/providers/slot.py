@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import Future
 from typing import Any, Protocol
+from weakref import ref
 
 from p8fs_cluster.exceptions import StorageUnavailable
 from p8fs_cluster.providers.engine import Engine
@@ -31,6 +32,11 @@ class Lease(Protocol):
     """What a slot needs to know of its leases."""
 
     connection: Any
+    since: float
+    reference: ref[Any]
+
+    def is_abandoned(self) -> bool:
+        """Return whether its block has ended without ending the lease."""
 
 
 class Slot:
@@ -44,7 +50,8 @@ class Slot:
         """Whether it belongs to the process that this one was forked from."""
         self.gone = threading.Event()
         """Set when the engine is closed."""
-        self._leases: dict[Lease, None] = {}
+        self._leases: set[ref[Lease]] = set()
+        """References, so that a lease that an interruption dropped does not count; see `_known`."""
         self._lock = threading.Lock()
         self._opening: Future[None] | None = None
         self._patience: threading.Timer | None = None
@@ -54,12 +61,13 @@ class Slot:
     @property
     def borrowed(self) -> int:
         """How many leases are open."""
-        return len(self._leases)
+        return len(self._known())
 
     @property
     def leases(self) -> tuple[Lease, ...]:
         """Who holds a connection, longest first."""
-        return tuple(lease for lease in self._leases.copy() if lease.connection is not None)
+        holding = (lease for lease in self._known() if lease.connection is not None)
+        return tuple(sorted(holding, key=lambda lease: lease.since))
 
     def told_holders(self) -> str:
         """Tell who holds connections, those first who have them longest."""
@@ -79,17 +87,22 @@ class Slot:
         """
         if self.opened_at:
             return
-        with self._lock:
-            if self._closing:
-                return  # retired before it was opened; `enter` says so
-            attempt, mine = self._opening, self._opening is None
-            if attempt is None:
-                attempt = self._opening = Future()
-        if mine and deadline is None:
-            self._attempt(attempt)
-        elif mine:  # the attempt may last longer than we do
-            context = contextvars.copy_context()
-            threading.Thread(target=context.run, args=(self._attempt, attempt), daemon=True).start()
+        ours: Future[None] = Future()
+        try:
+            with self._lock:
+                if self._closing:
+                    return  # retired before it was opened; `enter` says so
+                attempt = self._opening = self._opening or ours
+            if attempt is ours and deadline is None:
+                self._attempt(ours)
+            elif attempt is ours:  # it may last longer than we do
+                context = contextvars.copy_context()
+                threading.Thread(target=context.run, args=(self._attempt, ours), daemon=True).start()
+        except BaseException as exc:
+            if self._opening is ours:  # interrupted before it was begun: nobody may wait for it
+                self._opening = None
+                ours.set_exception(exc)
+            raise
         try:
             attempt.result(None if deadline in (None, math.inf) else max(deadline - time.monotonic(), 0))
         except TimeoutError:
@@ -101,7 +114,8 @@ class Slot:
 
     def enter(self, lease: Lease) -> bool:
         """Count a lease, unless the engine is retired. No lock: `retire` looks at leases after, we before its flag."""
-        self._leases[lease] = None
+        lease.reference = reference = ref(lease)
+        self._leases.add(reference)
         if self._retired:
             self.leave(lease)
             return False
@@ -109,7 +123,7 @@ class Slot:
 
     def leave(self, lease: Lease) -> None:
         """End a lease; the last one of a retired engine closes it."""
-        del self._leases[lease]
+        self._leases.discard(lease.reference)
         if self._retired:
             self._close_if_unused()
 
@@ -150,6 +164,18 @@ class Slot:
             tell_cut_off(self.engine, lease)
             with contextlib.suppress(Exception):
                 self.engine.cut(lease.connection)
+        self._close_if_unused()  # those who were interrupted before they could leave have not asked for it
+
+    def _known(self) -> list[Lease]:
+        """Return the leases that are not over, though their blocks may have been interrupted before they said so."""
+        known = []
+        for reference in tuple(self._leases):
+            lease = reference()
+            if lease is None or lease.is_abandoned():
+                self._leases.discard(reference)
+            else:
+                known.append(lease)
+        return known
 
     def _be_patient(self) -> None:
         if self._patience is not None:
@@ -157,6 +183,9 @@ class Slot:
             self._patience = None
 
     def _close_if_unused(self, raising: bool = False) -> None:
+        if not self._retired:
+            return
+        self._known()
         with self._lock:
             being_opened = self._opening is not None and not self.opened_at
             if self._closing or not self._retired or self._leases or being_opened:

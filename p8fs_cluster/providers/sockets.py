@@ -69,16 +69,17 @@ class LimitedReader(socket.SocketIO):
         return count
 
 
-def addresses(host: str) -> int:
-    """Return how many addresses a host has, each of which is tried in turn; 1 if that is not known.
+def addresses(host: str) -> list[str]:
+    """Return the addresses of a host, each of which is tried in turn; the host itself if they are not known.
 
     >>> addresses("127.0.0.1"), addresses("/run/postgresql")
-    (1, 1)
+    (['127.0.0.1'], ['/run/postgresql'])
     """
     try:
-        return len({found[4] for found in socket.getaddrinfo(host, 1, type=socket.SOCK_STREAM)})
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
-        return 1
+        return [host]
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def shut_down(fileno: int) -> None:

@@ -253,6 +253,8 @@ class Storage:
 
     def __enter__(self) -> Any:
         lease, frame = Lease(self.enter_slot), sys._getframe(1)
+        if frame in self._entered.by_frame:
+            self._entered.end_abandoned(frame)
         connection = lease.begin(frame)
         self._entered.push(frame, lease)
         return connection

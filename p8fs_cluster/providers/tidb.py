@@ -1,11 +1,11 @@
-"""TiDB (and whatever else speaks MySQL's protocol) through PyMySQL in a pool of SQLAlchemy."""
+"""TiDB (and whatever else speaks MySQL's protocol) through PyMySQL."""
 
 from __future__ import annotations
 
 import io
 import math
+import socket
 import ssl
-import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pymysql
 from pymysql.connections import Connection
-from pymysql.constants import CLIENT, COMMAND
+from pymysql.constants import CLIENT, COMMAND, CR
 from pymysql.cursors import Cursor
 from pymysql.protocol import MysqlPacket
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageError, StorageTimeout, StorageUnavailable
-from p8fs_cluster.providers.circuit import Circuit
+from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.engine import Parameters, Span
 from p8fs_cluster.providers.faults import Faults
+from p8fs_cluster.providers.server import Server
 from p8fs_cluster.providers.slow import tell_slow
-from p8fs_cluster.providers.sockets import LimitedReader, is_whole, limit_waits, quiet_check, shut_down
+from p8fs_cluster.providers.sockets import LimitedReader, addresses, is_whole, limit_waits, quiet_check
 from p8fs_cluster.providers.tidb_session import (
     QUESTIONS,
     RETRIED,
+    SILENT,
     Session,
     TimedOut,
     beginning,
@@ -40,7 +40,6 @@ from p8fs_cluster.providers.tidb_session import (
     text_of,
 )
 from p8fs_cluster.providers.tidb_statements import RESET_CONNECTION, without_values
-from p8fs_cluster.providers.turns import Turns
 
 __all__ = ["TiDB", "opportunistic_tls"]
 
@@ -60,15 +59,15 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 _FOREVER = 2e6
 """Seconds, as many as a socket takes, where there is no deadline and the system's limit must not end the wait."""
 
-_GIVEN_BACK = 0.02
-"""Seconds between two looks whether somebody has given back a connection, when the server takes no more."""
-
 if TYPE_CHECKING:
 
     class _PyMySQL(Connection):
         """What its stubs leave out."""
 
         connect_timeout: float
+        unix_socket: str | None
+        host: str
+        port: int
         _sock: Any
         _rfile: Any
         _closed: bool
@@ -88,9 +87,13 @@ class _Connection(Session, _PyMySQL):
     """A pooled connection that SQLAlchemy may hold: its `close()` then gives it back. All its waits end."""
 
     give_back: Callable[[], None] | None = None
-    proxied: PoolProxiedConnection | None = None
     _limited = False
     """Whether the system sees to the limit."""
+
+    def __init__(self, settings: P8FSConfig, faults: Faults, **parameters: Any) -> None:
+        self.faults, self.beginning = faults, beginning(settings)
+        self.limit, self.slow = settings.query_timeout, settings.slow_query
+        super().__init__(**parameters)
 
     @property
     def _read_timeout(self) -> float | None:
@@ -110,25 +113,45 @@ class _Connection(Session, _PyMySQL):
     _write_timeout = _read_timeout
 
     def connect(self, sock: Any = None) -> None:
-        """Bound the handshake too: a server that accepts and then hangs would hold PyMySQL for ever."""
-        self.deadline = time.monotonic() + self.connect_timeout
-        try:
-            super().connect(sock)
-            self.begin_session()
-        finally:
-            self.deadline = None
+        """Connect to the first address of the host that answers; one that refuses or hangs leaves time for the next.
+
+        The handshake is bounded too: a server that accepts and then hangs would hold PyMySQL for ever.
+        """
+        ends = time.monotonic() + self.connect_timeout
+        candidates: list[Any] = [None] if self.unix_socket else addresses(self.host)
+        while candidates:
+            seconds = max(ends - time.monotonic(), 0.001) / len(candidates)
+            address = candidates.pop(0)
+            self.deadline = time.monotonic() + seconds
+            try:
+                super().connect(sock if address is None else self._socket(address, seconds))
+                self.begin_session()
+                break
+            except pymysql.OperationalError as exc:
+                if not candidates or exc.args[0] not in SILENT:
+                    raise
+            finally:
+                self.deadline = None
         self._limit_by_system()
+
+    def _socket(self, address: str, seconds: float) -> socket.socket:
+        try:
+            connection = socket.create_connection((address, self.port), seconds)
+        except OSError as exc:
+            told = f"Can't connect to MySQL server on {self.host!r} ({exc})"
+            raise pymysql.OperationalError(CR.CR_CONN_HOST_ERROR, told) from exc
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return connection
 
     def _limit_by_system(self) -> None:
         """Let the system end waits that have no deadline: Python's own timeouts cost two calls more for each of them,
         and let go of the interpreter's lock as often, which took a third of the throughput of 8 threads."""
         self._rfile.close()
-        self._rfile = io.BufferedReader(LimitedReader(self._sock, self._is_late))
+        this = weakref.ref(self)  # a cycle would keep a connection that was dropped until the garbage is collected
+        self._rfile = io.BufferedReader(LimitedReader(self._sock, lambda: _is_late(this())))
         plain = not isinstance(self._sock, ssl.SSLSocket)
         self._limited = plain and self.limit is not None and limit_waits(self._sock, self.limit)
-
-    def _is_late(self) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
 
     def query(self, sql: Any, unbuffered: bool = False) -> int:
         if self.slow is None:
@@ -155,6 +178,25 @@ class _Connection(Session, _PyMySQL):
         return bool(self.peek()) and not is_whole(self.fileno())
 
     @property
+    def closed(self) -> bool:
+        """Whether it is not open."""
+        return not self.open
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there may be something to commit."""
+        return self.used
+
+    def is_fit(self) -> bool:
+        """Return whether an idle one can be lent, told without a round trip."""
+        return bool(self.open) and not self.peek()
+
+    def works(self) -> bool:
+        """Return whether the server has not ended it."""
+        fileno = self.fileno()
+        return fileno >= 0 and is_whole(fileno)
+
+    @property
     def is_lost(self) -> bool:
         """Whether it ended otherwise than by `close()`."""
         return not self.open and not self._closed
@@ -177,6 +219,7 @@ class _Connection(Session, _PyMySQL):
         self._read_ok_packet()
 
     def _execute_command(self, command: int, sql: Any) -> None:
+        self.keep_step()
         if self.is_in_doubt(command, sql):
             super()._execute_command(COMMAND.COM_PING, b"")
             self._read_ok_packet()
@@ -225,7 +268,12 @@ class _Connection(Session, _PyMySQL):
         return sslp if isinstance(sslp, ssl.SSLContext) else opportunistic_tls()
 
 
-class TiDB:
+def _is_late(connection: _Connection | None) -> bool:
+    deadline = connection.deadline if connection else None
+    return deadline is not None and time.monotonic() > deadline
+
+
+class TiDB(Server[_Connection]):
     """A pool of PyMySQL connections.
 
     >>> TiDB(P8FSConfig(tidb_password="s3cret"))
@@ -237,17 +285,10 @@ class TiDB:
     transactional: ClassVar[bool] = True
     questions: ClassVar[tuple[str, ...]] = QUESTIONS
     inspected = staticmethod(inspected)
+    error = pymysql.MySQLError
 
     def __init__(self, settings: P8FSConfig) -> None:
-        self._settings = settings
-        self._timeout = settings.pool_timeout
-        self.faults = Faults(self.provider, "tidb", settings)
-        self._turns = Turns(settings.pool_max_size)
-        self._circuit = Circuit()
-        self._stale_before = 0.0
-        """Connections from before this moment are not lent any more."""
-        self._asked = threading.local()
-        self._made: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        super().__init__(settings, Faults(self.provider, "tidb", settings))
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -270,53 +311,6 @@ class TiDB:
             settings.service_name,
         )
 
-    def open(self) -> None:
-        """Make the pool and connect once, so that a fault shows at once."""
-        connection_class = self._connection_class()
-        self.parameters()  # so that a fault of theirs shows as itself
-        self._pool = QueuePool(
-            lambda: self._connected(connection_class),  # type: ignore[arg-type]
-            pool_size=self._settings.pool_max_size,
-            max_overflow=0,
-            timeout=self._timeout,
-            recycle=round(self._settings.pool_max_lifetime),
-            reset_on_return=None,  # `release` has committed or rolled back by then
-            use_lifo=True,
-        )
-        self._from_pool(self._pool, time.monotonic() + self._timeout).close()
-
-    def close(self) -> None:
-        self._pool.dispose()
-
-    def acquire(self, deadline: float | None) -> _Connection:
-        now = time.monotonic()
-        until = now + self._timeout
-        if deadline is not None and deadline < until:
-            until = deadline
-        if not self._turns.take(until - now):
-            if self._circuit.failure is not None:
-                raise self.unavailable(self._circuit.failure) from self._circuit.failure
-            raise PoolExhausted(self.faults.exhausted(until - now))
-        try:
-            connection = self._sound(self._pool, until)
-        except BaseException:
-            self._turns.give_back()
-            raise
-        connection.lend(deadline)
-        return connection
-
-    def release(self, connection: _Connection, exc: BaseException | None) -> None:
-        try:
-            if exc is None:
-                self._commit(connection)
-            else:
-                self._undo(connection)
-        except BaseException:
-            self._undo(connection)
-            raise
-        finally:
-            self._put_back(connection)
-
     def execute(self, connection: _Connection, sql: str, parameters: Parameters) -> list[Any]:
         try:
             with connection.cursor(Cursor) as cursor:
@@ -336,115 +330,26 @@ class TiDB:
         except pymysql.MySQLError as exc:
             raise StorageUnavailable(self.faults.no_answer()) from exc
 
-    def cut(self, connection: _Connection) -> None:
-        if (fileno := connection.fileno()) >= 0:
-            shut_down(fileno)
-
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
         """The codes that TiDB documents for it, a deadlock, and MariaDB's conflict of snapshots (1020)."""
         return RETRIED.get(exc.args[0]) if isinstance(exc, pymysql.MySQLError) and exc.args else None
 
-    def stats(self) -> dict[str, int]:
-        idle, borrowed = self._pool.checkedin(), self._pool.checkedout()
-        return {
-            "size": idle + borrowed,
-            "idle": idle,
-            "waiting": self._turns.waiting,
-            "max_size": self._settings.pool_max_size,
-        }
-
-    def _sound(self, pool: QueuePool, until: float) -> _Connection:
-        while True:
-            proxied = self._from_pool(pool, until)
-            connection: _Connection = proxied.driver_connection  # type: ignore[assignment]
-            if connection.open and not connection.peek() and connection.born >= self._stale_before:
-                connection.proxied = proxied
-                return connection
-            proxied.invalidate()  # the server closed it while it was idle, or it is from before a failover
-
-    def _from_pool(self, pool: QueuePool, until: float) -> PoolProxiedConnection:
-        """Return a connection. If the server takes no more, but others work, wait for one of these."""
-        self._asked.until = until
-        while True:
-            try:
-                return pool.connect()
-            except Exception as exc:
-                fault = self._circuit.failure or exc
-                timed_out = isinstance(fault, StorageTimeout) or time.monotonic() >= until
-                if timed_out or not any(map(_works, tuple(self._made))):
-                    raise self.unavailable(fault) from fault
-            time.sleep(_GIVEN_BACK)
-
-    def _connected(self, connection_class: type[_Connection]) -> _Connection:
-        """Connect for the pool, within the time of whoever asked it; in an outage one caller tries for all."""
-        begun = time.monotonic()
-        while pause := self._circuit.wait(begun):
-            time.sleep(min(pause, max(self._asked.until - time.monotonic(), 0)))
-        if pause is None:
-            raise StorageUnavailable  # `_from_pool` tells why
-        left = max(self._asked.until - time.monotonic(), 0.001)
-        try:
-            connection = connection_class(**self.parameters(), connect_timeout=left)
-        except Exception as exc:
-            self._circuit.fail(exc, begun)
-            raise
-        self._circuit.succeed()
-        self._made.add(connection)
+    def _connect(self, seconds: float) -> _Connection:
+        connection = _Connection(self._settings, self.faults, connect_timeout=seconds, **self.parameters())
         connection.begin_life(quiet_check(connection.fileno()))
         return connection
 
-    def _connection_class(self) -> type[_Connection]:
-        engine = self
-
-        class Connection(_Connection):
-            faults = engine.faults
-            beginning = beginning(engine._settings)
-            limit = engine._settings.query_timeout
-            slow = engine._settings.slow_query
-
-        return Connection
-
     def _commit(self, connection: _Connection) -> None:
-        if connection.is_lost:
-            raise NotCommitted(self.faults.lost())
-        if not connection.open or not connection.used:
-            return
         try:
             connection.commit()
         except pymysql.MySQLError as fault:
             self.faults.raise_for_commit(fault, text_of(fault), lost=not connection.open)
 
-    def _undo(self, connection: _Connection) -> None:
-        """Roll back; a connection that can't is ended."""
-        try:
-            if connection.open and connection.used:
-                connection.rollback()
-        except pymysql.MySQLError:
-            connection.end()
-
-    def _put_back(self, connection: _Connection) -> None:
-        """Take a connection back, its session and the driver's object as they were; what can't be so is ended."""
-        proxied, connection.proxied = connection.proxied, None
-        sound = False
-        try:
-            if connection.outdated:
-                self._stale_before = time.monotonic()
-                connection.end()
-            if connection.open and connection.in_step and not connection.reading:
-                self._renew(connection)
-                connection.deadline = None
-                sound = True
-        except pymysql.MySQLError:
-            pass
-        finally:
-            if not sound:
-                connection.end()
-            if proxied:
-                proxied.close() if sound else proxied.invalidate()
-            self._turns.give_back()
-
     def _renew(self, connection: _Connection) -> None:
+        if connection.reading or not connection.in_step:
+            connection.end()
+            return
         connection.restore_driver()
         if connection.used:
             if connection.soiled or self._settings.pool_reset == "always":
@@ -496,20 +401,12 @@ class TiDB:
             self.faults.at_fault(text, way_out, *names) if names else self.faults.no_connection(text)
         )
 
-    def __repr__(self) -> str:
-        return f"<{self.faults}>"
-
 
 def _tls_refusal(exc: BaseException | None) -> ssl.SSLError | None:
     """Return what was wrong with the server's certificate; the drivers tell of it as of a server that is not there."""
     while exc is not None and not isinstance(exc, ssl.SSLError):
         exc = exc.__cause__ or exc.__context__
     return exc
-
-
-def _works(connection: _Connection) -> bool:
-    fileno = connection.fileno()
-    return fileno >= 0 and is_whole(fileno)
 
 
 @lru_cache(8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -93,6 +94,10 @@ def inspected(answers: Sequence[Sequence[tuple[Any, ...]]]) -> str:
     return f"{shown}; packets of up to {int(known['max_allowed_packet']) >> 20} MiB{mode}"
 
 
+SILENT = (CR.CR_CONN_HOST_ERROR, CR.CR_SERVER_LOST)
+"""The driver's own errors of an address where no server answers, so that the next one is tried."""
+
+
 def failed(exc: BaseException, size: int) -> StorageError:
     """Return the error for a statement that failed; `size`: the bytes that were sent.
 
@@ -159,6 +164,10 @@ class Session:
     """Whether it showed that it, and any connection from before, is of no use: its server is no primary any more."""
     born = 0.0
     """When it was made, by the monotonic clock."""
+    expires = math.inf
+    idle_since = 0.0
+    holder: Any = None
+    """See `Pooled`."""
     doubtful: pymysql.MySQLError | None = None
     """An error at which the server may have ended the transaction; a ping will tell."""
     ended_by: pymysql.MySQLError | None = None
@@ -171,7 +180,8 @@ class Session:
 
     def begin_life(self, peek: Callable[[], int]) -> None:
         """Note what a new connection needs to know; what connecting did is its session's beginning."""
-        self.peek, self.born = peek, time.monotonic()
+        self.peek = peek
+        self.born = self.idle_since = time.monotonic()
         self.outdated = False
         self.used = self.soiled = False
         self.pristine = {name: self.__dict__[name] for name in _DRIVERS_OWN if name in self.__dict__}
@@ -194,6 +204,16 @@ class Session:
                 self._ending(end)
             self.used = True
         self.in_step = False
+
+    def keep_step(self) -> None:
+        """End a connection whose last answer was not read to its end, which would be taken for the next command's.
+
+        :raises OperationalError: it was so.
+        """
+        if self.reading or not self.in_step:
+            self.end()
+            told = f"{self.faults}: the connection was interrupted in the middle of an answer, and has been closed"
+            raise pymysql.OperationalError(CR.CR_SERVER_LOST, told)
 
     def is_in_doubt(self, command: int, sql: Any) -> bool:
         """Return whether a ping must tell, before a command, if the server has ended the transaction."""
@@ -222,6 +242,10 @@ class Session:
             del self.__dict__[name]
         self.doubtful = self.ended_by = None
 
+    def end(self) -> None:
+        """Close it at once, whatever it is doing."""
+        raise NotImplementedError
+
     def is_closed_by_server(self) -> bool:
         """Return whether the server has closed it, told without a round trip."""
         raise NotImplementedError
@@ -248,7 +272,7 @@ _DRIVERS_OWN = (
 )
 """Attributes of the drivers' objects that a borrower may change, and that serve the next one."""
 
-_OURS = frozenset((*Session.__annotations__, *vars(Session), "proxied", "give_back", "given_up"))
+_OURS = frozenset((*Session.__annotations__, *vars(Session), "give_back", "given_up"))
 
 
 def text_of(exc: BaseException) -> str:

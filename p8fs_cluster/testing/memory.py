@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable, Iterator, MutableMapping, Sequence
 from typing import Any, ClassVar
 
@@ -35,7 +36,7 @@ class MemoryEngine:
     def close(self) -> None:
         self._data = {}
 
-    def acquire(self, deadline: float | None) -> MemoryConnection:
+    def acquire(self, deadline: float | None, holder: weakref.ref[Any] | None = None) -> MemoryConnection:
         return MemoryConnection(self._data)
 
     def release(self, connection: MemoryConnection, exc: BaseException | None) -> None:

