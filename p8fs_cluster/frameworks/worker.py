@@ -45,8 +45,11 @@ def _signals() -> Iterator[SimpleQueue[int]]:
     came: SimpleQueue[int] = SimpleQueue()
 
     def note(number: int, frame: FrameType | None) -> None:
-        restore()
+        is_second = not came.empty()
         came.put(number)
+        restore()
+        if is_second:  # it came before the first had restored what it does
+            signal.raise_signal(number)
 
     def restore() -> None:
         for number, handler in before.items():
