@@ -16,7 +16,7 @@ from p8fs_cluster.providers.overriding import Footprint, Holder, Key, Overridabl
 from p8fs_cluster.providers.storage import Storage
 from p8fs_cluster.providers.teardown import OPENED, Step, close
 
-__all__ = ["Callable", "Factory", "Object", "Resource", "Singleton", "adopted", "maker_of"]
+__all__ = ["Callable", "Factory", "Object", "Resource", "Singleton", "adopted", "following", "maker_of"]
 
 T = TypeVar("T")
 
@@ -238,6 +238,38 @@ def adopted(
         _fill(memo[id(provider)], provider, memo)
     copies: dict[str, providers.Provider[Any]] = providers.deepcopy(dict(declared), memo)
     return copies
+
+
+def following(cls: Any) -> dict[str, providers.Provider[Any]]:
+    """Return the providers of a container's class that use one which it declares anew, made to use the new one.
+
+    What a redeclaration itself is made from stays the base's: that is how one decorates. Nothing is copied where
+    nothing is declared anew.
+    """
+    current: dict[str, providers.Provider[Any]] = cls.providers
+    anew: dict[int, Any] = {}
+    for base in cls.__mro__[1:]:
+        for name, declared in getattr(base, "providers", {}).items():
+            if name in current and current[name] is not declared:
+                anew[id(declared)] = current[name]
+    if not anew:
+        return {}
+    redeclared = {id(provider) for provider in anew.values()}
+    affected = {
+        name: provider
+        for name, provider in current.items()
+        if id(provider) not in redeclared and _reaches(provider, anew)
+    }
+    memo = {id(provider): provider for provider in anew.values()} | anew
+    for provider in providers.traverse(*affected.values()):
+        if id(provider) not in memo and not _reaches(provider, anew):
+            memo[id(provider)] = provider
+    copies: dict[str, providers.Provider[Any]] = providers.deepcopy(affected, memo)
+    return copies
+
+
+def _reaches(provider: providers.Provider[Any], wanted: Mapping[int, Any]) -> bool:
+    return any(id(each) in wanted for each in providers.traverse(provider))
 
 
 def _fill(copy: Any, original: Any, memo: dict[int, Any]) -> None:

@@ -16,7 +16,7 @@ from dependency_injector import containers, providers
 from p8fs_cluster.config.section import Section
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.watching import Watch
-from p8fs_cluster.containers.building import Callable, Resource, Singleton, adopted
+from p8fs_cluster.containers.building import Callable, Resource, Singleton, adopted, following
 from p8fs_cluster.containers.replacing import replacements
 from p8fs_cluster.exceptions import CloseError
 from p8fs_cluster.logging.loggers import FieldLogger
@@ -49,6 +49,7 @@ class _Lifecycle:
     """Entering makes a container the active one; the outermost exit closes what was opened, in reverse order."""
 
     providers: dict[str, Any]
+    parent_name: Any
     _entered: int
     _cache: scope.Cache
     _entering: Any
@@ -209,7 +210,6 @@ if TYPE_CHECKING:
     class _Declarative:
         """dependency-injector's, without the `__getattr__` that would let a misspelt provider pass."""
 
-        parent_name: str | None
         dependencies: dict[str, providers.Provider[Any]]
         cls_providers: ClassVar[dict[str, providers.Provider[Any]]]
         inherited_providers: ClassVar[dict[str, providers.Provider[Any]]]
@@ -259,7 +259,15 @@ class Container(_Lifecycle, _Declarative):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, provider in adopted(cls.cls_providers, cls.inherited_providers.values()).items():
+        bases = cls.__mro__[1:]
+        inherited = [provider for base in bases for provider in getattr(base, "providers", {}).values()]
+        for name, provider in adopted(cls.cls_providers, inherited).items():
+            setattr(cls, name, provider)
+        for base in bases:  # of several bases dependency-injector takes the last one's, and Python the first one's
+            for name in getattr(base, "cls_providers", ()):
+                if cls.providers[name] is not (provider := getattr(cls, name)):
+                    setattr(cls, name, provider)
+        for name, provider in following(cls).items():
             setattr(cls, name, provider)
 
 

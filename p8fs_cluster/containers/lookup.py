@@ -42,7 +42,8 @@ def _pairs(current: Any, original: Any) -> Iterator[tuple[Any, Any]]:
     yield original.__self__, current.__self__
     for name, provider in current.providers.items():
         declared = original.providers.get(name)
-        if declared is not None:
-            yield declared, provider
+        for base in reversed(getattr(original, "__mro__", (original,))):  # a base's marker means what is declared anew
+            if name in getattr(base, "providers", ()):
+                yield base.providers[name], provider
         if isinstance(provider, providers.Container) and isinstance(declared, providers.Container):
             yield from _pairs(provider.container, declared.container)

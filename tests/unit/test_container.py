@@ -15,7 +15,7 @@ from dependency_injector import containers, providers
 from dependency_injector.wiring import Provide as PlainProvide
 from dependency_injector.wiring import inject as plain_inject
 
-from p8fs_cluster import Container, Storage
+from p8fs_cluster import Container, Provide, Storage, inject
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import CloseError, ConfigurationError, StorageClosed, StorageError
 from p8fs_cluster.testing import memory_storage
@@ -547,3 +547,85 @@ def test_memory_storage_is_swapped_in_one_line() -> None:
             assert connection[b"a"] == b"1"
         with pytest.raises(StorageError, match="no SQL"):
             container.storage().execute("SELECT 1")
+
+
+class Shop(Container):
+    service = providers.Singleton(lambda storage: [storage], Container.storage)
+    page = providers.Factory(dict, service=service, port=Container.config.provided.api_port)
+
+
+class Metered:
+    """What stands around another storage."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+
+class TestDeclaredAnew:
+    """Everything that depends on a provider follows what a subclass declares in its place."""
+
+    def test_what_the_base_declares_follows(self) -> None:
+        fake = memory_storage()
+
+        class ForTests(Shop):
+            storage = providers.Object(fake)
+
+        class Further(ForTests):
+            both = providers.Factory(list, providers.List(Shop.service, Container.storage))
+
+        for cls in (ForTests, Further):
+            with cls() as container:
+                assert container.service() == [fake]
+                assert container.page()["service"] == [fake]
+                assert container.async_storage().provider == "memory"
+                container.check()
+        with Further() as container:
+            assert container.both() == [[fake], fake]
+        with Shop() as container:
+            assert container.storage() is not fake, "the base is as it was"
+
+    def test_markers_of_the_base_mean_the_new_one(self) -> None:
+        fake = memory_storage()
+
+        class ForTests(Shop):
+            storage = providers.Object(fake)
+
+        @inject
+        def given(service: Any = Provide[Shop.service], storage: Any = Provide[Container.storage]) -> Any:
+            return service, storage
+
+        with ForTests():
+            assert given() == ([fake], fake)
+
+    def test_what_it_is_made_from_is_the_base(self, rocksdb_settings: dict[str, Any]) -> None:
+        class Decorated(Shop):
+            storage = providers.Singleton(Metered, providers.Factory(lambda inner: inner, Container.storage))
+
+        with Decorated(config=rocksdb_settings) as container:
+            [metered] = container.service()
+            assert metered is container.storage()
+            inner = metered.inner
+            with inner as connection:
+                connection[b"key"] = b"value"
+        with pytest.raises(StorageClosed), inner:
+            pass
+
+    def test_settings_too(self) -> None:
+        class Other(Container):
+            config = type(Container.config)()
+
+        container = Other(config={"api_port": 9000})
+        assert container.api().port == container.storage().settings_now().api_port == 9000
+
+    def test_of_several_bases(self) -> None:
+        fake = memory_storage()
+
+        class Faked(Container):
+            storage = providers.Object(fake)
+
+        class Both(Faked, Shop):
+            pass
+
+        with Both() as container:
+            assert container.storage() is fake
+            assert container.service() == [fake]
