@@ -16,6 +16,7 @@ from p8fs_cluster.containers.building import Resource, Singleton
 from p8fs_cluster.containers.default import default
 from p8fs_cluster.containers.lookup import ProvidersOf, found, with_subcontainers
 from p8fs_cluster.containers.markers import (
+    MARKER,
     Closing,
     Injection,
     Joining,
@@ -370,10 +371,14 @@ class _Same:
 
 def _is_given(injection: Injection, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     if 0 <= injection.position < len(args):
-        if args[injection.position] is injection.marker:
-            raise InjectionError(f"parameter {injection.name!r}: {text_of(injection.marker)} was handed on as a value")
-        return True
-    return kwargs.get(injection.name, injection.marker) is not injection.marker
+        value = args[injection.position]
+    else:
+        value = kwargs.get(injection.name, injection.marker)
+        if value is injection.marker:
+            return False
+    if isinstance(value, MARKER):
+        raise InjectionError(f"parameter {injection.name!r}: {text_of(value)} was handed on as a value")
+    return True
 
 
 def _is_constant(get: Callable[[], Any]) -> bool:

@@ -14,6 +14,9 @@ from typing import (
     NamedTuple,
     Protocol,
     TypeVar,
+    Union,
+    get_args,
+    get_origin,
     overload,
 )
 
@@ -155,22 +158,49 @@ def _marked(parameter: inspect.Parameter, function: Callable[..., Any], names: M
     if isinstance(marker, MARKER):
         return marker
     if isinstance(annotation, str):
-        annotation = _evaluated(annotation, function, names) if "Annotated" in annotation else None
+        annotation = _evaluated(annotation, function, names)
+    return _in_annotation(annotation, function, parameter)
+
+
+def _in_annotation(annotation: Any, function: Callable[..., Any], parameter: inspect.Parameter) -> Any | None:
+    """Return the marker of an `Annotated`, also of one that is optional.
+
+    :raises InjectionError: it stands deeper, where nothing can be injected.
+    """
     for metadata in getattr(annotation, "__metadata__", ()):  # of Annotated
         marker = getattr(metadata, "dependency", metadata)
         if isinstance(marker, MARKER):
+            return marker
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    for inner in () if get_origin(annotation) is Literal else get_args(annotation):
+        marker = None if inner is annotation else _in_annotation(inner, function, parameter)
+        if marker is not None and not is_union:
+            told = f"{name_of(function)}: parameter {parameter.name!r}: {text_of(marker)} stands within another type"
+            raise InjectionError(f"{told}: write Annotated[...] around the whole of it")
+        if marker is not None:
             return marker
     return None
 
 
 def _evaluated(annotation: str, function: Callable[..., Any], names: Mapping[str, Any]) -> Any:
-    code, known = _compiled(annotation), getattr(function, "__globals__", {})
+    """Return what an annotation says, by the names where the function was written; None if it says nothing to us.
+
+    :raises NameError: it has a marker, and names what is not defined (yet).
+    """
+    written = inspect.unwrap(function)
+    known = getattr(written, "__globals__", {})
     try:
-        return eval(code, known, names)  # noqa: S307
-    except NameError:
-        if not inspect.isfunction(function):
+        code = _compiled(annotation)
+        try:
+            return eval(code, known, names)  # noqa: S307
+        except NameError:
+            if not inspect.isfunction(written):
+                raise
+            return eval(code, known, inspect.getclosurevars(written).nonlocals)  # noqa: S307
+    except Exception:
+        if "Annotated" in annotation:
             raise
-        return eval(code, known, inspect.getclosurevars(function).nonlocals)  # noqa: S307
+        return None  # a type that is imported for type checkers alone, most often
 
 
 @functools.lru_cache(1024)

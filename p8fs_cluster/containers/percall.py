@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from asyncio import _get_running_loop
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from threading import get_ident
 from types import GeneratorType
 from typing import Any
@@ -150,7 +150,83 @@ def maker(provider: providers.Provider[Any]) -> Callable[[], Any]:
         return make
     if isinstance(provider, providers.Object):  # somebody else's
         return lambda: contextlib.nullcontext(provider())
+    if _resources(provider, in_force=False):  # as declared: a fake in place of a resource has nothing to be closed
+        return lambda: _over(provider, _resources(provider))
     return lambda: _enterable(provider)
+
+
+def _resources(provider: Any, in_force: bool = True) -> dict[Any, None]:
+    """Return the resources that a provider is built from at each call, not those that a singleton keeps."""
+    found: dict[Any, None] = {}
+    for declared in _built_from(provider):
+        needed = effective(declared) if in_force else declared
+        if isinstance(needed, providers.BaseResource):
+            found[needed] = None
+        else:
+            found |= _resources(needed, in_force)
+    return found
+
+
+def _built_from(provider: Any) -> list[Any]:
+    if isinstance(provider, (providers.BaseSingleton, providers.BaseResource, providers.Delegate, providers.Object)):
+        return []
+    overriding = provider.overridden
+    return [needed for needed in provider.related if needed not in overriding]
+
+
+def _over(provider: Any, resources: dict[Any, None]) -> Any:
+    """Return a context manager that opens the resources, gives what the provider makes of them, and closes them."""
+    made = {resource: maker_of(resource)() for resource in resources}
+    manager: Any = _opened_async if any(map(is_asynchronous, made.values())) else _opened
+    return manager(provider, made)
+
+
+@contextlib.contextmanager
+def _opened(provider: Any, made: dict[Any, Any]) -> Generator[Any, None, None]:
+    with contextlib.ExitStack() as stack:
+        values = {}
+        for resource, each in made.items():
+            opened = open_now(each)
+            if opened.exit is not None:
+                stack.push(opened.exit)
+            values[resource] = opened.value
+        yield _built(provider, values)
+
+
+@contextlib.asynccontextmanager
+async def _opened_async(provider: Any, made: dict[Any, Any]) -> AsyncGenerator[Any, None]:
+    async with contextlib.AsyncExitStack() as stack:
+        values = {}
+        for resource, each in made.items():
+            opened = await open_async(each) if is_asynchronous(each) else open_now(each)
+            if opened.exit is not None:
+                stack.push_async_exit(_awaitable(opened.exit))
+            values[resource] = opened.value
+        value = _built(provider, values)
+        yield await value if is_awaited(value) else value
+
+
+def _awaitable(leave: Callable[..., Any]) -> Callable[..., Any]:
+    async def left(*exc_info: Any) -> Any:
+        result = leave(*exc_info)
+        return await result if is_awaited(result) else result
+
+    return left
+
+
+def _built(provider: Any, values: dict[Any, Any]) -> Any:
+    return _with(provider, values)()
+
+
+def _with(provider: Any, values: dict[Any, Any]) -> Any:
+    """Return a provider that is built from these values where it was from their resources."""
+    provider = effective(provider)
+    if provider in values:
+        return providers.Object(values[provider])
+    if not values or not _resources(provider):
+        return provider
+    memo = {id(needed): _with(needed, values) for needed in _built_from(provider)}
+    return providers.deepcopy(provider, memo)
 
 
 def _enterable(provider: providers.Provider[Any]) -> Any:

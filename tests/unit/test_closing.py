@@ -54,6 +54,9 @@ class App(Container):
     broken = providers.Resource(never)
     plain = providers.Object("given")
     factory = providers.Factory(object)
+    repository = providers.Factory(dict, tx=tx)
+    deep = providers.Factory(list, providers.List(repository, other))
+    async_repository = providers.Factory(dict, tx=async_tx, other=other)
 
 
 @pytest.fixture(autouse=True)
@@ -255,3 +258,56 @@ def test_clear_errors() -> None:
     with pytest.raises(InjectionError, match="nothing that could be closed"):
         nothing_to_close()
     assert log == []
+
+
+class TestBehindAFactory:
+    """The resources that a factory needs are opened for the call, as if they were given themselves."""
+
+    def test_opened_and_closed_for_each_call(self) -> None:
+        @inject
+        def work(repository: Any = Closing[Provide[App.repository]]) -> Any:
+            return repository["tx"]
+
+        assert work() is not work()
+        assert log == ["begin tx", "commit tx"] * 2
+
+    def test_however_deep_and_with_the_exception(self) -> None:
+        @inject
+        def work(deep: Any = Closing[Provide[App.deep]]) -> None:
+            [repository, other] = deep
+            assert isinstance(repository["tx"], Tx)
+            assert isinstance(other, Tx)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            work()
+        assert sorted(log) == sorted(
+            [
+                f"{what}{name}{why}"
+                for name in ("tx", "other")
+                for what, why in (("begin ", ""), ("rollback ", " ZeroDivisionError"))
+            ]
+        )
+        assert log[0].split()[1] == log[-1].split()[1], "in the reverse order"
+
+    def test_asynchronous(self) -> None:
+        @inject
+        async def work(repository: Any = Closing[Provide[App.async_repository]]) -> Any:
+            return repository["tx"]
+
+        async def twice() -> bool:
+            return await work() is await work()
+
+        assert not asyncio.run(twice())
+        assert log == ["begin async", "begin other", "commit other", "commit async"] * 2
+
+    def test_a_fake_has_nothing_to_close(self, app: Any) -> None:
+        @inject
+        def work(repository: Any = Closing[Provide[App.repository]]) -> Any:
+            return repository["tx"]
+
+        with app.tx.override("fake"):
+            assert work() == "fake"
+        with app.repository.override(providers.Factory(lambda tx: {"tx": tx}, App.other)):
+            assert isinstance(work(), Tx)
+        assert log == ["begin other", "commit other"]
