@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import Context
 from typing import Any
 
 from flask import Flask, appcontext_popped, appcontext_pushed
@@ -30,7 +31,7 @@ def init_app(app: Flask, container: Given = None) -> Container:
 
     def enter(sender: Flask, **context: Any) -> None:
         if not opened._entered:  # nobody holds it open beyond this request, so the process does
-            opened.__enter__()
+            Context().run(opened.__enter__)  # and no thread is left with it as its active one
         opened.__enter__()
 
     def leave(sender: Flask, **context: Any) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
+
+from p8fs_cluster.exceptions import InjectionError
 
 __all__ = [
     "Cache",
@@ -19,6 +23,7 @@ __all__ = [
     "isolate",
     "leave",
     "rejoin",
+    "serving",
     "version",
 ]
 
@@ -26,6 +31,7 @@ __all__ = [
 class _Container(Protocol):
     """What a container has for us; its public names are its providers'."""
 
+    parent_name: Any
     _entered: int
     _cache: Cache
 
@@ -78,6 +84,18 @@ def changed() -> None:
             cache.values = {}
 
 
+@contextmanager
+def serving(container: _Container) -> Iterator[None]:
+    """Make `container` the active one here alone, as for one request: who holds it entered keeps it open."""
+    scope = in_force.get()
+    in_force.set(_scope((container, scope.entered), scope.isolated))
+    try:
+        yield
+    finally:
+        scope = in_force.get()
+        in_force.set(_scope(_without(container, scope.entered), scope.isolated))
+
+
 def enter(container: _Container) -> None:
     """Make `container` the active one, here and wherever nothing else was entered (a server's other threads)."""
     scope = in_force.get()
@@ -111,14 +129,26 @@ def rejoin(override: Any) -> None:
 
 
 def innermost(scope: Scope) -> tuple[Any | None, bool]:
-    """Return the active container, None when none is entered, and whether what is found may be kept for `scope`."""
+    """Return the active container, None when none is entered, and whether what is found may be kept for `scope`.
+
+    It is the innermost one that is entered here, else the only one that is entered anywhere.
+
+    :raises InjectionError: several are entered elsewhere, and none here.
+    """
     stack = scope.entered
     while stack is not None:
         if stack[0]._entered:
             return stack[0], stack is scope.entered
         stack = stack[1]
     with _lock:
-        return (_everywhere[-1] if _everywhere else None), scope is _ROOT
+        elsewhere = list(dict.fromkeys(_everywhere))
+    if len(elsewhere) > 1:
+        names = ", ".join(sorted(container.parent_name for container in elsewhere))
+        raise InjectionError(
+            f"which container serves this call? {len(elsewhere)} are entered elsewhere ({names}), and none in this "
+            "thread or task: enter one here by `with container:`, or call this in a copy of the context that entered it"
+        )
+    return (elsewhere[0] if elsewhere else None), scope is _ROOT
 
 
 def _scope(entered: tuple[Any, Any] | None, isolated: tuple[Any, ...]) -> Scope:

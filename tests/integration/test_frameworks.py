@@ -19,7 +19,8 @@ from typing import Annotated, Any
 import pytest
 from celery import Celery
 from dependency_injector import providers
-from fastapi import FastAPI, Request
+from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
+from fastapi.testclient import TestClient
 from flask import Flask, stream_with_context
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
@@ -28,7 +29,7 @@ from starlette.routing import Route
 
 from p8fs_cluster import Container, InjectionError, Provide, Storage, inject
 from p8fs_cluster.exceptions import StorageClosed
-from p8fs_cluster.frameworks import fastapi, flask, starlette
+from p8fs_cluster.frameworks import celery, fastapi, flask, starlette
 from p8fs_cluster.testing import memory_storage
 from tests.integration.recorded import events
 from tests.integration.test_examples import ask, run, served
@@ -185,6 +186,39 @@ class TestFastAPI:
             assert port() == 9002
             assert ask(f"{url}/all?name=x") == (200, ["x", True, 9001, "hello", "later"])
             assert another.storage().stats()["engines"] == 0
+
+    def test_of_several_applications_each_is_served_by_its_own(self) -> None:
+        """In handlers of either kind, background tasks and websockets, and within another container's block."""
+        seen: list[int] = []
+
+        def application(number: int) -> FastAPI:
+            container = Notes(config={"api_port": number})
+            app = FastAPI(lifespan=fastapi.lifespan(lambda: container))
+
+            @app.get("/thread")
+            def thread(tasks: BackgroundTasks) -> int:
+                tasks.add_task(lambda: seen.append(port()))
+                return port()
+
+            @app.get("/task")
+            async def task() -> int:
+                return port()
+
+            @app.websocket("/socket")
+            async def socket(websocket: WebSocket) -> None:
+                await websocket.accept()
+                await websocket.send_json(port())
+                await websocket.close()
+
+            return app
+
+        with Notes(config={"api_port": 1}), TestClient(application(2)) as two, TestClient(application(3)) as three:
+            for client, number in ((two, 2), (three, 3), (two, 2)):
+                assert [client.get(path).json() for path in ("/thread", "/task")] == [number, number]
+                with client.websocket_connect("/socket") as socket:
+                    assert socket.receive_json() == number
+            assert seen == [2, 3, 2]
+            assert port() == 1
 
     def test_overrides_of_container_and_of_fastapi(self) -> None:
         app = self.app()
@@ -410,6 +444,20 @@ class TestCelery:
                 answer = queue.send_task("examples.celery_app.add", (str(tmp_path / "note.txt"),)).get(timeout=60)
                 assert answer["taken"] == 1
             assert worker.end() == 0
+
+    def test_each_task_has_the_container_of_its_application(self) -> None:
+        def asked() -> int:
+            return port()
+
+        answers = []
+        for number in (9001, 9002):
+            app = Celery(f"app{number}", set_as_current=False)
+            app.conf.task_always_eager = True
+            celery.init_app(app, Container(config={"api_port": number}))
+            answers.append(app.task(name=f"port{number}")(asked).delay)
+        with Container(config={"api_port": 1}):
+            assert [answer().get() for answer in (*answers, answers[0])] == [9001, 9002, 9001]
+            assert port() == 1
 
 
 class TestWorker:

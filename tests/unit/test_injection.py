@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import inspect
 import threading
+import types
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from logging import Logger
@@ -433,3 +435,100 @@ class TestErrors:
 
         with pytest.raises(InjectionError, match=r"broken: an annotation can't be read.*Nowhere"):
             broken()
+
+
+class TestWhichContainer:
+    """The innermost one here, else the only one anywhere, else the default one."""
+
+    def test_the_only_one_that_is_entered_serves_other_threads(self, container: Container) -> None:
+        with container:
+            assert in_another_thread(lambda: as_default("")) == "9000"
+
+    def test_of_several_entered_elsewhere_none_is_guessed(self, container: Container) -> None:
+        class Other(Container):
+            pass
+
+        with Other(config={"api_port": 9001}) as other:
+            assert as_default("") == "9001"
+            error = in_another_thread(lambda: as_default(""))
+            assert isinstance(error, InjectionError)
+            assert "Container, Other" in str(error)
+            assert "with container:" in str(error)
+
+            def entered() -> str:
+                with container:
+                    return as_default("")
+
+            assert in_another_thread(entered) == "9000"
+            context = contextvars.copy_context()
+            assert in_another_thread(lambda: context.run(as_default, "")) == "9001"
+            assert other.api().port == 9001
+        assert in_another_thread(lambda: as_default("")) == "9000", "there is one left"
+
+
+def in_another_thread(action: Any) -> Any:
+    """Return what an action returns, or raises, in a thread of its own."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(action())
+        except Exception as exc:
+            outcome.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return outcome[0]
+
+
+Api = Annotated[ApiSettings, Provide[Container.api]]
+
+
+class TestMarkers:
+    def test_by_another_name_or_optional(self, container: Container) -> None:
+        @inject
+        def named(api: Api) -> int:
+            return api.port
+
+        @inject
+        def optional(api: Annotated[ApiSettings, Provide[Container.api]] | None = None) -> int:
+            assert api is not None
+            return api.port
+
+        @inject
+        def both(api: Api | None = None) -> int:
+            assert api is not None
+            return api.port
+
+        assert [named(), optional(), both()] == [9000] * 3  # type: ignore[call-arg]
+
+    def test_names_are_those_where_the_function_was_written(self, container: Container) -> None:
+        elsewhere = types.ModuleType("elsewhere")
+        exec(  # noqa: S102
+            "import functools\ndef timed(f):\n    @functools.wraps(f)\n"
+            "    def wrapper(*a, **k): return f(*a, **k)\n    return wrapper",
+            vars(elsewhere),
+        )
+
+        @inject
+        @elsewhere.timed
+        def port(api: Annotated[ApiSettings, Provide[Container.api]]) -> int:
+            return api.port
+
+        assert port() == 9000
+
+    def test_no_marker_reaches_a_function(self, container: Container) -> None:
+        @inject
+        def port(api: ApiSettings = Provide[Container.api]) -> int:
+            return api.port
+
+        for call in (lambda: port(api=Provide[Container.storage]), lambda: port(Provide[Container.storage])):  # type: ignore[arg-type]
+            with pytest.raises(InjectionError, match=r"Provide\[Container.storage\] was handed on as a value"):
+                call()
+
+    def test_one_within_another_type_is_refused(self) -> None:
+        with pytest.raises(InjectionError, match="stands within another type"):
+
+            @inject
+            def ports(apis: list[Annotated[ApiSettings, Provide[Container.api]]]) -> None: ...
