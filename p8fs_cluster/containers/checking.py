@@ -23,7 +23,7 @@ from p8fs_cluster.containers.annotations import (
 from p8fs_cluster.containers.arguments import bind, did_you_mean
 from p8fs_cluster.containers.cycles import cycles
 from p8fs_cluster.containers.graph import Providers
-from p8fs_cluster.containers.injected import Injection, functions_of, injections_of, resolved
+from p8fs_cluster.containers.injected import Injection, functions_of, injections_of, resolved, unfilled
 from p8fs_cluster.containers.lookup import ProvidersOf
 from p8fs_cluster.exceptions import GraphProblem, InjectionError
 
@@ -45,8 +45,9 @@ Fault = tuple[str, str]
 def check(container: Any, *, functions: Iterable[Any] = ()) -> tuple[GraphProblem, ...]:
     """Return every problem of a container, an instance or a declarative class; none when all is well.
 
-    `functions` are `@inject`ed ones, or modules of such, that will be called with this container. Overrides in force
-    count. What is not certain, for want of annotations, is no problem.
+    `functions` are those that will be called with this container, or classes, modules or packages of such: each marker
+    is looked up, and one that nobody fills, because `@inject` was forgotten, is a problem. Overrides in force count.
+    What is not certain, for want of annotations, is no problem.
 
     >>> from p8fs_cluster import Container
     >>> class Application(Container):
@@ -71,11 +72,13 @@ def require(container: Any, *, functions: Iterable[Any] = ()) -> None:
 class _Check:
     def __init__(self, container: Any, functions: Iterable[Any]) -> None:
         self._reached = Providers(container)
+        functions = tuple(functions)
         searched = [ProvidersOf(each) for each in (container, *self._reached.containers())] if functions else []
         self._injections = [found for function in functions_of(functions) for found in resolved(function, searched)]
         for injection in self._injections:
             if injection.provider is not None:
                 self._reached.reach(injection.provider, f"{injection.function}({injection.parameter.name})")
+        self._unfilled = tuple(unfilled(functions))
         self._known: dict[Any, Given] = {}
         self._bare: set[Any] = set()
         for provider in self._called_bare():
@@ -86,6 +89,7 @@ class _Check:
             for what, hint in self._faults(provider):
                 yield GraphProblem(path, what, hint)
         yield from self._cycles()
+        yield from (GraphProblem(where, what) for where, what in self._unfilled)
         for injection in self._injections:
             for what, hint in self._faults_of_injection(injection):
                 yield GraphProblem(injection.function, what, hint)

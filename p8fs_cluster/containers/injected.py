@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from p8fs_cluster.containers.annotations import signature_of
 from p8fs_cluster.containers.lookup import ProvidersOf, found
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Injection", "functions_of", "injections_of", "resolved"]
+__all__ = ["Injection", "functions_of", "injections_of", "resolved", "unfilled"]
 
 _LIVE: Any = wiring.Provider
 
@@ -55,17 +57,53 @@ def injections_of(function: Any) -> tuple[tuple[inspect.Parameter, Any], ...]:
     return tuple((signature.parameters[each.name], each.target) for each in marked)
 
 
-def functions_of(things: Iterable[Any]) -> Iterator[Any]:
-    """Yield functions, those of modules and of their classes included, in the order of their definition."""
+def unfilled(things: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Yield functions and classes whose markers nobody fills, each with the reason."""
+    for function in functions_of(things):
+        chain = [function]
+        while (inner := getattr(chain[-1], "__wrapped__", None)) is not None:
+            chain.append(inner)
+        filled = any(hasattr(each, markers.INJECTED) or wiring._is_patched(each) for each in chain)
+        if not filled and injections_of(function):
+            yield markers.name_of(function), "its markers are not filled: @inject is missing"
+    for cls in classes_of(things):
+        for name, field in getattr(cls, "__pydantic_fields__", {}).items():
+            if isinstance(field.default, markers.MARKER):
+                yield markers.name_of(cls), f"{name!r} is a field of a pydantic model, where no marker is filled"
+
+
+def classes_of(things: Iterable[Any]) -> Iterator[type]:
+    """Yield classes, those of modules included."""
     for thing in things:
         if isinstance(thing, ModuleType):
-            own = [member for member in vars(thing).values() if getattr(member, "__module__", None) == thing.__name__]
+            yield from classes_of(member for module in _modules(thing) for member in _own(module))
+        elif isinstance(thing, type):
+            yield thing
+
+
+def functions_of(things: Iterable[Any]) -> Iterator[Any]:
+    """Yield functions, those of packages, modules and classes included, in the order of their definition."""
+    for thing in things:
+        if isinstance(thing, ModuleType):
+            own = [member for module in _modules(thing) for member in _own(module)]
             yield from functions_of(member for member in own if isinstance(member, type) or inspect.isfunction(member))
         elif isinstance(thing, type):
             members = (getattr(member, "__func__", member) for member in vars(thing).values())
             yield from filter(inspect.isfunction, members)
         else:
             yield thing
+
+
+def _own(module: ModuleType) -> list[Any]:
+    return [member for member in vars(module).values() if getattr(member, "__module__", None) == module.__name__]
+
+
+def _modules(module: ModuleType) -> Iterator[ModuleType]:
+    """Yield a module, and if it is a package those in it, imported."""
+    yield module
+    for part in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{module.__name__}."):
+        if not part.name.endswith("__main__"):
+            yield import_module(part.name)
 
 
 def resolved(function: Any, searched: Iterable[ProvidersOf]) -> Iterator[Injection]:

@@ -16,6 +16,7 @@ from p8fs_cluster.containers.building import Resource, Singleton
 from p8fs_cluster.containers.default import default
 from p8fs_cluster.containers.lookup import ProvidersOf, found, with_subcontainers
 from p8fs_cluster.containers.markers import (
+    INJECTED,
     MARKER,
     Closing,
     Injection,
@@ -235,6 +236,7 @@ def _injected(function: Any, names: dict[str, Any]) -> Any:
     if plan.is_known and not plan.injections:
         return function
     wrapper = functools.update_wrapper(_wrapper(function, plan), function)
+    setattr(wrapper, INJECTED, True)
     if plan.is_known:
         wrapper.__signature__ = plan.visible()  # type: ignore[attr-defined]
     return wrapper

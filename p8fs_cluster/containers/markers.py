@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 MARKER: Final[Any] = wiring._Marker
 
+INJECTED: Final = "__p8fs_injected__"
+"""The attribute of what `@inject` returns."""
+
 if TYPE_CHECKING:
 
     class _Provide(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import importlib
 import pickle
 import sys
 import types
@@ -526,7 +527,42 @@ class TestFunctions:
 
     def test_markers_of_fastapi_and_of_wiring(self) -> None:
         found = [problem.what for problem in check(Container, functions=[marked_for_others])]
-        assert found == [f"argument {name!r}: Provide['storge'] is not in Container" for name in ("one", "two")]
+        missing = [f"argument {name!r}: Provide['storge'] is not in Container" for name in ("one", "two")]
+        assert found == ["its markers are not filled: @inject is missing", *missing]
+
+    def test_a_forgotten_inject(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a package, by a class that inherits injected fields, and by a pydantic model, whose fields take none."""
+        (tmp_path / "forgetful" / "inner").mkdir(parents=True)
+        (tmp_path / "forgetful" / "__init__.py").touch()
+        (tmp_path / "forgetful" / "inner" / "__init__.py").write_text(
+            "from dataclasses import dataclass\n"
+            "from typing import Any\n"
+            "from dependency_injector import wiring\n"
+            "from pydantic import BaseModel\n"
+            "from p8fs_cluster import Container, Provide, inject\n"
+            "@inject\n"
+            "def fine(api: Any = Provide[Container.api]) -> None: ...\n"
+            "@wiring.inject\n"
+            "def theirs(api: Any = Provide[Container.api]) -> None: ...\n"
+            "def forgotten(api: Any = Provide[Container.api]) -> None: ...\n"
+            "@inject\n"
+            "@dataclass\n"
+            "class Base:\n"
+            "    api: Any = Provide[Container.api]\n"
+            "@dataclass\n"
+            "class Inheriting(Base):\n"
+            "    name: str = ''\n"
+            "class Model(BaseModel):\n"
+            "    api: Any = Provide[Container.api]\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        package = importlib.import_module("forgetful")
+        found = [str(problem) for problem in check(Container, functions=[package])]
+        assert found == [
+            "forgetful.inner.forgotten: its markers are not filled: @inject is missing",
+            "forgetful.inner.Inheriting.__init__: its markers are not filled: @inject is missing",
+            "forgetful.inner.Model: 'api' is a field of a pydantic model, where no marker is filled",
+        ]
 
     def test_the_container_is_left_as_it_was(self) -> None:
         container = Container()
@@ -544,7 +580,7 @@ class TestFunctions:
         for member in (injected_wrongly, Handlers):
             setattr(module, member.__name__, member)
         assert check(Container, functions=[module]) == ()  # they are another module's
-        assert len(check(Container, functions=[sys.modules[__name__]])) == 8
+        assert len(check(Container, functions=[sys.modules[__name__]])) == 9
 
     def test_of_a_sub_container(self) -> None:
         outer = type("Outer", (containers.DeclarativeContainer,), {"core": providers.Container(Container)})
