@@ -234,6 +234,7 @@ def adopted(
     if not found:
         return {}
     memo.update({id(provider): _OURS[type(provider)]() for provider in found})
+    memo.update({id(each): each for each in providers.traverse(*declared.values()) if isinstance(each, providers.Self)})
     for provider in found:
         _fill(memo[id(provider)], provider, memo)
     copies: dict[str, providers.Provider[Any]] = providers.deepcopy(dict(declared), memo)
@@ -262,7 +263,7 @@ def following(cls: Any) -> dict[str, providers.Provider[Any]]:
     }
     memo = {id(provider): provider for provider in anew.values()} | anew
     for provider in providers.traverse(*affected.values()):
-        if id(provider) not in memo and not _reaches(provider, anew):
+        if id(provider) not in memo and (isinstance(provider, providers.Self) or not _reaches(provider, anew)):
             memo[id(provider)] = provider
     copies: dict[str, providers.Provider[Any]] = providers.deepcopy(affected, memo)
     return copies

@@ -137,11 +137,24 @@ class _Lifecycle:
         return watch
 
     def reset_singletons(self) -> Any:
-        """Forget what singletons hold, except for handles: those stay valid."""
+        """Forget what singletons hold, except for handles: those stay valid. In a `with` block, again at its end."""
+        self._reset_singletons()
+        return self._reset_at_the_end()
+
+    @contextlib.contextmanager
+    def _reset_at_the_end(self) -> Iterator[Self]:
+        try:
+            yield self
+        finally:
+            self._reset_singletons()
+
+    def _reset_singletons(self) -> None:
         for provider in self._owned():
-            if isinstance(provider, Singleton) and not _is_handle(provider):
-                provider.take()
-        return contextlib.nullcontext(self)
+            if isinstance(provider, Singleton):
+                if not _is_handle(provider):
+                    provider.take()
+            elif isinstance(provider, providers.BaseSingleton):
+                provider.reset()
 
     def check(self, *, functions: Iterable[Any] = ()) -> None:
         """Raise if this container can't work; see `p8fs_cluster.containers.checking.check`. Nothing is built or opened.
@@ -251,6 +264,15 @@ class Container(_Lifecycle, _Declarative):
     sql: Singleton[SqlEngines] = Singleton(SqlEngines, storage)
     engine: Callable[Engine] = Callable(SqlEngines.current, sql)
     session: Callable[Session] = Callable(SqlEngines.session, sql)
+
+    def __new__(cls, *args: Any, **overriding: Any) -> Self:
+        made: Any = super().__new__(cls, *args, **overriding)
+        bases: list[Any] = [base for base in cls.__mro__[1:] if issubclass(base, Container) and base is not Container]
+        selves: Any = providers.traverse(*made.providers.values(), types=[providers.Self]) if bases else ()
+        for itself in selves:
+            if itself() in bases:  # as dependency-injector gives it, a class in place of what was made of it
+                itself.set_container(made)
+        return made  # type: ignore[no-any-return]
 
     @classmethod
     def section(cls, section: type[S]) -> S:

@@ -6,12 +6,16 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from dependency_injector import providers
+from dependency_injector import containers, providers
 
 from p8fs_cluster.exceptions import InjectionError
 from p8fs_cluster.providers.overriding import Overridable
 
 __all__ = ["nearest", "replacements"]
+
+
+_CONTAINER = containers.DynamicContainer
+"""What a container's class makes, and what may be given for a part of another container."""
 
 
 def replacements(container: Any, overriding: Mapping[str, Any]) -> dict[Any, providers.Provider[Any]]:
@@ -38,4 +42,6 @@ def _named(container: Any, name: str) -> providers.Provider[Any]:
 def _replacement(provider: providers.Provider[Any], value: Any) -> providers.Provider[Any]:
     if isinstance(provider, Overridable):
         return provider.replacement(value)
+    if isinstance(provider, (providers.Container, providers.DependenciesContainer)) and isinstance(value, _CONTAINER):
+        return providers.Container(type(value), value)
     return value if providers.is_provider(value) else providers.Object(value)

@@ -629,3 +629,74 @@ class TestDeclaredAnew:
         with Both() as container:
             assert container.storage() is fake
             assert container.service() == [fake]
+
+
+class Gate(containers.DeclarativeContainer):
+    name = providers.Object("declared")
+
+
+class Given(containers.DeclarativeContainer):
+    name = providers.Object("given")
+
+
+class TestPartsOfAContainer:
+    """A container's instance stands for a part of another, as dependency-injector takes it."""
+
+    def test_given_at_the_making_or_in_an_override(self) -> None:
+        class House(Container):
+            gate = providers.Container(Gate)
+            said = providers.Callable(str, gate.name)
+
+        assert House(gate=Given()).said() == "given"
+        house = House()
+        with house.override_providers(gate=Given()):
+            assert house.said() == "given"
+        assert house.said() == "declared"
+
+    def test_given_for_what_is_only_declared(self) -> None:
+        class House(Container):
+            gate = providers.DependenciesContainer()
+            said = providers.Callable(str, gate.name)
+
+        assert House(gate=Given()).said() == "given"
+        assert House(gate=providers.Container(Given)).said() == "given"
+
+    def test_the_container_itself(self) -> None:
+        class Greeter(Container):
+            __self__ = providers.Self()
+            name = providers.Object("you")
+            hello = providers.Callable(lambda container, word: f"{word} {container.name()}", __self__, "hello")
+            kept = providers.Singleton(lambda container: container, __self__)
+
+        class Another(Greeter):
+            name = providers.Object("all")
+
+        for cls, name in ((Greeter, "you"), (Another, "all")):
+            container = cls()
+            container.check()
+            assert container.hello() == f"hello {name}"
+            assert container.kept() is container
+
+
+def test_singletons_are_forgotten_of_every_kind_and_again_at_the_end_of_a_block() -> None:
+    class App(Container):
+        ours = providers.Singleton(object)
+        of_thread = providers.ThreadLocalSingleton(object)
+        of_context = providers.ContextLocalSingleton(object)
+        inner = providers.List(providers.Singleton(object))
+        part = providers.Container(Gate)
+
+    app = App()
+    storage = app.storage()
+
+    def values() -> list[Any]:
+        return [app.ours(), app.of_thread(), app.of_context(), *app.inner()]
+
+    before = values()
+    with app.reset_singletons() as entered:
+        assert entered is app
+        within = values()
+    after = values()
+    assert len({id(value) for value in (*before, *within, *after)}) == 12
+    assert values() == after
+    assert app.storage() is storage, "a handle stays"
