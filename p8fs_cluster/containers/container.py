@@ -29,7 +29,7 @@ from p8fs_cluster.providers.overriding import containers as known
 from p8fs_cluster.providers.settings import SettingsProvider
 from p8fs_cluster.providers.sql import SqlEngines
 from p8fs_cluster.providers.storage import Storage
-from p8fs_cluster.providers.teardown import Step, close, close_async
+from p8fs_cluster.providers.teardown import Step, close, close_async, close_begun
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -97,6 +97,13 @@ class _Lifecycle:
             await close_async(self._steps())
         finally:
             self._shut()
+
+    def shutdown_resources(self) -> Any:
+        """Close what `close` closes. In a running event loop, return a task to await if something is asynchronous.
+
+        :raises CloseError: some steps failed; every other one was done.
+        """
+        return close_begun(self._steps(), self._shut)
 
     def override_providers(self, *, isolated: bool = False, **overriding: Any) -> Override[Self]:
         """Put values or providers in place of the container's own, all at once: one override, in `with` or until reset.
@@ -236,7 +243,6 @@ if TYPE_CHECKING:
         def wire(self, modules: Iterable[Any] | None = None, packages: Iterable[Any] | None = None) -> None: ...
         def unwire(self) -> None: ...
         def init_resources(self) -> Any: ...
-        def shutdown_resources(self) -> Any: ...
         def check_dependencies(self) -> None: ...
         def traverse(self, types: Iterable[type[Any]] | None = None) -> Iterator[providers.Provider[Any]]: ...
 else:

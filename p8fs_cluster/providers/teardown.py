@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from p8fs_cluster.exceptions import CloseError
 
-__all__ = ["OPENED", "Step", "close", "close_async"]
+__all__ = ["OPENED", "Step", "close", "close_async", "close_begun"]
 
 Step = tuple[int, str, Callable[[], Any]]
 """The number of its opening, its name, and what closes it."""
@@ -48,6 +49,43 @@ async def close_async(steps: Iterable[Step]) -> None:
                 await pending
         except BaseException as exc:
             faults.append((name, exc))
+    _raise(faults)
+
+
+def close_begun(steps: Iterable[Step], after: Callable[[], None]) -> asyncio.Future[None] | None:
+    """Run the steps now, and `after`; from the first asynchronous one on they are a task of the running loop.
+
+    :raises CloseError: some failed; every other one was done.
+    """
+    faults: Faults = []
+    ordered = _reversed(steps)
+    for number, (_, name, step) in enumerate(ordered, 1):
+        try:
+            if inspect.isawaitable(pending := step()):
+                if asyncio._get_running_loop() is not None:
+                    return asyncio.ensure_future(_close_rest(name, pending, ordered[number:], faults, after))
+                _dispose(pending)
+                raise RuntimeError("an asynchronous resource: call this where its event loop runs")
+        except BaseException as exc:
+            faults.append((name, exc))
+    after()
+    _raise(faults)
+    return None
+
+
+async def _close_rest(
+    name: str, pending: Awaitable[object], rest: list[Step], faults: Faults, after: Callable[[], None]
+) -> None:
+    try:
+        await pending
+    except BaseException as exc:
+        faults.append((name, exc))
+    try:
+        await close_async(rest)
+    except CloseError as exc:
+        faults.extend(exc.errors)
+    finally:
+        after()
     _raise(faults)
 
 

@@ -700,3 +700,67 @@ def test_singletons_are_forgotten_of_every_kind_and_again_at_the_end_of_a_block(
     assert len({id(value) for value in (*before, *within, *after)}) == 12
     assert values() == after
     assert app.storage() is storage, "a handle stays"
+
+
+class TestShutdownResources:
+    """It closes all that `close` closes, in one order."""
+
+    def test_handles_and_resources(self, rocksdb_settings: dict[str, Any]) -> None:
+        closed: list[str] = []
+
+        def open_resource(storage: Storage) -> Iterator[Storage]:
+            with storage:
+                pass
+            yield storage
+            closed.append(f"the engine is {'open' if storage.stats()['engines'] else 'closed'}")
+
+        class App(Container):
+            resource = providers.Resource(open_resource, Container.storage)
+
+        app = App(config=rocksdb_settings)
+        app.init_resources()
+        assert app.shutdown_resources() is None
+        assert closed == ["the engine is open"]
+        with pytest.raises(StorageClosed), app.storage():
+            pass
+
+    def test_what_is_asynchronous_is_awaited(self) -> None:
+        closed: list[str] = []
+
+        async def open_later() -> AsyncIterator[int]:
+            yield 1
+            await asyncio.sleep(0)
+            closed.append("later")
+
+        def open_first() -> Iterator[int]:
+            yield 2
+            closed.append("first")
+
+        class App(Container):
+            first = providers.Resource(open_first)
+            later = providers.Resource(open_later)
+
+        async def main() -> None:
+            app = App()
+            app.first()
+            assert await app.later() == 1
+            await app.shutdown_resources()
+            assert closed == ["later", "first"]
+
+        asyncio.run(main())
+
+    def test_outside_of_a_loop_it_says_what_to_do(self) -> None:
+        async def open_later() -> AsyncIterator[int]:
+            yield 1
+
+        class App(Container):
+            later = providers.Resource(open_later)
+
+        app = App()
+
+        async def opened() -> int:
+            return await app.later()
+
+        assert asyncio.run(opened()) == 1
+        with pytest.raises(CloseError, match="where its event loop runs"):
+            app.shutdown_resources()
