@@ -90,8 +90,11 @@ class Borrowed:
         self.since = time.monotonic()
 
     def is_abandoned(self) -> bool:
-        """Return whether its block was left without its end: a signal handler's exception may strike in between."""
-        if self.frame is None or self.entered is None or not _has_ended(self.frame):
+        """Return whether its block was left without its end: a signal handler's exception may strike in between.
+
+        That is known of a `with` statement alone, whose frame has ended. An ExitStack outlives the frame that fills it.
+        """
+        if self.frame is None or self.entered is None or self.instruction < 0 or not _has_ended(self.frame):
             return False
         self.entered.forget(self)
         return True

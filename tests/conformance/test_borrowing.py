@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from p8fs_cluster.exceptions import StorageClosed, StorageError
+from p8fs_cluster.exceptions import PoolExhausted, StorageClosed, StorageError
 from tests.conformance.cases import Case
 
 
@@ -130,6 +130,26 @@ def test_an_explicit_connection(case: Case) -> None:
         case.access.put(connection, "explicit", "x")
         assert case.size() == 1
     assert (case.size(), case.get("explicit")) == (0, "x")
+
+
+def test_a_stack_keeps_what_was_entered_by_a_function_that_has_returned(thread_case: Case) -> None:
+    """Also when others have waited in vain, and the pool has looked for blocks that were interrupted."""
+    storage = thread_case.storage
+
+    def entered() -> tuple[contextlib.ExitStack, Any]:
+        stack = contextlib.ExitStack()
+        return stack, stack.enter_context(storage)
+
+    stack, connection = entered()
+    assert thread_case.size() == 1
+    if thread_case.sql:
+        with storage, storage, pytest.raises(PoolExhausted), storage.connection(timeout=0.5):
+            pass
+    thread_case.access.put(connection, "key", "value")
+    assert [lease.connection for lease in storage.holders()] == [connection]
+    stack.close()
+    assert thread_case.size() == 0
+    assert thread_case.get("key") == "value"
 
 
 def test_a_block_ends_once(thread_case: Case) -> None:
