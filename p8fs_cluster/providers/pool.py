@@ -152,6 +152,7 @@ class Pool(Generic[C]):
     ) -> None:
         self._circuit = circuit
         self._faults = faults
+        self._refusals: tuple[type[Exception], ...] = (*faults, CircuitOpen)
         self._clock = clock
         self._limit = size
         self._lifetime = lifetime
@@ -295,8 +296,9 @@ class Pool(Generic[C]):
         while True:
             try:
                 return (yield from self._tried(arrived, until))
-            except self._faults as exc:
-                hangs = isinstance(exc, TimeoutError | StorageTimeout) or self._clock() >= until
+            except self._refusals as exc:
+                fault = exc.failure if isinstance(exc, CircuitOpen) else exc
+                hangs = isinstance(fault, TimeoutError | StorageTimeout) or self._clock() >= until
                 if hangs or not any(connection.works() for connection in self._connections()):
                     raise
             yield _Pause(_GIVEN_BACK)

@@ -139,8 +139,8 @@ def test_it_follows_overrides_and_closes(sql_settings: dict[str, Any]) -> None:
         await container.aclose()
         with pytest.raises(StorageClosed):
             await storage.execute("SELECT 1")
-        container.__enter__()
-        assert await storage.execute("SELECT 1") == [(1,)]
+        with container:
+            assert await storage.execute("SELECT 1") == [(1,)]
 
     run(sql_settings, test)
 

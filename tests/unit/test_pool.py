@@ -244,3 +244,19 @@ def test_an_outage_fails_those_who_were_there_when_the_try_began() -> None:
     with pytest.raises(CircuitOpen) as caught:
         trying.go_on(True)
     assert isinstance(caught.value.failure, OSError)
+
+
+def test_another_ones_refusal_fails_nobody_while_connections_work() -> None:
+    """As when a password has been changed at the server, and the settings are yet to follow."""
+    world = World(size=3)
+    connection = world.borrower().connect()
+    first, second = world.borrower(), world.borrower()
+    first.go_on(OSError("access denied"))
+    second.go_on(OSError("access denied"))
+    for borrower in (first, second):
+        assert isinstance(borrower.step, _Pause)
+        borrower.go_on(None)
+        assert isinstance(borrower.step, _Pause), "not failed by the other's try"
+    world.pool.give_back(connection, sound=True)
+    second.go_on(None)
+    assert second.lent is connection
