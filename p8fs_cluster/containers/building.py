@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from dependency_injector import providers
@@ -242,31 +242,53 @@ def adopted(
 
 
 def following(cls: Any) -> dict[str, providers.Provider[Any]]:
-    """Return the providers of a container's class that use one which it declares anew, made to use the new one.
+    """Return the providers of a container's class that use one which was declared anew, made to use the new one.
 
     What a redeclaration itself is made from stays the base's: that is how one decorates. Nothing is copied where
     nothing is declared anew.
     """
-    current: dict[str, providers.Provider[Any]] = cls.providers
-    anew: dict[int, Any] = {}
-    for base in cls.__mro__[1:]:
-        for name, declared in getattr(base, "providers", {}).items():
-            if name in current and current[name] is not declared:
-                anew[id(declared)] = current[name]
-    if not anew:
-        return {}
-    redeclared = {id(provider) for provider in anew.values()}
-    affected = {
-        name: provider
-        for name, provider in current.items()
-        if id(provider) not in redeclared and _reaches(provider, anew)
-    }
-    memo = {id(provider): provider for provider in anew.values()} | anew
-    for provider in providers.traverse(*affected.values()):
-        if id(provider) not in memo and (isinstance(provider, providers.Self) or not _reaches(provider, anew)):
-            memo[id(provider)] = provider
-    copies: dict[str, providers.Provider[Any]] = providers.deepcopy(affected, memo)
-    return copies
+    return {name: provider for name, provider in _Following(cls).all() if provider is not cls.providers[name]}
+
+
+class _Following:
+    """Each provider of a class, with references to what was declared anew replaced, each copied once."""
+
+    def __init__(self, cls: Any) -> None:
+        self._cls = cls
+        self._bases = [base for base in cls.__mro__[1:] if hasattr(base, "cls_providers")]
+        self._done: dict[str, Any] = {}
+
+    def all(self) -> Iterator[tuple[str, Any]]:
+        return ((name, self._followed(name)) for name in self._cls.providers)
+
+    def _followed(self, name: str) -> Any:
+        if name not in self._done:
+            self._done[name] = self._cls.providers[name]  # of itself, should it need itself
+            self._done[name] = self._copied(name, self._cls.providers[name])
+        return self._done[name]
+
+    def _copied(self, name: str, provider: Any) -> Any:
+        replaced = {}
+        needed = {id(each) for each in providers.traverse(provider)}
+        for other, declared in self._as_it_was(name):
+            if id(declared) in needed and other != name and (new := self._followed(other)) is not declared:
+                replaced[id(declared)] = new
+        if not replaced:
+            return provider
+        memo = {id(new): new for new in replaced.values()} | replaced
+        for each in providers.traverse(provider):
+            if id(each) not in memo and (isinstance(each, providers.Self) or not _reaches(each, replaced)):
+                memo[id(each)] = each
+        return providers.deepcopy(provider, memo)
+
+    def _as_it_was(self, name: str) -> Iterator[tuple[str, Any]]:
+        """Yield names and providers that whoever declared this one could refer to; none for a redeclaration."""
+        if name not in self._cls.cls_providers:
+            homes = [base for base in self._bases if name in base.cls_providers]
+            yield from (homes or self._bases)[0].providers.items()
+        elif not any(name in base.providers for base in self._bases):
+            for base in self._bases:
+                yield from base.providers.items()
 
 
 def _reaches(provider: providers.Provider[Any], wanted: Mapping[int, Any]) -> bool:

@@ -617,6 +617,16 @@ class TestDeclaredAnew:
         container = Other(config={"api_port": 9000})
         assert container.api().port == container.storage().settings_now().api_port == 9000
 
+    def test_settings_too_in_what_a_base_has_declared_anew(self) -> None:
+        class Decorated(Container):
+            storage = providers.Singleton(Metered, Container.storage)
+
+        class Other(Decorated):
+            config = type(Container.config)()
+
+        container = Other(config={"api_port": 9000})
+        assert container.storage().inner.settings_now().api_port == 9000
+
     def test_of_several_bases(self) -> None:
         fake = memory_storage()
 
