@@ -282,13 +282,30 @@ class _Following:
         return providers.deepcopy(provider, memo)
 
     def _as_it_was(self, name: str) -> Iterator[tuple[str, Any]]:
-        """Yield names and providers that whoever declared this one could refer to; none for a redeclaration."""
+        """Yield names and providers that whoever declared this one could refer to.
+
+        Of a redeclaration: what the base's providers that it is made from are themselves made from, but for itself.
+        """
         if name not in self._cls.cls_providers:
             homes = [base for base in self._bases if name in base.cls_providers]
             yield from (homes or self._bases)[0].providers.items()
-        elif not any(name in base.providers for base in self._bases):
-            for base in self._bases:
-                yield from base.providers.items()
+            return
+        earlier = [(other, declared) for base in self._bases for other, declared in base.providers.items()]
+        itself = {id(declared): declared for other, declared in earlier if other == name}
+        if itself:
+            inside = self._inside(self._cls.providers[name], {id(declared) for _, declared in earlier})
+            earlier = [pair for pair in earlier if id(pair[1]) in inside and not _reaches(pair[1], itself)]
+        yield from earlier
+
+    def _inside(self, provider: Any, named: set[int]) -> set[int]:
+        """Return what the named providers that one is made from are made from."""
+        inside: set[int] = set()
+        for each in provider.related:
+            if id(each) in named:
+                inside |= {id(needed) for needed in providers.traverse(each)} - {id(each)}
+            else:
+                inside |= self._inside(each, named)
+        return inside
 
 
 def _reaches(provider: providers.Provider[Any], wanted: Mapping[int, Any]) -> bool:

@@ -624,8 +624,24 @@ class TestDeclaredAnew:
         class Other(Decorated):
             config = type(Container.config)()
 
-        container = Other(config={"api_port": 9000})
-        assert container.storage().inner.settings_now().api_port == 9000
+        class Both(Container):
+            config = type(Container.config)()
+            storage = providers.Singleton(Metered, providers.Factory(lambda inner: inner, Container.storage))
+
+        for cls in (Other, Both):
+            container = cls(config={"api_port": 9000})
+            assert container.storage().inner.settings_now().api_port == 9000
+
+    def test_two_that_stand_around_each_other(self) -> None:
+        class Pair(Container):
+            one = providers.Object(1)
+            two = providers.Object(2)
+
+        class Swapped(Pair):
+            one = providers.Callable(lambda other: f"around {other}", Pair.two)
+            two = providers.Callable(lambda other: f"around {other}", Pair.one)
+
+        assert (Swapped().one(), Swapped().two()) == ("around 2", "around 1")
 
     def test_of_several_bases(self) -> None:
         fake = memory_storage()
