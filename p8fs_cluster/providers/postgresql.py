@@ -308,8 +308,6 @@ class PostgreSQL(Server[_Connection]):
 
     def unavailable(self, exc: BaseException | None) -> StorageUnavailable:
         """Return the error that tells why there is no connection, and what settings lead there."""
-        if isinstance(exc, StorageUnavailable):
-            return StorageUnavailable(str(exc))
         text = text_of(exc) if exc else "no connection"
         for words, names, way_out in _FAULTS:
             if words in text:

@@ -46,9 +46,12 @@ def _not_lent(told: Told, exc: Exception, seconds: float) -> StorageUnavailable:
     """Return the error for what came of asking the pool for so many seconds."""
     if isinstance(exc, Exhausted):
         return PoolExhausted(told.faults.exhausted(seconds))
-    if isinstance(exc, TimeoutError):
+    failure = exc.failure if isinstance(exc, CircuitOpen) else exc
+    if isinstance(failure, StorageUnavailable):
+        return StorageUnavailable(str(failure))  # of the settings; it says all itself
+    if isinstance(failure, TimeoutError):
         return StorageUnavailable(told.faults.no_answer())
-    return told.unavailable(exc.failure if isinstance(exc, CircuitOpen) else exc)
+    return told.unavailable(failure)
 
 
 def _errors(error: type[Exception]) -> tuple[type[Exception], ...]:
