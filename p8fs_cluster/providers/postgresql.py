@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -20,6 +18,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.engine import Parameters, Span
 from p8fs_cluster.providers.faults import Faults
+from p8fs_cluster.providers.outcome import Outcome
 from p8fs_cluster.providers.postgresql_session import RESET, Session, is_of_a_cached_plan, text_of, told
 from p8fs_cluster.providers.server import Server
 from p8fs_cluster.providers.slow import tell_slow
@@ -234,27 +233,29 @@ class PostgreSQL(Server[_Connection]):
 
     def _connect(self, seconds: float) -> _Connection:
         """Connect in a thread, because libpq's own timeout is in whole seconds, at least two, and one per address."""
-        outcome: Future[_Connection] = Future()
-        threading.Thread(target=self._connect_for, args=(outcome,), daemon=True).start()
+        outcome: Outcome[_Connection] = Outcome()
+        outcome.begin(self._connect_for, outcome)
         try:
             return outcome.result(seconds)
-        except BaseException as exc:
-            late = outcome.cancel()  # what comes now, the thread closes
-            if isinstance(exc, TimeoutError) and not late and outcome.exception() is None:
-                return outcome.result()  # it has come between the timeout and now
+        except TimeoutError:
+            if outcome.claim():  # what comes now, the thread closes
+                raise
+            return outcome.result()  # it has come between the timeout and now
+        except BaseException:
+            if not outcome.claim():
+                outcome.result().close()
             raise
 
-    def _connect_for(self, outcome: Future[_Connection]) -> None:
+    def _connect_for(self, outcome: Outcome[_Connection]) -> None:
         try:
             connection = _Connection.connect(**self.parameters(), cursor_factory=_Cursor)
             connection.faults = self.faults
             connection.begin_life(self._settings, quiet_check(connection.fileno()))
         except Exception as exc:
-            if outcome.set_running_or_notify_cancel():
-                outcome.set_exception(exc)
+            outcome.raised(exc)
             return
-        if outcome.set_running_or_notify_cancel():
-            outcome.set_result(connection)
+        if outcome.claim():
+            outcome.returned(connection)
         else:
             connection.close()
 

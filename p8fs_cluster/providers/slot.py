@@ -8,12 +8,12 @@ import logging
 import math
 import threading
 import time
-from concurrent.futures import Future
 from typing import Any, Protocol
 from weakref import ref
 
 from p8fs_cluster.exceptions import StorageUnavailable
 from p8fs_cluster.providers.engine import Engine
+from p8fs_cluster.providers.outcome import Outcome
 from p8fs_cluster.providers.teardown import OPENED
 
 __all__ = ["Slot", "tell_cut_off"]
@@ -53,7 +53,7 @@ class Slot:
         self._leases: set[ref[Lease]] = set()
         """References, so that a lease that an interruption dropped does not count; see `_known`."""
         self._lock = threading.Lock()
-        self._opening: Future[None] | None = None
+        self._opening: Outcome[None] | None = None
         self._patience: threading.Timer | None = None
         self._retired = False
         self._closing = False
@@ -87,7 +87,7 @@ class Slot:
         """
         if self.opened_at:
             return
-        ours: Future[None] = Future()
+        ours: Outcome[None] = Outcome()
         try:
             with self._lock:
                 if self._closing:
@@ -97,16 +97,16 @@ class Slot:
                 self._attempt(ours)
             elif attempt is ours:  # it may last longer than we do
                 context = contextvars.copy_context()
-                threading.Thread(target=context.run, args=(self._attempt, ours), daemon=True).start()
+                ours.begin(context.run, self._attempt, ours)
         except BaseException as exc:
-            if self._opening is ours:  # interrupted before it was begun: nobody may wait for it
+            if self._opening is ours and ours.claim():  # interrupted before it was begun: nobody may wait for it
                 self._opening = None
-                ours.set_exception(exc)
+                ours.raised(exc)
             raise
         try:
             attempt.result(None if deadline in (None, math.inf) else max(deadline - time.monotonic(), 0))
         except TimeoutError:
-            if attempt.done():
+            if attempt.told:
                 raise
             raise StorageUnavailable(
                 f"{self.engine!r}: it could not be opened by the deadline that timeout= gave"
@@ -145,16 +145,18 @@ class Slot:
                 self._be_patient()
             return not self._closing
 
-    def _attempt(self, attempt: Future[None]) -> None:
+    def _attempt(self, attempt: Outcome[None]) -> None:
+        if not attempt.claim():
+            return
         try:
             self.engine.open()
         except BaseException as exc:
             self._opening = None
-            attempt.set_exception(exc)
+            attempt.raised(exc)
             self._close_if_unused()
             return
         self.opened_at = next(OPENED)
-        attempt.set_result(None)
+        attempt.returned(None)
         if self._retired:
             self._close_if_unused()
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ from tests.conformance.conftest import SMALL
 pytestmark = pytest.mark.filterwarnings(  # which is how a socket or a connection that was dropped is told
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
+SIGNALS = 60
 OURS = module.__file__.removesuffix("storage.py")
 
 
@@ -107,29 +109,39 @@ def test_before_any_line_of_a_block_in_a_frame_that_lives_on(thread_case: Case) 
             break
 
 
+@pytest.mark.timeout(method="thread")  # the signal of the other method is the one used here
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
 def test_signals_at_any_moment(thread_case: Case) -> None:
     storage, access = thread_case.storage, thread_case.access
     thread_case.put("key", "value")
 
-    def handler(*_: object) -> None:
-        raise Interrupt
+    struck = False
 
-    def use() -> None:
-        try:
-            while True:
+    def handler(*_: object) -> None:
+        nonlocal struck
+        if not struck:
+            struck = True
+            raise Interrupt
+
+    def use(seconds: float) -> None:
+        """Come to an end also where Python drops the exception, as it does in a `__del__`.
+
+        Again each second: a thread of RocksDB's may be the one that the signal reaches, and Python does not look then.
+        """
+        nonlocal struck
+        struck = False
+        with suppress(Interrupt):
+            signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+            while not struck:
                 with storage as connection:
                     assert access.get(connection, "key") == "value"
-        except Interrupt:
-            pass
 
     before = signal.signal(signal.SIGALRM, handler)
     chance = random.Random(5)
     try:
-        for _ in range(60):
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0002, 0.005))
-            use()
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        for _ in range(SIGNALS):
+            use(chance.uniform(0.0002, 0.005))
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert all_can_be_borrowed(thread_case)
