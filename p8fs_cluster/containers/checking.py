@@ -24,7 +24,7 @@ from p8fs_cluster.containers.arguments import bind, did_you_mean
 from p8fs_cluster.containers.cycles import cycles
 from p8fs_cluster.containers.graph import Providers
 from p8fs_cluster.containers.injected import Injection, functions_of, injections_of, resolved, unfilled
-from p8fs_cluster.containers.lookup import ProvidersOf
+from p8fs_cluster.di.lookup import ProvidersOf
 from p8fs_cluster.exceptions import GraphProblem, InjectionError
 
 __all__ = ["check", "require"]

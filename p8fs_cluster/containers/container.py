@@ -16,20 +16,20 @@ from dependency_injector import containers, providers
 from p8fs_cluster.config.section import Section
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.watching import Watch
-from p8fs_cluster.containers.building import Callable, Resource, Singleton, adopted, following
 from p8fs_cluster.containers.replacing import replacements
+from p8fs_cluster.di import context
+from p8fs_cluster.di.overriding import Layer, Override, begin, brought, ending, owned
+from p8fs_cluster.di.overriding import containers as known
+from p8fs_cluster.di.providers import Callable, Resource, Singleton, adopted, following
+from p8fs_cluster.di.settings import SettingsProvider
+from p8fs_cluster.di.teardown import Step, close, close_async, close_begun
 from p8fs_cluster.exceptions import CloseError
 from p8fs_cluster.logging.loggers import FieldLogger
-from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.api import ApiSettings
 from p8fs_cluster.providers.async_storage import AsyncStorage
 from p8fs_cluster.providers.logger import Loggers
-from p8fs_cluster.providers.overriding import Layer, Override, begin, brought, ending, owned
-from p8fs_cluster.providers.overriding import containers as known
-from p8fs_cluster.providers.settings import SettingsProvider
 from p8fs_cluster.providers.sql import SqlEngines
 from p8fs_cluster.providers.storage import Storage
-from p8fs_cluster.providers.teardown import Step, close, close_async, close_begun
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -51,7 +51,7 @@ class _Lifecycle:
     providers: dict[str, Any]
     parent_name: Any
     _entered: int
-    _cache: scope.Cache
+    _cache: context.Cache
     _entering: Any
 
     def __enter__(self) -> Self:
@@ -59,7 +59,7 @@ class _Lifecycle:
             self._entered += 1
             for storage in self._storages():
                 storage.reopen()
-        scope.enter(self)
+        context.enter(self)
         return self
 
     def __exit__(
@@ -173,7 +173,7 @@ class _Lifecycle:
         require(self, functions=functions)
 
     def _left(self) -> bool:
-        scope.leave(self)
+        context.leave(self)
         with self._entering:
             self._entered -= 1
             return not self._entered
@@ -214,7 +214,7 @@ class _Instance(_Lifecycle, containers.DynamicContainer):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._entered = 0
-        self._cache = scope.Cache()
+        self._cache = context.Cache()
         self._entering = threading.RLock()
         super().__init__()
         known.add(self)
@@ -321,7 +321,7 @@ def _after_fork() -> None:
                 provider.forget_parent()
             elif isinstance(provider, Singleton):
                 provider.forget_unfinished()
-    scope.changed()
+    context.changed()
 
 
 os.register_at_fork(after_in_child=_after_fork)

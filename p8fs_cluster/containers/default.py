@@ -7,7 +7,7 @@ from typing import Any
 from p8fs_cluster.config.base import Once
 from p8fs_cluster.config.settings import config
 from p8fs_cluster.containers.container import Container
-from p8fs_cluster.providers import scope
+from p8fs_cluster.di import context
 
 __all__ = ["active", "default"]
 
@@ -35,4 +35,4 @@ def default() -> Container:
 
 def active() -> Any:
     """Return the container that `@inject` resolves against: the innermost entered one, else the default."""
-    return scope.innermost(scope.here())[0] or default()
+    return context.innermost(context.here())[0] or default()

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from dependency_injector import providers, wiring
 
-from p8fs_cluster.containers import markers
 from p8fs_cluster.containers.annotations import signature_of
-from p8fs_cluster.containers.lookup import ProvidersOf, found
+from p8fs_cluster.di import markers
+from p8fs_cluster.di.lookup import ProvidersOf, found
 from p8fs_cluster.exceptions import InjectionError
 
 __all__ = ["Injection", "functions_of", "injections_of", "resolved", "unfilled"]

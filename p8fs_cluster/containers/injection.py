@@ -12,10 +12,13 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from dependency_injector import providers
 
-from p8fs_cluster.containers.building import Resource, Singleton
 from p8fs_cluster.containers.default import default
-from p8fs_cluster.containers.lookup import ProvidersOf, found, with_subcontainers
-from p8fs_cluster.containers.markers import (
+from p8fs_cluster.containers.replacing import nearest
+from p8fs_cluster.di import context
+from p8fs_cluster.di.call_scope import Call, effective, joined, maker
+from p8fs_cluster.di.entering import is_awaited
+from p8fs_cluster.di.lookup import ProvidersOf, found, with_subcontainers
+from p8fs_cluster.di.markers import (
     INJECTED,
     MARKER,
     Closing,
@@ -27,12 +30,9 @@ from p8fs_cluster.containers.markers import (
     signature_of,
     text_of,
 )
-from p8fs_cluster.containers.opening import is_awaited
-from p8fs_cluster.containers.percall import Call, effective, joined, maker
-from p8fs_cluster.containers.replacing import nearest
+from p8fs_cluster.di.providers import Resource, Singleton
+from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.exceptions import InjectionError
-from p8fs_cluster.providers import scope
-from p8fs_cluster.providers.settings import SettingsProvider
 
 __all__ = ["Closing", "Joining", "Provide", "inject"]
 
@@ -55,7 +55,7 @@ class _Binding(NamedTuple):
 
     injections: Sequence[_Bound]
     constant: bool
-    """Whether they give the same until `scope.version` changes, unless they are promises."""
+    """Whether they give the same until `context.version` changes, unless they are promises."""
 
 
 class _Plan:
@@ -105,7 +105,7 @@ class _Plan:
 
     def values(self) -> tuple[Any, ...]:
         """Return all that is injected, and keep it for the next call if it will be the same."""
-        kept = scope.here().cache.values
+        kept = context.here().cache.values
         bound = self.bound()
         values = tuple([_settled(each.get()) for each in bound.injections])
         if bound.constant and kept.get(self._bound) is bound and not any(map(is_awaited, values)):
@@ -153,18 +153,18 @@ class _Plan:
     def missing(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[_Bound]:
         """Return what the caller has not given."""
         if not kwargs and len(args) <= self._lowest:
-            bound: _Binding | None = scope.in_force.get().cache.values.get(self._bound)
+            bound: _Binding | None = context.in_force.get().cache.values.get(self._bound)
             return (bound or self.bound()).injections
         wanted = [each for each in self.injections if not _is_given(each, args, kwargs)]
         if len(wanted) == len(self.injections):
             return self.bound().injections
         names = {each.name for each in wanted}
-        kept: _Binding | None = scope.here().cache.values.get(self._bound)
+        kept: _Binding | None = context.here().cache.values.get(self._bound)
         return self._binding(wanted)[0] if kept is None else [each for each in kept.injections if each.name in names]
 
     def bound(self) -> _Binding:
         """Return where each value comes from, found out once a container."""
-        kept = scope.here().cache.values
+        kept = context.here().cache.values
         bound: _Binding | None = kept.get(self._bound)
         if bound is None:
             injections, keep = self._binding(self.injections)
@@ -182,7 +182,7 @@ class _Plan:
         self._injections = injections
 
     def _binding(self, injections: Sequence[Injection]) -> tuple[list[_Bound], bool]:
-        container, keep = scope.innermost(scope.here())
+        container, keep = context.innermost(context.here())
         return [self._bind(each, container or default()) for each in injections], keep
 
     def _bind(self, injection: Injection, container: Any) -> _Bound:
@@ -265,7 +265,7 @@ def _maker_of(first: int, count: int, async_: str, await_: str, suffix: str) -> 
     """
     given = "".join(f"given_{number}, " for number in range(first))
     values = "".join(f"value_{number}, " for number in range(count))
-    names: dict[str, Any] = {"here": scope.in_force.get}
+    names: dict[str, Any] = {"here": context.in_force.get}
     exec(_SHAPE.format(**locals(), unpacked=f"{given}= args" if given else "pass"), names)  # noqa: S102
     made: Callable[..., Any] = names["maker"]
     return made
@@ -384,7 +384,7 @@ def _is_given(injection: Injection, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _is_constant(get: Callable[[], Any]) -> bool:
-    """Whether `get` returns the same until `scope.version` changes."""
+    """Whether `get` returns the same until `context.version` changes."""
     root = _root(get)
     if root is not get and not isinstance(root, SettingsProvider):
         return False  # an attribute of an object that may change

@@ -8,8 +8,8 @@ from typing import Any
 
 from dependency_injector import containers, providers
 
+from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.exceptions import InjectionError
-from p8fs_cluster.providers.overriding import Overridable
 
 __all__ = ["nearest", "replacements"]
 

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from p8fs_cluster.containers.validation import validate_configuration
+from p8fs_cluster.di import context
 from p8fs_cluster.exceptions import StorageUnavailable
 from p8fs_cluster.frameworks.asgi import RequestContext
 from p8fs_cluster.frameworks.given import Given, container_of, unavailable
-from p8fs_cluster.providers import scope as context
 
 __all__ = ["Lifespan", "RequestContext", "install", "lifespan"]
 

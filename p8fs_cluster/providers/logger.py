@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.logging.loggers import FieldLogger, made, taking_fields
 from p8fs_cluster.logging.setup import LoggingSetup
-from p8fs_cluster.providers.settings import SettingsSource
 
 __all__ = ["Loggers"]
 

@@ -16,15 +16,15 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.di import context
+from p8fs_cluster.di.settings import SettingsSource
+from p8fs_cluster.di.teardown import Closable, Step
 from p8fs_cluster.exceptions import StorageClosed, StorageError
-from p8fs_cluster.providers import scope
 from p8fs_cluster.providers.engine import ENGINES, Engine, Engines, Parameters, Span, engine_class
 from p8fs_cluster.providers.holders import look_again, watch_holders
 from p8fs_cluster.providers.lease import Entered, Lease
 from p8fs_cluster.providers.retries import pause, pause_after
-from p8fs_cluster.providers.settings import SettingsSource
 from p8fs_cluster.providers.slot import Slot
-from p8fs_cluster.providers.teardown import Step
 from p8fs_cluster.providers.telemetry import measure, traced
 
 __all__ = ["Storage", "seconds"]
@@ -32,7 +32,7 @@ __all__ = ["Storage", "seconds"]
 T = TypeVar("T")
 
 
-class Storage:
+class Storage(Closable):
     """A handle on the store that the settings name: keep it, share it, inject it; borrow a connection with `with`.
 
     The block's end commits, an exception rolls back (RocksDB has no transactions: its writes stand), and the
@@ -55,7 +55,7 @@ class Storage:
         self._inherited: list[dict[Hashable, Slot]] = []
         self._in_force: Slot | None = None
         self._version: object = None
-        """The `scope.version` at which it came in force: nothing has changed anywhere since."""
+        """The `context.version` at which it came in force: nothing has changed anywhere since."""
         self._last: Slot | None = None
         self._swaps = 0
         self._changes = 0
@@ -243,7 +243,7 @@ class Storage:
     def enter_slot(self, lease: Lease, deadline: float | None = None) -> Slot:
         """Return the slot of the engine in force, opened, with one more lease counted."""
         slot = self._in_force
-        nothing_changed = self._version is scope.version and not scope.in_force.get().isolated
+        nothing_changed = self._version is context.version and not context.in_force.get().isolated
         if slot is not None and nothing_changed and slot.enter(lease):
             return slot
         while True:
@@ -281,7 +281,7 @@ class Storage:
         return engine.provider, engine.key(snapshot)
 
     def _adopt(self, deadline: float | None) -> Slot:
-        changes, version = self._changes, scope.version
+        changes, version = self._changes, context.version
         snapshot = self._settings()
         slot = self._slot_for(snapshot)
         slot.open(deadline)

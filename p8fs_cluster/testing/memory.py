@@ -7,9 +7,9 @@ from collections.abc import Hashable, Iterator, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.di.settings import SettingsProvider, SettingsSource
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.engine import Parameters, Span
-from p8fs_cluster.providers.settings import SettingsProvider, SettingsSource
 from p8fs_cluster.providers.storage import Storage
 
 __all__ = ["MemoryEngine", "memory_storage"]

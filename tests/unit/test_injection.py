@@ -21,7 +21,7 @@ from fastapi import Depends, FastAPI
 from typer.testing import CliRunner
 
 from p8fs_cluster import Container, InjectionError, Provide, Storage, inject
-from p8fs_cluster.containers.markers import signature_of
+from p8fs_cluster.di.markers import signature_of
 from p8fs_cluster.providers.api import ApiSettings
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from typing import (
 
 from dependency_injector import containers, providers, wiring
 
+from p8fs_cluster.di.overriding import described
 from p8fs_cluster.exceptions import InjectionError
-from p8fs_cluster.providers.overriding import described
 
 __all__ = ["Closing", "Injection", "Joining", "Provide", "injections_of", "name_of", "signature_of", "text_of"]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from dependency_injector import providers
 
-from p8fs_cluster.containers.building import maker_of
-from p8fs_cluster.containers.opening import Opened, is_asynchronous, is_awaited, open_async, open_now
+from p8fs_cluster.di.entering import Opened, is_asynchronous, is_awaited, open_async, open_now
+from p8fs_cluster.di.overriding import Overridable, described
+from p8fs_cluster.di.providers import maker_of
 from p8fs_cluster.exceptions import InjectionError
-from p8fs_cluster.providers.overriding import Overridable, described
 
 __all__ = ["Call", "effective", "joined", "maker"]
 

@@ -14,9 +14,9 @@ from dependency_injector import providers
 from p8fs_cluster.config.base import Base
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.watching import Watch
+from p8fs_cluster.di import context
+from p8fs_cluster.di.overriding import Layer, Overridable, Override, begin
 from p8fs_cluster.exceptions import ConfigurationError
-from p8fs_cluster.providers import scope
-from p8fs_cluster.providers.overriding import Layer, Overridable, Override, begin
 
 __all__ = ["SettingsProvider", "SettingsSource", "Subscriber"]
 
@@ -70,7 +70,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
 
         Not so when somebody's provider gives the settings, which may change in silence, nor in an isolated override.
         """
-        return not scope.in_force.get().isolated and (
+        return not context.in_force.get().isolated and (
             not self.layers or self.last_overriding is None or isinstance(self.last_overriding, providers.Object)
         )
 
@@ -192,7 +192,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
                 self._checks.remove(reference)
 
     def _reloaded(self) -> None:
-        scope.changed()
+        context.changed()
         self.on_change()
 
     def _tell(self) -> None:

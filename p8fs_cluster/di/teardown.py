@@ -5,15 +5,29 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from p8fs_cluster.exceptions import CloseError
 
-__all__ = ["OPENED", "Step", "close", "close_async", "close_begun"]
+__all__ = ["OPENED", "Closable", "Step", "close", "close_async", "close_begun"]
 
 Step = tuple[int, str, Callable[[], Any]]
 """The number of its opening, its name, and what closes it."""
+
+
+class Closable(ABC):
+    """A handle that opens its parts on demand, and whose end belongs to the singleton that keeps it."""
+
+    @abstractmethod
+    def opened(self) -> list[Step]:
+        """Forget the parts that are open, and return what closes them."""
+
+    @abstractmethod
+    def shut(self) -> None:
+        """Refuse from now on."""
+
 
 OPENED = itertools.count(1)
 """Numbers whatever is opened, so that it can be closed in reverse order."""

@@ -14,7 +14,7 @@ from p8fs_cluster.exceptions import InjectionError
 
 __all__ = [
     "Cache",
-    "Scope",
+    "Context",
     "changed",
     "enter",
     "here",
@@ -47,7 +47,7 @@ class Cache:
             _caches.add(self)
 
 
-class Scope:
+class Context:
     """One task's or thread's view: immutable, so that a context that was copied keeps its own."""
 
     __slots__ = ("cache", "entered", "isolated")
@@ -63,14 +63,14 @@ class Scope:
 _lock = threading.RLock()  # a finalizer may come in between
 _caches: weakref.WeakSet[Cache] = weakref.WeakSet()
 _everywhere: list[Any] = []
-_ROOT: Final = Scope(Cache(), None, ())
+_ROOT: Final = Context(Cache(), None, ())
 version: object = object()
 """Another one after each change."""
 
-in_force: ContextVar[Scope] = ContextVar("p8fs_cluster_scope", default=_ROOT)
+in_force: ContextVar[Context] = ContextVar("p8fs_cluster_scope", default=_ROOT)
 
 
-def here() -> Scope:
+def here() -> Context:
     """Return the view of this task or thread."""
     return in_force.get()
 
@@ -87,19 +87,19 @@ def changed() -> None:
 @contextmanager
 def serving(container: _Container) -> Iterator[None]:
     """Make `container` the active one here alone, as for one request: who holds it entered keeps it open."""
-    scope = in_force.get()
-    in_force.set(_scope((container, scope.entered), scope.isolated))
+    context = in_force.get()
+    in_force.set(_context((container, context.entered), context.isolated))
     try:
         yield
     finally:
-        scope = in_force.get()
-        in_force.set(_scope(_without(container, scope.entered), scope.isolated))
+        context = in_force.get()
+        in_force.set(_context(_without(container, context.entered), context.isolated))
 
 
 def enter(container: _Container) -> None:
     """Make `container` the active one, here and wherever nothing else was entered (a server's other threads)."""
-    scope = in_force.get()
-    in_force.set(_scope((container, scope.entered), scope.isolated))
+    context = in_force.get()
+    in_force.set(_context((container, context.entered), context.isolated))
     with _lock:
         _everywhere.append(container)
         _ROOT.cache.values = {}
@@ -107,8 +107,8 @@ def enter(container: _Container) -> None:
 
 def leave(container: _Container) -> None:
     """Take back the latest `enter(container)`."""
-    scope = in_force.get()
-    in_force.set(_scope(_without(container, scope.entered), scope.isolated))
+    context = in_force.get()
+    in_force.set(_context(_without(container, context.entered), context.isolated))
     with _lock:
         position = len(_everywhere) - 1 - _everywhere[::-1].index(container)
         del _everywhere[position]
@@ -117,28 +117,28 @@ def leave(container: _Container) -> None:
 
 def isolate(override: Any) -> None:
     """Let this context alone, and those that will be copied from it, see `override`."""
-    scope = in_force.get()
-    in_force.set(Scope(Cache(), scope.entered, (*scope.isolated, override)))
+    context = in_force.get()
+    in_force.set(Context(Cache(), context.entered, (*context.isolated, override)))
 
 
 def rejoin(override: Any) -> None:
     """Take back `isolate(override)`, if it was made in this context."""
-    scope = in_force.get()
-    if override in scope.isolated:
-        in_force.set(_scope(scope.entered, tuple(other for other in scope.isolated if other is not override)))
+    context = in_force.get()
+    if override in context.isolated:
+        in_force.set(_context(context.entered, tuple(other for other in context.isolated if other is not override)))
 
 
-def innermost(scope: Scope) -> tuple[Any | None, bool]:
-    """Return the active container, None when none is entered, and whether what is found may be kept for `scope`.
+def innermost(context: Context) -> tuple[Any | None, bool]:
+    """Return the active container, None when none is entered, and whether what is found may be kept for `context`.
 
     It is the innermost one that is entered here, else the only one that is entered anywhere.
 
     :raises InjectionError: several are entered elsewhere, and none here.
     """
-    stack = scope.entered
+    stack = context.entered
     while stack is not None:
         if stack[0]._entered:
-            return stack[0], stack is scope.entered
+            return stack[0], stack is context.entered
         stack = stack[1]
     with _lock:
         elsewhere = list(dict.fromkeys(_everywhere))
@@ -148,13 +148,13 @@ def innermost(scope: Scope) -> tuple[Any | None, bool]:
             f"which container serves this call? {len(elsewhere)} are entered elsewhere ({names}), and none in this "
             "thread or task: enter one here by `with container:`, or call this in a copy of the context that entered it"
         )
-    return (elsewhere[0] if elsewhere else None), scope is _ROOT
+    return (elsewhere[0] if elsewhere else None), context is _ROOT
 
 
-def _scope(entered: tuple[Any, Any] | None, isolated: tuple[Any, ...]) -> Scope:
+def _context(entered: tuple[Any, Any] | None, isolated: tuple[Any, ...]) -> Context:
     if isolated:
-        return Scope(Cache(), entered, isolated)
-    return _ROOT if entered is None else Scope(entered[0]._cache, entered, ())
+        return Context(Cache(), entered, isolated)
+    return _ROOT if entered is None else Context(entered[0]._cache, entered, ())
 
 
 def _without(container: _Container, stack: tuple[Any, Any] | None) -> tuple[Any, Any] | None:

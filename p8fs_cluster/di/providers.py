@@ -10,11 +10,10 @@ from typing import Any, Final, TypeVar
 
 from dependency_injector import providers
 
-from p8fs_cluster.containers.opening import Opened, generator_of, is_asynchronous, is_awaited, open_in_task, open_now
-from p8fs_cluster.providers import scope
-from p8fs_cluster.providers.overriding import Footprint, Holder, Key, Overridable, commit, described
-from p8fs_cluster.providers.storage import Storage
-from p8fs_cluster.providers.teardown import OPENED, Step, close
+from p8fs_cluster.di import context
+from p8fs_cluster.di.entering import Opened, generator_of, is_asynchronous, is_awaited, open_in_task, open_now
+from p8fs_cluster.di.overriding import Footprint, Holder, Key, Overridable, commit, described
+from p8fs_cluster.di.teardown import OPENED, Closable, Step, close
 
 __all__ = ["Callable", "Factory", "Object", "Resource", "Singleton", "adopted", "following", "maker_of"]
 
@@ -56,7 +55,7 @@ class _Keeping(Holder[T]):
         version: object
         value: T
         version, value = self._latest
-        if version is scope.version and not scope.in_force.get().isolated:
+        if version is context.version and not context.in_force.get().isolated:
             return value
         return super().__call__(*args, **kwargs)
 
@@ -76,7 +75,7 @@ class _Keeping(Holder[T]):
         keys = tuple(self._cells) if key is None else (key,)
         cells = [cell for each in keys if (cell := self._cells.pop(each, None)) and cell.ready]
         self._latest = (_UNKNOWN, None)
-        scope.changed()
+        context.changed()
         return [step for cell in cells for step in self._ending(cell)]
 
     def forget_unfinished(self) -> None:
@@ -91,12 +90,14 @@ class _Keeping(Holder[T]):
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         while True:
-            version, footprint = scope.version, self.footprint()
+            version, footprint = context.version, self.footprint()
             cell = self._cells.get(footprint.key) or self._cells.setdefault(footprint.key, _Cell())
             if not cell.ready and not self._filled(cell, footprint, args, kwargs):
                 continue
             value = cell.opened.value
-            if not (scope.in_force.get().isolated or self.layers or self.is_async_mode_enabled() or is_awaited(value)):
+            if not (
+                context.in_force.get().isolated or self.layers or self.is_async_mode_enabled() or is_awaited(value)
+            ):
                 self._latest = (version, value)
             return value
 
@@ -152,7 +153,11 @@ class Singleton(_Keeping[T], providers.Singleton[T]):
 
     def _ending(self, cell: _Cell) -> list[Step]:
         value = cell.opened.value
-        return [*value.opened(), (cell.opened_at, "storage", value.shut)] if isinstance(value, Storage) else []
+        return (
+            [*value.opened(), (cell.opened_at, type(value).__name__.lower(), value.shut)]
+            if isinstance(value, Closable)
+            else []
+        )
 
 
 class Resource(_Keeping[T], providers.Resource[T]):

@@ -17,9 +17,9 @@ from typing import Any, Generic, TypeVar
 
 from dependency_injector import providers
 
+from p8fs_cluster.di import context
+from p8fs_cluster.di.teardown import Step, close, close_async
 from p8fs_cluster.exceptions import InjectionError
-from p8fs_cluster.providers import scope
-from p8fs_cluster.providers.teardown import Step, close, close_async
 
 __all__ = [
     "Footprint",
@@ -89,7 +89,7 @@ class Overridable(providers.Provider[T]):
     _memo: tuple[object, Memo] = (None, {})
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
-        if self.layers or scope.in_force.get().isolated:
+        if self.layers or context.in_force.get().isolated:
             layer = self.layer()
             replacement = None if layer is None else layer.replaced.get(self)
             if replacement is not None:
@@ -99,7 +99,7 @@ class Overridable(providers.Provider[T]):
 
     def layer(self) -> Layer | None:
         """Return the layer that replaces this provider here and now."""
-        for layer in reversed(scope.in_force.get().isolated):
+        for layer in reversed(context.in_force.get().isolated):
             if layer.active and self in layer.replaced:
                 found: Layer = layer
                 return found
@@ -147,7 +147,7 @@ class Overridable(providers.Provider[T]):
 
     def footprint(self) -> Footprint:
         """Return what its value depends on here and now."""
-        version, isolated = scope.version, scope.in_force.get().isolated
+        version, isolated = context.version, context.in_force.get().isolated
         if self._memo[0] is not version:
             self._memo = (version, {})
         memo = self._memo[1]
@@ -196,8 +196,8 @@ def begin(layer: Layer) -> Layer:
         layer.active = True
         _count(ours)
     if layer.isolated:
-        scope.isolate(layer)
-    scope.changed()
+        context.isolate(layer)
+    context.changed()
     try:
         for provider in ours:
             provider.on_change()
@@ -226,8 +226,8 @@ def end(layer: Layer, only: Overridable[Any] | None = None) -> list[Step]:
         ours = [provider for provider in ended if isinstance(provider, Overridable)]
         _count(ours)
         held, layer.held = layer.held, []
-    scope.rejoin(layer)
-    scope.changed()
+    context.rejoin(layer)
+    context.changed()
     steps = [step for holder, key in held for step in holder.take(key)]
     steps += [step for holder in brought(gone) for step in ending(holder)]
     try:
