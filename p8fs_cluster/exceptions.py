@@ -18,6 +18,7 @@ __all__ = [
     "NotCommitted",
     "PoolExhausted",
     "Problem",
+    "RequestRefused",
     "StorageClosed",
     "StorageError",
     "StorageTimeout",
@@ -144,3 +145,17 @@ class CloseError(ClusterError):
 
     def __reduce__(self) -> tuple[type[CloseError], tuple[tuple[tuple[str, BaseException], ...]]]:
         return type(self), (self.errors,)
+
+
+class RequestRefused(ClusterError):
+    """Told to what is scoped to a request whose answer has a status of 400 or more: it is not to be committed.
+
+    Nobody but the scope's own values sees it; the answer leaves as it is.
+
+    >>> RequestRefused(404).status
+    404
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the request is answered with {status}: roll back")
+        self.status = status

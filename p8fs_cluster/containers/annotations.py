@@ -24,6 +24,7 @@ from dependency_injector import providers, resources
 from pydantic import BaseModel
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.di.scopes import Scoped
 from p8fs_cluster.di.settings import SettingsProvider
 
 __all__ = [
@@ -183,7 +184,9 @@ def _given_by_call(provider: Any, known: Known) -> Given:
     call = provider.provides
     if isinstance(call, providers.Provider):
         return given(call, known)
-    if isinstance(provider, providers.BaseResource):
+    if isinstance(provider, Scoped) and provider.wanted is not None:
+        return Given(provider.wanted)
+    if isinstance(provider, providers.BaseResource | Scoped):
         return _given_by_resource(call)
     is_class = isinstance(call, type)
     return Given(call, exact=call.__new__ is _NEW) if is_class else Given(_returned(call))

@@ -25,6 +25,7 @@ from p8fs_cluster.containers.cycles import cycles
 from p8fs_cluster.containers.graph import Providers
 from p8fs_cluster.containers.injected import Injection, functions_of, injections_of, resolved, unfilled
 from p8fs_cluster.di.lookup import ProvidersOf
+from p8fs_cluster.di.scopes import ORDER, Order, Scoped, above
 from p8fs_cluster.exceptions import GraphProblem, InjectionError
 
 __all__ = ["check", "require"]
@@ -35,7 +36,7 @@ _ABSTRACT = (
     providers.AbstractCallable,
     providers.AbstractCoroutine,
 )
-_COMPLETE = (providers.BaseSingleton, providers.BaseResource)
+_COMPLETE = (providers.BaseSingleton, providers.BaseResource, Scoped)
 """These are called without arguments; others may be completed by who calls them."""
 
 Fault = tuple[str, str]
@@ -72,6 +73,8 @@ def require(container: Any, *, functions: Iterable[Any] = ()) -> None:
 class _Check:
     def __init__(self, container: Any, functions: Iterable[Any]) -> None:
         self._reached = Providers(container)
+        declaring = getattr(container, "declarative_parent", None) or container
+        self._order: Order = getattr(declaring, "scope_order", ORDER)
         functions = tuple(functions)
         searched = [ProvidersOf(each) for each in (container, *self._reached.containers())] if functions else []
         self._injections = [found for function in functions_of(functions) for found in resolved(function, searched)]
@@ -89,6 +92,7 @@ class _Check:
             for what, hint in self._faults(provider):
                 yield GraphProblem(path, what, hint)
         yield from self._cycles()
+        yield from self._lifetimes()
         yield from (GraphProblem(where, what) for where, what in self._unfilled)
         for injection in self._injections:
             for what, hint in self._faults_of_injection(injection):
@@ -124,6 +128,13 @@ class _Check:
             return [("it has nothing to provide", "give it a container")]
         if isinstance(provider, providers.AttributeGetter):
             return _faults_of_setting(str(provider.name), given(provider.provides, self._known))
+        if isinstance(provider, Scoped):
+            known = sorted({name for chain in self._order for name in chain})
+            if provider.scope not in known:
+                hint = did_you_mean(provider.scope, known) or "declare it in the container's `scope_order`"
+                return [(f"there is no scope {provider.scope!r}", hint)]
+            if provider.wanted is not None:
+                return ()
         return self._faults_of_call(provider) if isinstance(provider, (*CALLING, providers.Delegate)) else ()
 
     def _faults_of_dependency(self, provider: Any) -> Iterator[Fault]:
@@ -213,6 +224,37 @@ class _Check:
             path = list(dict.fromkeys(drawn)) or [self._reached.paths[cycle[0]]]
             hint = f"give one of them `{path[0]}.provider`, to be called later"
             yield GraphProblem(path[0], f"it needs itself: {' → '.join([*path, path[0]])}", hint)
+
+    def _lifetimes(self) -> Iterator[GraphProblem]:
+        """Yield the providers that would keep what ends before they do."""
+        for provider in self._reached.paths:
+            if isinstance(provider, _COMPLETE) and provider.last_overriding is None:
+                scope = provider.scope if isinstance(provider, Scoped) else None
+                around = {scope, *above(self._order, scope)} if scope else set()
+                for needed, path in self._kept_by(provider):
+                    if needed.scope not in around:
+                        lives = (
+                            f"it lives as long as the scope {scope!r}" if scope else "it lives as long as the container"
+                        )
+                        told = f"{lives}, but {path[-1]} ends with the scope {needed.scope!r}: {' → '.join(path)}"
+                        yield GraphProblem(path[0], told, "make it Scoped as well, or a Factory")
+
+    def _kept_by(self, provider: Any) -> Iterator[tuple[Scoped[Any], list[str]]]:
+        """Yield what is scoped among what a provider is made of, with the path; not what others keep, who are asked."""
+        paths = self._reached.paths
+        waiting, seen = [(provider, [paths[provider]])], {provider}
+        while waiting:
+            each, path = waiting.pop()
+            for link in self._reached.links[each]:
+                needed = link.provider
+                if link.live or needed in seen:
+                    continue
+                seen.add(needed)
+                onward = [*path, paths[needed]] if self._reached.is_node(needed) else path
+                if isinstance(needed, Scoped) and needed.last_overriding is None:
+                    yield needed, onward
+                elif not isinstance(needed, _COMPLETE) or needed.last_overriding is not None:
+                    waiting.append((needed, onward))
 
 
 def _faults_of_setting(name: str, owner: Given) -> Iterator[Fault]:

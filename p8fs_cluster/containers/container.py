@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -21,6 +21,7 @@ from p8fs_cluster.di import context
 from p8fs_cluster.di.overriding import Layer, Override, begin, brought, ending, owned
 from p8fs_cluster.di.overriding import containers as known
 from p8fs_cluster.di.providers import Callable, Resource, Singleton, adopted, following
+from p8fs_cluster.di.scopes import ORDER, Order, Scope
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.di.teardown import Step, close, close_async, close_begun
 from p8fs_cluster.exceptions import CloseError
@@ -134,6 +135,20 @@ class _Lifecycle:
         """
         settings: P8FSConfig = self.providers["config"]()
         return settings.section(cls)
+
+    def scope(self, name: str, values: Mapping[Any, Any] | None = None) -> Scope:
+        """Return a scope, to be opened by `with` or `async with`: what is `Scoped` in it is closed at its end.
+
+        Inside, this container is the active one. `values` are what `Scoped.given(...)` declares, by type or by name.
+        Frameworks open one for every request, task, job and command. Scopes nest as `scope_order` says.
+
+        :raises InjectionError: there is no such scope, it can't be opened here, or a value is not declared.
+
+        >>> with Container().scope("request"):
+        ...     pass
+        """
+        order: Order = getattr(self.declarative_parent, "scope_order", ORDER)  # type: ignore[attr-defined]
+        return Scope(self, name, values, order=order)
 
     def watch(self) -> Watch:
         """Follow changed files from now on, as `P8FS_RELOAD` says, and SIGHUP, until the container is closed.
@@ -260,6 +275,9 @@ class Container(_Lifecycle, _Declarative):
     """
 
     instance_type = _Instance
+
+    scope_order: ClassVar[Order] = ORDER
+    """Chains of scopes, each from the longest to the shortest: add your own to `Container.scope_order`."""
 
     config = SettingsProvider()
     storage: Singleton[Storage] = Singleton(Storage, config.provider)

@@ -31,6 +31,7 @@ from p8fs_cluster.di.markers import (
     text_of,
 )
 from p8fs_cluster.di.providers import Resource, Singleton
+from p8fs_cluster.di.scopes import Scoped, scoped_in, thread_for
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.exceptions import InjectionError
 
@@ -48,6 +49,14 @@ class _Bound(NamedTuple):
     provider: Any = None
     """What is opened for the call, None when nothing is."""
     joins: bool = False
+    scoped: tuple[Scoped[Any], ...] = ()
+    """What belongs to a scope among what the value is made of."""
+
+    async def promised(self) -> Any:
+        """Return the value, awaited; made in a worker thread where it would block, and a framework gives one."""
+        in_thread = thread_for(self.scoped) if self.scoped else None
+        value = self.get() if in_thread is None else await in_thread(self.get)
+        return await value if is_awaited(value) else value
 
 
 class _Binding(NamedTuple):
@@ -114,6 +123,8 @@ class _Plan:
 
     async def values_async(self) -> tuple[Any, ...]:
         """Do as `values` does, and await what is promised."""
+        if any(each.scoped for each in self.bound().injections):
+            return tuple([await each.promised() for each in self.bound().injections])
         return tuple([await value if is_awaited(value) else value for value in self.values()])
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -125,30 +136,28 @@ class _Plan:
     async def fill_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Do as `fill` does, and await what is promised."""
         for each in self.missing(args, kwargs):
-            value = each.get()
-            kwargs[each.name] = await value if is_awaited(value) else value
+            kwargs[each.name] = await each.promised()
         return kwargs
 
     def open(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Do as `fill` does, and open for the call what is to be closed after it."""
-        for name, get, provider, joins in self.missing(args, kwargs):
-            if provider is None:
-                kwargs[name] = _settled(get())
-            elif joins and (shared := joined(provider)) is not None:
-                kwargs[name] = shared[0]
+        for each in self.missing(args, kwargs):
+            if each.provider is None:
+                kwargs[each.name] = _settled(each.get())
+            elif each.joins and (shared := joined(each.provider)) is not None:
+                kwargs[each.name] = shared[0]
             else:
-                kwargs[name] = call.open(provider, get)
+                kwargs[each.name] = call.open(each.provider, each.get)
 
     async def open_async(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Do as `open` does, and await what is promised."""
-        for name, get, provider, joins in self.missing(args, kwargs):
-            if provider is None:
-                value = get()
-                kwargs[name] = await value if is_awaited(value) else value
-            elif joins and (shared := joined(provider)) is not None:
-                kwargs[name] = shared[0]
+        for each in self.missing(args, kwargs):
+            if each.provider is None:
+                kwargs[each.name] = await each.promised()
+            elif each.joins and (shared := joined(each.provider)) is not None:
+                kwargs[each.name] = shared[0]
             else:
-                kwargs[name] = await call.open_async(provider, get)
+                kwargs[each.name] = await call.open_async(each.provider, each.get)
 
     def missing(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[_Bound]:
         """Return what the caller has not given."""
@@ -190,7 +199,7 @@ class _Plan:
         if injection.way == "provider":
             return _Bound(injection.name, _Same(provider))
         if injection.way == "value":
-            return _Bound(injection.name, provider)
+            return _Bound(injection.name, provider, scoped=scoped_in(provider))
         opened = effective(provider)
         return _Bound(injection.name, maker(opened), opened, injection.way == "joining")
 

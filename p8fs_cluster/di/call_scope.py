@@ -14,7 +14,7 @@ from typing import Any
 from dependency_injector import providers
 
 from p8fs_cluster.di.entering import Opened, is_asynchronous, is_awaited, open_async, open_now
-from p8fs_cluster.di.overriding import Overridable, described
+from p8fs_cluster.di.overriding import Overridable, described, named
 from p8fs_cluster.di.providers import maker_of
 from p8fs_cluster.exceptions import InjectionError
 
@@ -145,6 +145,10 @@ def effective(provider: Any) -> Any:
 
 def maker(provider: providers.Provider[Any]) -> Callable[[], Any]:
     """Return what makes, at each call, a context manager or a promise of one."""
+    if isinstance(provider, Overridable) and provider.scope is not None:
+        raise InjectionError(
+            f"{named(provider)} is closed at the end of its scope {provider.scope!r}: write Provide[…]"
+        )
     if isinstance(provider, providers.BaseResource):
         make: Callable[[], Any] = maker_of(provider, bare=True)
         return make

@@ -23,7 +23,9 @@ __all__ = [
     "isolate",
     "leave",
     "rejoin",
+    "serve",
     "serving",
+    "stop_serving",
     "version",
 ]
 
@@ -47,15 +49,18 @@ class Cache:
             _caches.add(self)
 
 
+Entered = tuple[Any, Any, Any]
+"""The innermost container, what lies around it, and what tells by `_entered` for how long that counts."""
+
+
 class Context:
     """One task's or thread's view: immutable, so that a context that was copied keeps its own."""
 
     __slots__ = ("cache", "entered", "isolated")
 
-    def __init__(self, cache: Cache, entered: tuple[Any, Any] | None, isolated: tuple[Any, ...]) -> None:
+    def __init__(self, cache: Cache, entered: Entered | None, isolated: tuple[Any, ...]) -> None:
         self.cache = cache
         self.entered = entered
-        """The innermost container and what lies around it."""
         self.isolated = isolated
         """The overrides that only this context sees, innermost last."""
 
@@ -67,7 +72,7 @@ _ROOT: Final = Context(Cache(), None, ())
 version: object = object()
 """Another one after each change."""
 
-in_force: ContextVar[Context] = ContextVar("p8fs_cluster_scope", default=_ROOT)
+in_force: ContextVar[Context] = ContextVar("p8fs_cluster_context", default=_ROOT)
 
 
 def here() -> Context:
@@ -86,20 +91,29 @@ def changed() -> None:
 
 @contextmanager
 def serving(container: _Container) -> Iterator[None]:
-    """Make `container` the active one here alone, as for one request: who holds it entered keeps it open."""
-    context = in_force.get()
-    in_force.set(_context((container, context.entered), context.isolated))
+    """Make `container` the active one here alone, as for one request: whoever entered it keeps it open."""
+    serve(container, container)
     try:
         yield
     finally:
-        context = in_force.get()
-        in_force.set(_context(_without(container, context.entered), context.isolated))
+        stop_serving(container)
+
+
+def serve(container: _Container, holder: Any) -> None:
+    """Make `container` the active one here alone, as long as `holder._entered`."""
+    context = in_force.get()
+    in_force.set(_context((container, context.entered, holder), context.isolated))
+
+
+def stop_serving(holder: Any) -> None:
+    """Take back the latest `serve(…, holder)`."""
+    context = in_force.get()
+    in_force.set(_context(_without(holder, context.entered), context.isolated))
 
 
 def enter(container: _Container) -> None:
     """Make `container` the active one, here and wherever nothing else was entered (a server's other threads)."""
-    context = in_force.get()
-    in_force.set(_context((container, context.entered), context.isolated))
+    serve(container, container)
     with _lock:
         _everywhere.append(container)
         _ROOT.cache.values = {}
@@ -107,8 +121,7 @@ def enter(container: _Container) -> None:
 
 def leave(container: _Container) -> None:
     """Take back the latest `enter(container)`."""
-    context = in_force.get()
-    in_force.set(_context(_without(container, context.entered), context.isolated))
+    stop_serving(container)
     with _lock:
         position = len(_everywhere) - 1 - _everywhere[::-1].index(container)
         del _everywhere[position]
@@ -137,7 +150,7 @@ def innermost(context: Context) -> tuple[Any | None, bool]:
     """
     stack = context.entered
     while stack is not None:
-        if stack[0]._entered:
+        if stack[2]._entered:
             return stack[0], stack is context.entered
         stack = stack[1]
     with _lock:
@@ -151,17 +164,17 @@ def innermost(context: Context) -> tuple[Any | None, bool]:
     return (elsewhere[0] if elsewhere else None), context is _ROOT
 
 
-def _context(entered: tuple[Any, Any] | None, isolated: tuple[Any, ...]) -> Context:
+def _context(entered: Entered | None, isolated: tuple[Any, ...]) -> Context:
     if isolated:
         return Context(Cache(), entered, isolated)
     return _ROOT if entered is None else Context(entered[0]._cache, entered, ())
 
 
-def _without(container: _Container, stack: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
+def _without(holder: Any, stack: Entered | None) -> Entered | None:
     if stack is None:
         return None
-    inner, outer = stack
-    return outer if inner is container else (inner, _without(container, outer))
+    container, outer, held = stack
+    return outer if held is holder else (container, _without(holder, outer), held)
 
 
 def _after_fork() -> None:

@@ -9,7 +9,18 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-__all__ = ["Exit", "Opened", "generator_of", "is_asynchronous", "is_awaited", "open_async", "open_in_task", "open_now"]
+__all__ = [
+    "Exit",
+    "Opened",
+    "closes",
+    "generator_of",
+    "is_asynchronous",
+    "is_awaited",
+    "open_async",
+    "open_in_task",
+    "open_now",
+    "opens_asynchronously",
+]
 
 Exit: TypeAlias = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], Any]
 
@@ -34,6 +45,22 @@ _HELPER: Final = contextlib.contextmanager(iter).__code__
 def is_asynchronous(made: Any) -> bool:
     """Whether `made` has to be awaited to be opened."""
     return is_awaited(made) or (hasattr(made, "__aenter__") and not hasattr(made, "__enter__"))
+
+
+def opens_asynchronously(provides: Any) -> bool:
+    """Whether what a function or class gives is known to be opened asynchronously, before it is called."""
+    call = inspect.unwrap(provides) if callable(provides) else provides
+    if isinstance(call, type):
+        return hasattr(call, "__aenter__") and not hasattr(call, "__enter__")
+    return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
+
+
+def closes(provides: Any) -> bool:
+    """Whether what a function or class gives is known to be closed after use, before it is called."""
+    call = inspect.unwrap(provides) if callable(provides) else provides
+    if isinstance(call, type):
+        return any(hasattr(call, name) for name in ("__exit__", "__aexit__", "shutdown"))
+    return inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call)
 
 
 def is_awaited(made: Any) -> bool:

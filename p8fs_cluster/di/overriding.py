@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from dependency_injector import providers
 
@@ -34,7 +34,11 @@ __all__ = [
     "containers",
     "described",
     "ending",
+    "footprint",
+    "forget",
+    "named",
     "owned",
+    "path_to",
 ]
 
 T = TypeVar("T")
@@ -56,7 +60,7 @@ class Layer:
         self.number = next(_numbers)
         self.active = False
         """Whether it is in force: one flag, so that nobody sees a part of it."""
-        self.held: list[tuple[Holder[Any], Key]] = []
+        self.held: dict[tuple[Kept, Key], None] = {}
 
 
 Key = tuple[Layer, ...]
@@ -66,10 +70,14 @@ Memo = dict[tuple[Layer, ...], "Footprint"]
 class Footprint:
     """What a provider's value depended on when somebody looked: layers, and the number of changes of each provider."""
 
-    __slots__ = ("_marks", "key")
+    __slots__ = ("_marks", "key", "scoped")
 
-    def __init__(self, key: Key, marks: list[tuple[Overridable[Any], int]]) -> None:
+    def __init__(
+        self, key: Key, marks: list[tuple[Overridable[Any], int]], scoped: tuple[Overridable[Any], ...]
+    ) -> None:
         self.key = key
+        self.scoped = scoped
+        """Those of the providers that it is made of whose values end with a scope."""
         self._marks = marks
 
     @property
@@ -86,6 +94,8 @@ class Overridable(providers.Provider[T]):
 
     layers: tuple[Layer, ...] = ()
     changes = 0
+    scope: str | None = None
+    """The name of the scope that its value ends with; None if it belongs to none."""
     _memo: tuple[object, Memo] = (None, {})
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
@@ -169,6 +179,15 @@ class Overridable(providers.Provider[T]):
             copied.layers = (*copied.layers, twin)
 
 
+class Kept(Protocol):
+    """The place where a provider's values are kept, one for each set of layers that they depend on."""
+
+    cells: dict[Key, Any]
+
+    def take(self, key: Key | None = None) -> list[Step]:
+        """Forget what is kept for `key`, by default all of it, and return what closes it."""
+
+
 class Holder(Overridable[T]):
     """A provider that keeps what it built, one value for each set of layers that it depends on."""
 
@@ -225,10 +244,10 @@ def end(layer: Layer, only: Overridable[Any] | None = None) -> list[Step]:
             layer.replaced = remaining
         ours = [provider for provider in ended if isinstance(provider, Overridable)]
         _count(ours)
-        held, layer.held = layer.held, []
+        held, layer.held = layer.held, {}
     context.rejoin(layer)
     context.changed()
-    steps = [step for holder, key in held for step in holder.take(key)]
+    steps = [step for kept, key in held for step in kept.take(key)]
     steps += [step for holder in brought(gone) for step in ending(holder)]
     try:
         for provider in ours:
@@ -239,14 +258,21 @@ def end(layer: Layer, only: Overridable[Any] | None = None) -> list[Step]:
     return steps
 
 
-def commit(holder: Holder[Any], footprint: Footprint, keep: Callable[[], bool]) -> bool:
+def commit(kept: Kept, footprint: Footprint, keep: Callable[[], bool]) -> bool:
     """Call `keep` if nothing that `footprint` has looked at was overridden since; return whether it kept."""
     with _changing:
         if not footprint.holds or not keep():
             return False
         for layer in footprint.key:
-            layer.held.append((holder, footprint.key))
+            layer.held[kept, footprint.key] = None
         return True
+
+
+def forget(kept: Kept, key: Key) -> None:
+    """Take back `commit`, when what was kept for a key has been closed."""
+    with _changing:
+        for layer in key:
+            layer.held.pop((kept, key), None)
 
 
 class Override(Generic[T]):
@@ -280,10 +306,11 @@ class Override(Generic[T]):
         await close_async(end(self._layer))
 
 
-def footprint(provider: Overridable[Any]) -> Footprint:
+def footprint(provider: providers.Provider[Any]) -> Footprint:
     """Walk over what the provider's value is built from, as it stands here and now."""
     found: set[Layer] = set()
     marks: list[tuple[Overridable[Any], int]] = []
+    scoped: list[Overridable[Any]] = []
     seen: set[Any] = {provider}
     waiting = list(_needed(provider))
     while waiting:
@@ -299,10 +326,12 @@ def footprint(provider: Overridable[Any]) -> Footprint:
         replacement = None if layer is None else layer.replaced.get(needed)
         if layer is None or replacement is None:
             waiting.extend(_needed(needed))
+            if isinstance(needed, Overridable) and needed.scope is not None:
+                scoped.append(needed)
         else:
             found.add(layer)
             waiting.append(replacement)
-    return Footprint(tuple(sorted(found, key=lambda layer: layer.number)), marks)
+    return Footprint(tuple(sorted(found, key=lambda layer: layer.number)), marks, tuple(scoped))
 
 
 def owned(roots: Iterable[providers.Provider[Any]]) -> dict[providers.Provider[Any], None]:
@@ -341,6 +370,32 @@ def described(provider: Any) -> str:
     provides = getattr(provider, "provides", None)
     name = getattr(provides, "__name__", None) or (type(provides).__name__ if provides is not None else "")
     return f"{type(provider).__name__}({name})"
+
+
+def named(provider: Any) -> str:
+    """Return the name of a provider in its container, such as `Application.notes`; of one that has none, its kind."""
+    for container in tuple(containers):
+        for name, each in container.providers.items():
+            if each is provider:
+                return f"{container.parent_name}.{name}"
+    return described(provider)
+
+
+def path_to(provider: providers.Provider[Any], needed: providers.Provider[Any]) -> list[str]:
+    """Return how messages call the providers from what `provider` is made of down to `needed`."""
+    waiting: list[tuple[Any, list[str]]] = [(provider, [])]
+    seen: set[Any] = set()
+    while waiting:
+        each, path = waiting.pop()
+        if each is needed:
+            return path
+        if each not in seen:
+            seen.add(each)
+            layer = each.layer() if isinstance(each, Overridable) else None
+            replacement = None if layer is None else layer.replaced.get(each)
+            for child in _needed(each) if replacement is None else (replacement,):
+                waiting.append((child, [*path, named(child)]))
+    return [named(needed)]
 
 
 def _needed(provider: providers.Provider[Any]) -> Iterator[providers.Provider[Any]]:

@@ -12,15 +12,27 @@ from dependency_injector import providers
 
 from p8fs_cluster.di import context
 from p8fs_cluster.di.entering import Opened, generator_of, is_asynchronous, is_awaited, open_in_task, open_now
-from p8fs_cluster.di.overriding import Footprint, Holder, Key, Overridable, commit, described
+from p8fs_cluster.di.overriding import Footprint, Holder, Kept, Key, Overridable, commit, described, named, path_to
 from p8fs_cluster.di.teardown import OPENED, Closable, Step, close
+from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Callable", "Factory", "Object", "Resource", "Singleton", "adopted", "following", "maker_of"]
+__all__ = [
+    "Callable",
+    "Cell",
+    "Factory",
+    "Keeping",
+    "Object",
+    "Resource",
+    "Singleton",
+    "adopted",
+    "following",
+    "maker_of",
+]
 
 T = TypeVar("T")
 
 
-class _Cell:
+class Cell:
     """Where one value is kept, with a lock of its own, so that an unrelated build never waits for it."""
 
     __slots__ = ("lock", "opened", "opened_at", "ready")
@@ -42,12 +54,12 @@ _NOTHING: Final = Opened(None, None)
 _UNKNOWN: Final = object()
 
 
-class _Keeping(Holder[T]):
+class Keeping(Holder[T]):
     """Keeps one value for each set of layers that it depends on."""
 
     def __init__(self, provides: Any = None, *args: Any, **kwargs: Any) -> None:
-        self._cells: dict[Key, _Cell] = {}
-        self._inherited: list[dict[Key, _Cell]] = []
+        self.cells: dict[Key, Cell] = {}
+        self._inherited: list[dict[Key, Cell]] = []
         self._latest: tuple[object, Any] = (_UNKNOWN, None)
         super().__init__(provides, *args, **kwargs)  # type: ignore[call-arg]
 
@@ -62,53 +74,60 @@ class _Keeping(Holder[T]):
     @property
     def built(self) -> bool:
         """Whether there is a value here and now."""
-        cell = self._cells.get(self.footprint().key)
+        cell = self.cells.get(self.footprint().key)
         return cell is not None and cell.ready
 
     @property
     def values(self) -> list[Any]:
         """All that is kept: without overrides, and in each that it depends on."""
-        return [cell.opened.value for cell in tuple(self._cells.values()) if cell.ready]
+        return [cell.opened.value for cell in tuple(self.cells.values()) if cell.ready]
 
     def take(self, key: Key | None = None) -> list[Step]:
         """Forget what is kept for `key`, by default all of it, and return what closes it."""
-        keys = tuple(self._cells) if key is None else (key,)
-        cells = [cell for each in keys if (cell := self._cells.pop(each, None)) and cell.ready]
+        keys = tuple(self.cells) if key is None else (key,)
+        cells = [cell for each in keys if (cell := self.cells.pop(each, None)) and cell.ready]
         self._latest = (_UNKNOWN, None)
         context.changed()
         return [step for cell in cells for step in self._ending(cell)]
 
     def forget_unfinished(self) -> None:
         """In a forked child: forget what a thread that is not here was building, with the lock that it holds."""
-        self._cells = {key: cell for key, cell in self._cells.items() if cell.ready}
+        self.cells = {key: cell for key, cell in self.cells.items() if cell.ready}
 
     def forget_parent(self) -> None:
         """In a forked child: build anew, and keep what is the parent's referenced, so that nothing finalizes it."""
-        self._inherited.append(self._cells)
-        self._cells = {}
+        self._inherited.append(self.cells)
+        self.cells = {}
         self._latest = (_UNKNOWN, None)
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        version, value = self._kept_value(self, args, kwargs)
+        isolated = context.in_force.get().isolated
+        if not (isolated or self.layers or self.is_async_mode_enabled() or is_awaited(value)):
+            self._latest = (version, value)
+        return value
+
+    def _kept_value(self, kept: Kept, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[object, Any]:
+        """Return what `kept` has, built if need be, and the version it was found for."""
         while True:
             version, footprint = context.version, self.footprint()
-            cell = self._cells.get(footprint.key) or self._cells.setdefault(footprint.key, _Cell())
-            if not cell.ready and not self._filled(cell, footprint, args, kwargs):
-                continue
-            value = cell.opened.value
-            if not (
-                context.in_force.get().isolated or self.layers or self.is_async_mode_enabled() or is_awaited(value)
-            ):
-                self._latest = (version, value)
-            return value
+            cell = kept.cells.get(footprint.key) or kept.cells.setdefault(footprint.key, Cell())
+            if cell.ready or self._filled(kept, footprint, args, kwargs):
+                return version, cell.opened.value
 
-    def _filled(self, cell: _Cell, footprint: Footprint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def _filled(self, kept: Kept, footprint: Footprint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Build the value, once. Return False when what it depends on was overridden meanwhile."""
+        key, cells = footprint.key, kept.cells
+        cell: Cell | None = cells.get(key)
+        if cell is None:  # forgotten meanwhile
+            return False
         with cell.lock:
             if cell.ready:
                 return True
+            self._require_lifetimes(footprint)
             opened = self._open(args, kwargs)
-            if commit(self, footprint, lambda: self._cells.get(footprint.key) is cell and cell.fill(opened)):
-                self._watch(cell, footprint.key)
+            if commit(kept, footprint, functools.partial(_fill_cell, cells, key, cell, opened)):
+                _watch(cells, cell, key)
                 return True
             self._memo = (None, {})
         left: Any = opened.exit and opened.exit(None, None, None)
@@ -116,24 +135,40 @@ class _Keeping(Holder[T]):
             asyncio.ensure_future(left)  # noqa: RUF006
         return False
 
-    def _watch(self, cell: _Cell, key: Key) -> None:
-        """Forget a promise that failed, so that the next call tries again."""
+    def _require_lifetimes(self, footprint: Footprint) -> None:
+        """Refuse to be made of what ends sooner.
 
-        def settled(promise: asyncio.Future[Any]) -> None:
-            if (promise.cancelled() or promise.exception()) and self._cells.get(key) is cell:
-                del self._cells[key]
-
-        if asyncio.isfuture(cell.opened.value):
-            cell.opened.value.add_done_callback(settled)
+        :raises InjectionError: something that it needs lives in a scope.
+        """
+        for needed in footprint.scoped:
+            raise InjectionError(
+                f"{named(self)} lives as long as its container, but {' → '.join(path_to(self, needed))} ends "
+                f"with the scope {needed.scope!r}: make it Scoped as well, or a Factory"
+            )
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
         raise NotImplementedError
 
-    def _ending(self, cell: _Cell) -> list[Step]:
+    def _ending(self, cell: Cell) -> list[Step]:
         raise NotImplementedError
 
 
-class Singleton(_Keeping[T], providers.Singleton[T]):
+def _fill_cell(cells: Mapping[Key, Cell], key: Key, cell: Cell, opened: Opened) -> bool:
+    return cells.get(key) is cell and cell.fill(opened)
+
+
+def _watch(cells: dict[Key, Cell], cell: Cell, key: Key) -> None:
+    """Forget a promise that failed, so that the next call tries again."""
+
+    def settled(promise: asyncio.Future[Any]) -> None:
+        if (promise.cancelled() or promise.exception()) and cells.get(key) is cell:
+            del cells[key]
+
+    if asyncio.isfuture(cell.opened.value):
+        cell.opened.value.add_done_callback(settled)
+
+
+class Singleton(Keeping[T], providers.Singleton[T]):
     """A `providers.Singleton` that is built once. None counts as a value.
 
     >>> numbers = Singleton(lambda: 7)
@@ -151,7 +186,7 @@ class Singleton(_Keeping[T], providers.Singleton[T]):
         value: Any = factory(*args, **kwargs)
         return Opened(asyncio.ensure_future(value) if is_awaited(value) else value, None)
 
-    def _ending(self, cell: _Cell) -> list[Step]:
+    def _ending(self, cell: Cell) -> list[Step]:
         value = cell.opened.value
         return (
             [*value.opened(), (cell.opened_at, type(value).__name__.lower(), value.shut)]
@@ -160,7 +195,7 @@ class Singleton(_Keeping[T], providers.Singleton[T]):
         )
 
 
-class Resource(_Keeping[T], providers.Resource[T]):
+class Resource(Keeping[T], providers.Resource[T]):
     """A `providers.Resource` that is opened once, and closed when its container closes.
 
     >>> def connection():
@@ -185,7 +220,7 @@ class Resource(_Keeping[T], providers.Resource[T]):
         made = maker_of(self)(*args, **kwargs)
         return open_in_task(made) if is_asynchronous(made) else open_now(made)
 
-    def _ending(self, cell: _Cell) -> list[Step]:
+    def _ending(self, cell: Cell) -> list[Step]:
         leave = cell.opened.exit
         return [(cell.opened_at, described(self), lambda: leave and leave(None, None, None))]
 

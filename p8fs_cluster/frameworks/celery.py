@@ -1,14 +1,17 @@
-"""Celery: the container is the active one in every process that runs tasks."""
+"""Celery: the container is the active one in every process that runs tasks, and each task has a scope."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import functools
+import os
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
-from celery import Celery, current_app, signals
+from celery import Celery, Task, current_app, signals
 
 from p8fs_cluster.containers.container import Container
-from p8fs_cluster.frameworks.given import Given, container_of
+from p8fs_cluster.di.scopes import Scope
+from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given
 
 __all__ = ["init_app"]
 
@@ -20,20 +23,20 @@ def init_app(app: Celery, container: Given = None) -> Container:
     outside a worker, opens and closes it. Tasks are `@app.task` above `@inject`. The worker of a prefork pool opens
     nothing that its children use: they open their own. Outside a worker, where tasks are sent, nothing is entered.
 
+    Each run of a task has a scope "job", and `Scoped.given(celery.Task)`: it ends before the task is reported as done,
+    and what its end raises, such as a commit that failed, is the task's failure. An exception of the task, `Retry` and
+    `Ignore` too, rolls back. Tasks that are registered later than the worker starts have none.
+
+    :raises InjectionError: the container declares values of the scope "job" that nobody gives.
+
     >>> app = Celery("service")
     >>> container = init_app(app, Container)
     >>> container.api().port
     8000
     """
     opened = container_of(container)
-    entered = ExitStack()
-
-    def enter(sender: Any, **details: Any) -> None:
-        if current_app == app:  # the signals are the same for every application in the process
-            entered.enter_context(opened)
-
-    def leave(sender: Any, **details: Any) -> None:
-        entered.close()
+    require_given(opened, "job", (Task,))
+    process = _Process(app, opened)
 
     def enter_task(task: Any, **details: Any) -> None:
         if task.app == app:
@@ -46,7 +49,57 @@ def init_app(app: Celery, container: Given = None) -> Container:
     signals.task_prerun.connect(enter_task, weak=False)
     signals.task_postrun.connect(leave_task, weak=False)
     for starting in (signals.worker_init, signals.worker_process_init):
-        starting.connect(enter, weak=False)
+        starting.connect(process.enter, weak=False)
     for ending in (signals.worker_process_shutdown, signals.worker_shutdown):
-        ending.connect(leave, weak=False)
+        ending.connect(process.leave, weak=False)
+    app.on_after_finalize.connect(process.cover, weak=False)
+    if app.finalized:
+        process.cover(app)
     return opened
+
+
+class _Process:
+    """The container in one process of a worker, with the scope "application", and its tasks, each run a "job"."""
+
+    def __init__(self, app: Celery, container: Container) -> None:
+        self._app = app
+        self._container = container
+        self._entered = ExitStack()
+        self._application: Scope | None = None
+        self._pid = 0
+
+    def enter(self, sender: Any, **details: Any) -> None:
+        if current_app != self._app:  # the signals are the same for every application in the process
+            return
+        self.cover(self._app)
+        self._entered.enter_context(self._container)
+        self._application, self._pid = opened_scope(self._container, "application"), os.getpid()
+        self._application.begin()
+
+    def leave(self, sender: Any, **details: Any) -> None:
+        application, self._application = self._application, None
+        try:
+            if application is not None and self._pid == os.getpid():
+                application.end()
+        finally:
+            self._entered.close()
+
+    def cover(self, app: Celery, **details: Any) -> None:
+        """Give each run of the tasks that are known by now a scope."""
+        for name, task in app.tasks.items():
+            if not name.startswith("celery.") and not hasattr(task.run, _COVERED):
+                task.run = self._in_a_job(task, task.run)
+
+    def _in_a_job(self, task: Any, run: Any) -> Any:
+        @functools.wraps(run)
+        def run_in_a_job(*args: Any, **kwargs: Any) -> Any:
+            application = self._application
+            job = opened_scope(self._container, "job", offered={Task: task})
+            with application.resumed() if application else nullcontext(), job:
+                return run(*args, **kwargs)
+
+        setattr(run_in_a_job, _COVERED, True)
+        return run_in_a_job
+
+
+_COVERED = "__p8fs_covered__"

@@ -1,38 +1,60 @@
-"""Starlette: the container in the lifespan of an application, and 503 when its storage can't be reached."""
+"""Starlette: the container in the lifespan of an application, a scope for each request, 503 when a storage is down."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
+import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket
 
 from p8fs_cluster.containers.validation import validate_configuration
-from p8fs_cluster.di import context
-from p8fs_cluster.exceptions import StorageUnavailable
+from p8fs_cluster.di.scopes import Scope
+from p8fs_cluster.exceptions import InjectionError, RequestRefused, StorageUnavailable
+from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given, unavailable
 from p8fs_cluster.frameworks.asgi import RequestContext
-from p8fs_cluster.frameworks.given import Given, container_of, unavailable
 
-__all__ = ["Lifespan", "RequestContext", "install", "lifespan"]
+__all__ = ["Lifespan", "RequestContext", "Values", "install", "lifespan", "until_sent"]
+
+log = logging.getLogger(__name__)
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 """What `Starlette(lifespan=...)` takes."""
 
+Values = Callable[[Any], Mapping[Any, Any] | Awaitable[Mapping[Any, Any]]]
+"""Returns the values of a scope for a request or a websocket, or a promise of them."""
 
-def lifespan(container: Given = None, *, around: Lifespan | None = None, validate: bool = True) -> Lifespan:
+_Message = dict[str, Any]
+
+
+def lifespan(
+    container: Given = None, *, around: Lifespan | None = None, validate: bool = True, values: Values | None = None
+) -> Lifespan:
     """Return a lifespan that enters the container, puts it at `app.state.container`, and closes it at the end.
 
     Each worker process enters it at its own start. It is the active one in every request, websocket and background
     task of this application, whatever else is entered in the process. `around` is a lifespan of yours, which runs
     within: the container is the active one there. Logging is set up, the server's own included. With `validate`, the
-    settings and one round trip to the storage are checked first, and changed settings are followed from then on, if
-    `P8FS_RELOAD` says so or the environment is development.
+    container, the settings and one round trip to the storage are checked first, and changed settings are followed from
+    then on, if `P8FS_RELOAD` says so or the environment is development.
+
+    The scope "application" lasts as long as the application, "request" until an answer begins to leave: it has been
+    closed, and a transaction in it committed, before the client learns of success. If that fails, the application's
+    own error handlers answer. An answer with a status of 400 or more closes the scope with `RequestRefused`, so that
+    transactions roll back. A websocket has a scope "websocket", and "request" for each message; the background tasks
+    of an answer have a "job". `Scoped.given(Request)` and `Scoped.given(WebSocket)` are given; `values(connection)`
+    returns the others.
 
     :raises ConfigurationError: at start, when the settings or the storage can't be used; the server then ends.
+    :raises InjectionError: at start, when the container can't work, or declares values that nobody gives.
 
     >>> app = Starlette(lifespan=lifespan())
     """
@@ -41,13 +63,18 @@ def lifespan(container: Given = None, *, around: Lifespan | None = None, validat
     async def entered(app: Any) -> AsyncIterator[Any]:
         async with container_of(container) as opened:
             if validate:
+                opened.check()
                 await run_in_threadpool(validate_configuration, opened)
                 opened.watch()
+            if values is None:
+                require_given(opened, "request", (HTTPConnection, Request, WebSocket))
+                require_given(opened, "websocket", (HTTPConnection, WebSocket))
             opened.loggers().set_up()
             app.state.container = opened
-            with _serving(app, opened):
-                async with (around or _nothing)(app) as state:
-                    yield state
+            async with opened_scope(opened, "application", in_thread=_in_thread) as application:
+                with _serving(app, application, values):
+                    async with (around or _nothing)(app) as state:
+                        yield state
 
     return entered
 
@@ -60,20 +87,216 @@ def install(app: Starlette) -> None:
     app.add_exception_handler(StorageUnavailable, _unavailable)
 
 
+def until_sent() -> None:
+    """Let the scope of this request last until its whole answer is sent, for an answer that is streamed.
+
+    It closes before the last piece leaves: if that fails, the answer breaks off instead of ending well.
+
+    :raises InjectionError: no request is served here.
+    """
+    served = _request.get()
+    if served is None:
+        raise InjectionError("until_sent() belongs into the handler of a request that `lifespan` serves")
+    served.lasting = True
+
+
 @contextmanager
-def _serving(app: Any, container: Any) -> Iterator[None]:
-    """Let the container serve what the application is asked, all of its middleware included."""
-    inner = app.middleware_stack
+def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[None]:
+    """Let the container serve what the application is asked: a scope around its middleware, which ends at its routes.
+
+    What is raised by the end of a scope has to come from within the middleware that turns exceptions into answers.
+    """
+    around, router = app.middleware_stack, app.router
+    routes = router.middleware_stack
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
-        with context.serving(container):
-            await inner(scope, receive, send)
+        kind = _KINDS.get(scope["type"])
+        with application.resumed():
+            if kind is None:
+                await around(scope, receive, send)
+                return
+            scope[_KEY] = served = kind(application, values, scope, receive, send)
+            await served.serve(around)
 
-    app.middleware_stack = serve
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        served = scope.get(_KEY)
+        if served is None:
+            await routes(scope, receive, send)
+        else:
+            await served.route(routes, scope, receive, send)
+
+    app.middleware_stack, router.middleware_stack = serve, route
     try:
         yield
     finally:
-        app.middleware_stack = inner
+        app.middleware_stack, router.middleware_stack = around, routes
+
+
+_KEY = "p8fs_cluster.served"
+
+
+class _Served:
+    """What is asked of an application in one connection, and the scope that it has."""
+
+    name: str
+
+    def __init__(self, application: Scope, values: Values | None, scope: Any, receive: Any, send: Any) -> None:
+        self._values = values
+        self._connection = self._made(scope, receive, send)
+        self._asked = (scope, receive, send)
+        self._container = application.container
+        offered = {HTTPConnection: self._connection, type(self._connection): self._connection}
+        self.scope = opened_scope(self._container, self.name, offered=offered, in_thread=_in_thread)
+
+    async def _asked_for(self) -> Mapping[Any, Any]:
+        """Ask the application for its values, where its exceptions become answers."""
+        found = {} if self._values is None else self._values(self._connection)
+        return await found if inspect.isawaitable(found) else found
+
+    def _made(self, scope: Any, receive: Any, send: Any) -> HTTPConnection:
+        raise NotImplementedError
+
+
+class _Http(_Served):
+    """A request. Its scope ends where the answer begins to leave, or all of it has, if it is `lasting`."""
+
+    name = "request"
+
+    def __init__(self, application: Scope, values: Values | None, scope: Any, receive: Any, send: Any) -> None:
+        super().__init__(application, values, scope, receive, send)
+        self.lasting = False
+        self._status = 0
+        self._fault: BaseException | None = None
+        self._job: Scope | None = None
+
+    async def serve(self, around: Any) -> None:
+        scope, receive, send = self._asked
+
+        async def answer(message: _Message) -> None:
+            await self._before(message)  # of a middleware that has answered itself
+            await send(message)
+
+        token = _request.set(self)
+        try:
+            async with self.scope:
+                await around(scope, receive, answer)
+                if not self._status:
+                    raise _Unanswered
+        except _Unanswered:
+            pass
+        finally:
+            _request.reset(token)
+
+    async def route(self, routes: Any, scope: Any, receive: Any, send: Any) -> None:
+        async def answer(message: _Message) -> None:
+            await self._before(message)
+            await send(message)
+            if _is_last(message):
+                self._begin_job()
+
+        fault: BaseException | None = None
+        try:
+            self.scope.give(await self._asked_for())
+            await routes(scope, receive, answer)
+        except BaseException as exc:
+            fault = exc
+            if self._fault is not None:  # the end of the scope, which those within took for a started answer
+                raise self._fault from None
+            await _ended(self.scope, exc)
+            raise
+        finally:
+            if self._job is not None:
+                await _ended(self._job, fault)
+
+    async def _before(self, message: _Message) -> None:
+        """End the scope if this is the message before which it has to end."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        if not (_is_last(message) if self.lasting else message["type"] == "http.response.start"):
+            return
+        if self._status >= 400:
+            try:
+                await _ended(self.scope, RequestRefused(self._status))
+            except Exception:
+                log.exception("what is scoped to a request that was answered with %d did not end well", self._status)
+        elif self._fault is not None:
+            raise self._fault
+        else:
+            try:
+                await _ended(self.scope, None)
+            except BaseException as exc:
+                self._fault = exc
+                raise
+
+    def _begin_job(self) -> None:
+        if self._job is None:
+            self._job = opened_scope(self._container, "job", in_thread=_in_thread)
+            self._job.begin(asynchronous=True)
+
+    def _made(self, scope: Any, receive: Any, send: Any) -> HTTPConnection:
+        return Request(scope)  # its body is the handler's to read
+
+
+class _Socket(_Served):
+    """A websocket: a scope of its own, and one for each message that is received."""
+
+    name = "websocket"
+    _message: Scope | None = None
+
+    async def serve(self, around: Any) -> None:
+        async with self.scope:
+            await around(*self._asked)
+
+    async def route(self, routes: Any, scope: Any, receive: Any, send: Any) -> None:
+        offered: Mapping[Any, Any] = {HTTPConnection: self._connection, WebSocket: self._connection}
+
+        async def hear() -> Any:
+            message = await receive()
+            if message["type"] in ("websocket.receive", "websocket.disconnect"):
+                await self._end_message(None)
+            if message["type"] == "websocket.receive":
+                self._message = opened_scope(self._container, "request", offered=offered, in_thread=_in_thread)
+                self._message.begin(asynchronous=True)
+            return message
+
+        try:
+            offered = {**offered, **await self._asked_for()}
+            self.scope.give(offered, declared_or_not=True)
+            await routes(scope, hear, send)
+        except BaseException as exc:
+            await self._end_message(exc)
+            raise
+        await self._end_message(None)
+
+    async def _end_message(self, exc: BaseException | None) -> None:
+        message, self._message = self._message, None
+        if message is not None:
+            await _ended(message, exc)
+
+    def _made(self, scope: Any, receive: Any, send: Any) -> HTTPConnection:
+        return WebSocket(scope, receive, send)
+
+
+_KINDS: Mapping[str, type[_Http] | type[_Socket]] = {"http": _Http, "websocket": _Socket}
+_request: ContextVar[_Http | None] = ContextVar("p8fs_cluster_request", default=None)
+
+
+class _Unanswered(Exception):
+    """Told to the scope of a request that nobody answered."""
+
+
+def _is_last(message: _Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
+
+
+async def _ended(scope: Scope, exc: BaseException | None) -> None:
+    with anyio.CancelScope(shield=True):  # a client that has gone does not keep it from its end
+        await scope.end_async(exc)
+
+
+async def _in_thread(step: Callable[[], Any]) -> Any:
+    with anyio.CancelScope(shield=True):
+        return await run_in_threadpool(step)
 
 
 @asynccontextmanager

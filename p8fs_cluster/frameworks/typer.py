@@ -1,12 +1,13 @@
-"""Typer and Click: the container for the life of a command."""
+"""Typer and Click: the container, and a scope, for the life of a command."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 from p8fs_cluster.containers.container import Container
-from p8fs_cluster.frameworks.given import Given, container_of
+from p8fs_cluster.frameworks._common import Given, container_of, failure, opened_scope, require_given
 
 __all__ = ["enter"]
 
@@ -22,7 +23,10 @@ class _Context(Protocol):
 def enter(ctx: _Context, container: Given = None) -> Container:
     """Enter the container until the command ends, by whatever way, and return it.
 
-    Called in a group's callback, it covers the commands of the group.
+    Called in a group's callback, it covers the commands of the group. The command has a scope "job", in one of
+    "application": it ends with the command, told of its exception, or of an exit code that is not 0.
+
+    :raises InjectionError: the container declares values of these scopes, which nobody gives.
 
     >>> import typer
     >>> app = typer.Typer()
@@ -30,4 +34,20 @@ def enter(ctx: _Context, container: Given = None) -> Container:
     ... def main(ctx: typer.Context) -> None:
     ...     enter(ctx)
     """
-    return ctx.with_resource(container_of(container))
+    opened = ctx.with_resource(container_of(container))
+    for name in ("application", "job"):
+        require_given(opened, name, ())
+        ctx.with_resource(_scope(opened, name))
+    return opened
+
+
+@contextmanager
+def _scope(container: Container, name: str) -> Iterator[None]:
+    scope = opened_scope(container, name)
+    scope.begin()
+    try:
+        yield
+    except BaseException as exc:
+        scope.end(failure(exc))
+        raise
+    scope.end()

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+from p8fs_cluster.containers.container import Container
 from p8fs_cluster.containers.validation import validate_configuration
-from p8fs_cluster.frameworks.given import Given, container_of
+from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given
 
 __all__ = ["run"]
 
@@ -20,11 +21,14 @@ def run(work: Callable[[], object], container: Given = None, *, every: float = 0
     The job at hand is finished and the container closed before it returns. A second signal does what it does without
     us: SIGTERM ends the process, SIGINT raises KeyboardInterrupt. Call it in the main thread.
 
+    Each call has a scope "job", in one of "application": a transaction in it has been committed when the next begins.
+
     `every` is the seconds to wait after each call; a signal ends the wait. With `validate`, the settings and one round
     trip to the storage are checked first, and changed settings are followed from then on, if `P8FS_RELOAD` says so or
     the environment is development.
 
     :raises ConfigurationError: the settings or the storage can't be used.
+    :raises InjectionError: the container can't work, or declares values of a "job", which nobody gives.
 
     >>> jobs = ["first", "second"]
     >>> run(lambda: print(jobs.pop(0)) if jobs else False, validate=False)
@@ -33,10 +37,18 @@ def run(work: Callable[[], object], container: Given = None, *, every: float = 0
     """
     with _signals() as came, container_of(container) as opened:
         if validate:
+            opened.check()
             validate_configuration(opened)
             opened.watch()
-        while work() is not False and not _one_of(came, every):
-            pass
+        require_given(opened, "job", ())
+        with opened_scope(opened, "application"):
+            while _done(work, opened) is not False and not _one_of(came, every):
+                pass
+
+
+def _done(work: Callable[[], object], container: Container) -> object:
+    with opened_scope(container, "job"):
+        return work()
 
 
 @contextmanager

@@ -1,0 +1,80 @@
+"""What the frameworks' modules share: the `container` parameter, scopes, the answer when a storage is down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from p8fs_cluster.containers.container import Container
+from p8fs_cluster.di.scopes import InThread, Scope, given_in
+from p8fs_cluster.exceptions import InjectionError
+
+__all__ = ["Given", "container_of", "failure", "opened_scope", "require_given", "unavailable"]
+
+log = logging.getLogger(__name__)
+
+Given: TypeAlias = Container | Callable[[], Container] | None
+"""A container, a Container class or another function that makes one, or None for a new `Container()`."""
+
+
+def container_of(given: Given) -> Container:
+    """Return the container that is meant: the very one, or a new one.
+
+    >>> container = Container()
+    >>> container_of(container) is container, container_of(lambda: container) is container
+    (True, True)
+    """
+    if given is None:
+        return Container()
+    return given() if callable(given) else given
+
+
+def opened_scope(
+    container: Container,
+    name: str,
+    values: Mapping[Any, Any] | None = None,
+    *,
+    offered: Mapping[Any, Any] | None = None,
+    in_thread: InThread | None = None,
+) -> Scope:
+    """Return a scope of the container, to be opened. What is `offered` need not be declared.
+
+    `in_thread` awaits what opens or closes a synchronous value of an asynchronous scope.
+    """
+    scope = container.scope(name, values)
+    scope.in_thread = in_thread
+    scope.give(offered or {}, declared_or_not=True)
+    return scope
+
+
+def require_given(container: Container, scope: str, offered: Iterable[Any]) -> None:
+    """Refuse a container that declares values of a scope that the framework does not give.
+
+    :raises InjectionError: with their names.
+    """
+    offered = tuple(offered)
+    missing = [provider for provider in given_in(container, scope) if provider.wanted not in offered]
+    if missing:
+        names = ", ".join(sorted(getattr(each.wanted, "__name__", str(each.wanted)) for each in missing))
+        raise InjectionError(f"nobody gives the scope {scope!r} its values ({names}): pass `values=`")
+
+
+def failure(exc: BaseException | None) -> BaseException | None:
+    """Return the exception of a command that failed; None for one that ends with exit code 0.
+
+    >>> failure(SystemExit(0)) is None, failure(SystemExit(1))
+    (True, SystemExit(1))
+    """
+    code = exc.code if isinstance(exc, SystemExit) else getattr(exc, "exit_code", 1)
+    return exc if code else None
+
+
+def unavailable(exc: Exception) -> dict[str, str]:
+    """Log the fault, which names the server, and return the answer of status 503, which does not.
+
+    >>> unavailable(OSError("postgresql at postgres@db:5438/app: refused"))
+    {'detail': 'the storage does not answer'}
+    """
+    log.error("%s", exc)
+    return {"detail": "the storage does not answer"}
