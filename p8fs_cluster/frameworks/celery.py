@@ -25,7 +25,8 @@ def init_app(app: Celery, container: Given = None) -> Container:
 
     Each run of a task has a scope "job", and `Scoped.given(celery.Task)`: it ends before the task is reported as done,
     and what its end raises, such as a commit that failed, is the task's failure. An exception of the task, `Retry` and
-    `Ignore` too, rolls back. Tasks that are registered later than the worker starts have none.
+    `Ignore` too, rolls back. A task whose base is none of
+    the application's `Task` has one if it is registered before the worker starts.
 
     :raises InjectionError: the container declares values of the scope "job" that nobody gives.
 
@@ -52,9 +53,7 @@ def init_app(app: Celery, container: Given = None) -> Container:
         starting.connect(process.enter, weak=False)
     for ending in (signals.worker_process_shutdown, signals.worker_shutdown):
         ending.connect(process.leave, weak=False)
-    app.on_after_finalize.connect(process.cover, weak=False)
-    if app.finalized:
-        process.cover(app)
+    process.cover_all()
     return opened
 
 
@@ -71,7 +70,7 @@ class _Process:
     def enter(self, sender: Any, **details: Any) -> None:
         if current_app != self._app:  # the signals are the same for every application in the process
             return
-        self.cover(self._app)
+        self._cover_known()
         self._entered.enter_context(self._container)
         self._application, self._pid = opened_scope(self._container, "application"), os.getpid()
         self._application.begin()
@@ -84,11 +83,30 @@ class _Process:
         finally:
             self._entered.close()
 
-    def cover(self, app: Celery, **details: Any) -> None:
-        """Give each run of the tasks that are known by now a scope."""
-        for name, task in app.tasks.items():
-            if not name.startswith("celery.") and not hasattr(task.run, _COVERED):
-                task.run = self._in_a_job(task, task.run)
+    def cover_all(self) -> None:
+        """Give each run of a task a scope: of those that are known by now, and of those to come."""
+        base: Any = self._app.Task
+        cover = self._cover
+
+        class Task(base):  # type: ignore[misc]
+            abstract = True
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                cover(self)
+
+        self._app.Task = Task
+        if self._app.finalized:
+            self._cover_known()
+
+    def _cover_known(self) -> None:
+        for name, task in self._app.tasks.items():
+            if not name.startswith("celery."):
+                self._cover(task)
+
+    def _cover(self, task: Any) -> None:
+        if not hasattr(getattr(task, "_orig_run", task.run), _COVERED):  # what retries by itself calls `_orig_run`
+            task.run = self._in_a_job(task, task.run)
 
     def _in_a_job(self, task: Any, run: Any) -> Any:
         @functools.wraps(run)

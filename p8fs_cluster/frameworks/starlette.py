@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from contextvars import ContextVar
 from typing import Any
 
-import anyio
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
@@ -106,6 +106,8 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
 
     What is raised by the end of a scope has to come from within the middleware that turns exceptions into answers.
     """
+    if app.middleware_stack is None:  # entered by itself, as tests do
+        app.middleware_stack = app.build_middleware_stack()
     around, router = app.middleware_stack, app.router
     routes = router.middleware_stack
 
@@ -295,8 +297,11 @@ async def _ended(scope: Scope, exc: BaseException | None) -> None:
 
 
 async def _in_thread(step: Callable[[], Any]) -> Any:
+    """Await a step in a worker thread, of which there are enough: those that wait for a connection must not keep one
+    that has a connection to give back, or its handler, from running.
+    """
     with anyio.CancelScope(shield=True):
-        return await run_in_threadpool(step)
+        return await anyio.to_thread.run_sync(step, limiter=anyio.CapacityLimiter(1))
 
 
 @asynccontextmanager
