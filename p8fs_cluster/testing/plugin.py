@@ -1,4 +1,4 @@
-"""The pytest plugin: a container of the test's own, settings in one line, captured logs; what leaks fails the test."""
+"""The pytest plugin: a container of the test's own, settings in one line, scopes, captured logs; what leaks fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterator
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from p8fs_cluster import Container
 
-__all__ = ["CapturedLogs", "capture_logs", "container", "override_settings"]
+__all__ = ["CapturedLogs", "capture_logs", "container", "container_class", "open_scope", "override_settings"]
 
 SETTINGS = "settings(**changes): settings for the fixtures `container` and `override_settings` of p8fs_cluster"
 
@@ -25,21 +26,45 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", SETTINGS)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Make the ini setting known."""
+    parser.addini("p8fs_container", "module:Container, the container of the fixture `container`", default="")
+
+
+@pytest.fixture(scope="session")
+def container_class(pytestconfig: pytest.Config) -> Callable[..., Container]:
+    """What makes the container of the fixture `container`: yours, if you override it or set `p8fs_container`."""
+    place = pytestconfig.getini("p8fs_container")
+    if not place:
+        from p8fs_cluster import Container
+
+        return Container
+    try:
+        made: Callable[..., Container] = pkgutil.resolve_name(place)
+    except (ValueError, ImportError, AttributeError) as exc:
+        raise pytest.UsageError(f"the ini setting p8fs_container={place} names no container class: {exc}") from exc
+    return made
+
+
 @pytest.fixture
-def container(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Container]:
+def container(
+    request: pytest.FixtureRequest,
+    container_class: Callable[..., Container],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Container]:
     """A container of the test's own, entered: no environment, no `.env`, a RocksDB in the test's temporary directory.
 
+    It is one of your class, if the ini setting `p8fs_container` names it or a fixture `container_class` returns it.
     `@pytest.mark.settings(storage_provider=..., api_port=...)` changes its settings. A connection that is still
     borrowed at the end, or an override that is still in force, fails the test.
     """
-    from p8fs_cluster import Container
-
     for name in [name for name in os.environ if name.upper().startswith("P8FS_")]:
         monkeypatch.delenv(name)
     (tmp_path / "no.env").touch()
     monkeypatch.setenv("P8FS_ENV_FILE", str(tmp_path / "no.env"))
     changes = {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "p8fs", **_marked(request)}
-    with Container(config=changes) as made:
+    with container_class(config=changes) as made:
         before = _overriding(made)
         yield made
         leaks = _leaks(made, before)
@@ -55,6 +80,17 @@ def override_settings(container: Container) -> Iterator[Callable[..., Any]]:
 
         def put(**changes: Any) -> Any:
             return stack.enter_context(container.config.override(changes))
+
+        yield put
+
+
+@pytest.fixture
+def open_scope(container: Container) -> Iterator[Callable[..., Any]]:
+    """Open a scope of `container` until the end of the test: `open_scope("request", {Tenant: tenant})`."""
+    with contextlib.ExitStack() as stack:
+
+        def put(name: str = "request", values: Mapping[Any, Any] | None = None) -> Any:
+            return stack.enter_context(container.scope(name, values))
 
         yield put
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from dependency_injector import providers
 
-from p8fs_cluster import ConfigurationError, Container, InjectionError, Provide, inject
+from p8fs_cluster import ConfigurationError, Container, InjectionError, Provide, Scoped, inject
 from p8fs_cluster.exceptions import CloseError
 from p8fs_cluster.testing import memory_storage
 
@@ -272,6 +272,8 @@ class Pair:
     def __init__(self, part: str) -> None:
         self.part = part
         self.closed = 0
+        self.scope: Any = None
+        """The one in which it was seen."""
 
 
 pairs: list[Pair] = []
@@ -288,6 +290,7 @@ class Drawn(Container):
     part = providers.Object("base")
     pair = providers.Resource(paired, part)
     holder = providers.Singleton(lambda pair: pair, pair)
+    scoped = Scoped(paired, part)
 
 
 @inject
@@ -318,6 +321,34 @@ def steps(drawn: Any, dice: random.Random, mine: str, wrong: list[Any]) -> Itera
         each.end()
 
 
+def scoped_steps(drawn: Any, dice: random.Random, mine: str, wrong: list[Any]) -> Iterator[None]:
+    """Do the same in one scope after another: what is scoped is never seen in two, nor after its end."""
+    overrides: list[Any] = []
+    for number in range(40):
+        with drawn.scope("request") as scope:
+            for step in range(6):
+                choice = dice.random()
+                if choice < 0.25 and len(overrides) < 3:
+                    overrides.append(drawn.part.override(f"{mine}{number}.{step}"))
+                elif choice < 0.5 and overrides:
+                    overrides.pop(dice.randrange(len(overrides))).end()
+                elif choice < 0.75:
+                    with drawn.part.override(name := f"isolated {mine}{number}.{step}", isolated=True):
+                        found = [drawn.scoped()]
+                        yield
+                        found.append(drawn.scoped())
+                        if {each.part for each in found} != {name} or found[0] is not found[1] or found[0].closed:
+                            wrong.append((name, found))
+                else:
+                    seen = drawn.scoped()
+                    if seen.scope not in (None, scope):
+                        wrong.append((seen.scope, scope))
+                    seen.scope = scope
+                yield
+    for each in overrides:
+        each.end()
+
+
 def over_threads(workers: list[Iterator[None]]) -> None:
     threads = [threading.Thread(target=list, args=(worker,)) for worker in workers]
     for thread in threads:
@@ -338,14 +369,15 @@ def over_tasks(workers: list[Iterator[None]]) -> None:
 
 
 @pytest.mark.parametrize("run", [over_threads, over_tasks])
+@pytest.mark.parametrize("work", [steps, scoped_steps])
 @pytest.mark.parametrize("seed", range(10))
-def test_random_interleavings(seed: int, run: Any) -> None:
-    """1,000 steps each, by 4 workers: no stale object, no wrong value, no leak."""
+def test_random_interleavings(seed: int, work: Any, run: Any) -> None:
+    """1,000 steps each, by 4 workers: no stale object, no wrong value, none that two scopes share, no leak."""
     pairs.clear()
     wrong: list[Any] = []
     with Drawn() as drawn:
         base = holder()
-        run([steps(drawn, random.Random(f"{seed} {number}"), f"{number}-", wrong) for number in range(4)])
+        run([work(drawn, random.Random(f"{seed} {number}"), f"{number}-", wrong) for number in range(4)])
         assert wrong == []
         assert holder() is base
         assert not base.closed
