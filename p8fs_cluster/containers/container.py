@@ -20,7 +20,7 @@ from p8fs_cluster.containers.replacing import replacements
 from p8fs_cluster.di import context
 from p8fs_cluster.di.overriding import Layer, Override, begin, brought, ending, owned
 from p8fs_cluster.di.overriding import containers as known
-from p8fs_cluster.di.providers import Callable, Resource, Singleton, adopted, following
+from p8fs_cluster.di.providers import Callable, Resource, Singleton, adopted, following, sharing
 from p8fs_cluster.di.scopes import ORDER, Order, Scope
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.di.teardown import Step, close, close_async, close_begun
@@ -41,6 +41,19 @@ __all__ = ["Container"]
 S = TypeVar("S", bound=Section)
 
 log = logging.getLogger(__name__)
+
+_MADE_OF: Mapping[str, tuple[str, ...]] = {
+    "config": (),
+    "storage": ("config",),
+    "async_storage": ("config", "storage"),
+    "api": ("config",),
+    "loggers": ("config",),
+    "logger": ("loggers",),
+    "sql": ("storage",),
+    "engine": ("sql",),
+    "session": ("sql",),
+}
+"""What a container's own providers are made of, so that its parts share them as a whole."""
 
 _HANDLES = (Storage, AsyncStorage, Loggers, ApiSettings, SqlEngines)
 """What stays valid when its container is closed and entered again."""
@@ -314,6 +327,8 @@ class Container(_Lifecycle, _Declarative):
                 if cls.providers[name] is not (provider := getattr(cls, name)):
                     setattr(cls, name, provider)
         for name, provider in following(cls).items():
+            setattr(cls, name, provider)
+        for name, provider in sharing(cls, Container, _MADE_OF).items():
             setattr(cls, name, provider)
 
 

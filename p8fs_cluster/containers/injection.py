@@ -70,7 +70,7 @@ class _Binding(NamedTuple):
 class _Plan:
     """What one function needs, found out once, and where it comes from, found out once a container."""
 
-    __slots__ = ("_bound", "_function", "_injections", "_lowest", "first", "opens", "signature")
+    __slots__ = ("_bound", "_function", "_injections", "_lowest", "_unread", "first", "opens", "signature")
 
     def __init__(self, function: Callable[..., Any], names: dict[str, Any]) -> None:
         self._function = function
@@ -83,8 +83,11 @@ class _Plan:
         """How many positional arguments the caller gives when all that is injected comes right after them, else -1."""
         self.opens = False
         """Whether something is opened for each call."""
+        self._unread: list[str] = []
         with contextlib.suppress(NameError):  # an annotation may name what the module defines further down
-            self._know(injections_of(function, self.signature, names))
+            found = injections_of(function, self.signature, names, self._unread)
+            if found or not self._unread:
+                self._know(found)
 
     @property
     def is_known(self) -> bool:
@@ -99,6 +102,7 @@ class _Plan:
         """
         if self._injections is None:
             try:
+                self._unread = []
                 self._know(injections_of(self._function, self.signature, {}))
             except NameError as exc:
                 raise InjectionError(f"{name_of(self._function)}: an annotation can't be read: {exc}") from exc
@@ -191,8 +195,25 @@ class _Plan:
         self._injections = injections
 
     def _binding(self, injections: Sequence[Injection]) -> tuple[list[_Bound], bool]:
+        if self._unread:
+            self._read_again()
         container, keep = context.innermost(context.here())
         return [self._bind(each, container or default()) for each in injections], keep
+
+    def _read_again(self) -> None:
+        """Refuse a function one of whose parameters has turned out to be marked since it was decorated.
+
+        :raises InjectionError: with the parameter.
+        """
+        known = {each.name for each in self._injections or ()}
+        for each in injections_of(self._function, self.signature, {}):
+            if each.name not in known:
+                annotation = self.signature.parameters[each.name].annotation
+                raise InjectionError(
+                    f"{name_of(self._function)}: parameter {each.name!r}: {annotation}, which marks it, is defined "
+                    "after the function: define it before"
+                )
+        self._unread = []
 
     def _bind(self, injection: Injection, container: Any) -> _Bound:
         provider = self._provider(injection, container)

@@ -80,16 +80,28 @@ class Injection(NamedTuple):
 
 
 def injections_of(
-    function: Callable[..., Any], signature: inspect.Signature, names: Mapping[str, Any]
+    function: Callable[..., Any],
+    signature: inspect.Signature,
+    names: Mapping[str, Any],
+    unread: list[str] | None = None,
 ) -> tuple[Injection, ...]:
     """Return what is injected into `function`. `names` are those that annotations may use besides its globals.
+
+    `unread` takes the parameters whose annotations name what is not defined, a type for checkers alone most often.
 
     :raises InjectionError: a marker stands where nothing can be injected.
     :raises NameError: an annotation names what is not defined (yet).
     """
     found = []
     for position, parameter in enumerate(signature.parameters.values()):
-        marker = _marked(parameter, function, names)
+        try:
+            marker = _marked(parameter, function, names)
+        except NameError:
+            if "Annotated" in parameter.annotation:
+                raise
+            marker = None
+            if unread is not None:
+                unread.append(parameter.name)
         if marker is not None:
             found.append(_injection(parameter, position, marker, function))
     return tuple(found)
@@ -188,7 +200,7 @@ def _in_annotation(annotation: Any, function: Callable[..., Any], parameter: ins
 def _evaluated(annotation: str, function: Callable[..., Any], names: Mapping[str, Any]) -> Any:
     """Return what an annotation says, by the names where the function was written; None if it says nothing to us.
 
-    :raises NameError: it has a marker, and names what is not defined (yet).
+    :raises NameError: it names what is not defined (yet).
     """
     written = inspect.unwrap(function)
     known = getattr(written, "__globals__", {})
@@ -200,10 +212,12 @@ def _evaluated(annotation: str, function: Callable[..., Any], names: Mapping[str
             if not inspect.isfunction(written):
                 raise
             return eval(code, known, inspect.getclosurevars(written).nonlocals)  # noqa: S307
+    except NameError:
+        raise
     except Exception:
         if "Annotated" in annotation:
             raise
-        return None  # a type that is imported for type checkers alone, most often
+        return None
 
 
 @functools.lru_cache(1024)

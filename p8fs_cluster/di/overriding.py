@@ -11,6 +11,7 @@ import itertools
 import os
 import threading
 import weakref
+from asyncio import _get_running_loop
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from dependency_injector import providers
 
 from p8fs_cluster.di import context
+from p8fs_cluster.di.entering import is_awaited, opens_asynchronously
 from p8fs_cluster.di.teardown import Step, close, close_async
 from p8fs_cluster.exceptions import InjectionError
 
@@ -103,7 +105,7 @@ class Overridable(providers.Provider[T]):
             layer = self.layer()
             replacement = None if layer is None else layer.replaced.get(self)
             if replacement is not None:
-                value: T = replacement(*args, **kwargs)
+                value: T = self._as_promised(replacement(*args, **kwargs))
                 return value
         return super().__call__(*args, **kwargs)
 
@@ -165,6 +167,16 @@ class Overridable(providers.Provider[T]):
         if found is None:
             found = memo[isolated] = footprint(self)
         return found
+
+    def _as_promised(self, value: Any) -> Any:
+        """Return a promise of a plain value that stands in for an asynchronous one, where such are awaited."""
+        loop = _get_running_loop()
+        asynchronous = self.is_async_mode_enabled() or opens_asynchronously(getattr(self, "provides", None))
+        if loop is None or not asynchronous or is_awaited(value):
+            return value
+        promise = loop.create_future()
+        promise.set_result(value)
+        return promise
 
     def on_change(self) -> None:
         """Hear that what replaces this provider may be another one now."""

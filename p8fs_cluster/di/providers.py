@@ -27,6 +27,7 @@ __all__ = [
     "adopted",
     "following",
     "maker_of",
+    "sharing",
 ]
 
 T = TypeVar("T")
@@ -288,6 +289,35 @@ def following(cls: Any) -> dict[str, providers.Provider[Any]]:
     nothing is declared anew.
     """
     return {name: provider for name, provider in _Following(cls).all() if provider is not cls.providers[name]}
+
+
+def sharing(cls: Any, root: Any, names: Mapping[str, tuple[str, ...]]) -> dict[str, providers.Provider[Any]]:
+    """Return the providers of a container's class whose parts are to use its own in place of theirs, made to do so.
+
+    `names` are those that `root` declares, each with those that it is made of. A part keeps what it declares anew or
+    was given, and what is made of that.
+    """
+    replaced = {}
+    for part in cls.cls_providers.values():
+        inner: Any = part.container if isinstance(part, providers.Container) else None
+        declaring = getattr(inner, "declarative_parent", None)
+        if isinstance(declaring, type) and issubclass(declaring, root):
+            anew = {
+                name for base in declaring.__mro__ if base is not root for name in getattr(base, "cls_providers", ())
+            }
+            for name, needed in names.items():
+                if name in anew or anew.intersection(needed) or inner.providers[name].overridden:
+                    anew.add(name)
+                else:
+                    replaced[id(inner.providers[name])] = cls.providers[name]
+    if not replaced:
+        return {}
+    memo = {id(new): new for new in replaced.values()} | replaced
+    for each in providers.traverse(*cls.cls_providers.values()):
+        if id(each) not in memo and (isinstance(each, providers.Self) or not _reaches(each, replaced)):
+            memo[id(each)] = each
+    copies: dict[str, providers.Provider[Any]] = providers.deepcopy(dict(cls.cls_providers), memo)
+    return {name: copy for name, copy in copies.items() if copy is not cls.cls_providers[name]}
 
 
 class _Following:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from dependency_injector.wiring import inject as plain_inject
 
 from p8fs_cluster import Container, Provide, Storage, inject
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.containers.checking import check
 from p8fs_cluster.exceptions import CloseError, ConfigurationError, StorageClosed, StorageError
 from p8fs_cluster.testing import memory_storage
 
@@ -686,6 +688,73 @@ class TestPartsOfAContainer:
 
         assert House(gate=Given()).said() == "given"
         assert House(gate=providers.Container(Given)).said() == "given"
+
+    def test_a_part_shares_settings_and_pools(self) -> None:
+        class Part(Container):
+            users = providers.Singleton(dict, storage=Container.storage)
+
+        class Whole(Container):
+            part = providers.Container(Part)
+            user = providers.Factory(dict, of=part.users)
+
+        class Around(Container):
+            whole = providers.Container(Whole)
+
+        around = Around(config={"api_port": 9000})
+        for part in (around.whole.part, around.whole):
+            assert part.api() is around.api()
+            assert part.storage() is around.storage()
+            assert part.async_storage() is around.async_storage()
+        assert around.whole.user()["of"] is around.whole.part.users()
+        assert around.whole.part.users()["storage"] is around.storage()
+        with around.config.override({"api_port": 1}), around.storage.override("fake"):
+            assert (around.whole.part.api().port, around.whole.part.users()["storage"]) == (1, "fake")
+        assert Around().whole.part.storage() is not around.storage()
+        assert check(Around) == ()
+
+        @inject
+        def found(one: Any = Provide[Part.users], same: Any = Provide["whole.part.users"]) -> bool:
+            return one is same
+
+        with around:
+            assert found()
+
+    def test_a_part_keeps_what_it_was_given_or_declares(self) -> None:
+        class Part(Container):
+            users = providers.Singleton(dict, storage=Container.storage)
+
+        class Own(Part):
+            storage = providers.Object("own")
+
+        class Whole(Container):
+            told = providers.Container(Part, config={"api_port": 1})
+            own = providers.Container(Own)
+
+        whole = Whole(config={"api_port": 9000})
+        assert (whole.told.api().port, whole.own.api().port) == (1, 9000)
+        assert whole.told.storage() is not whole.storage()
+        assert whole.own.users()["storage"] == "own"
+        assert whole.own.sql() is not whole.sql()
+
+    def test_copied(self) -> None:
+        class Source(Container):
+            word = providers.Object("source")
+            said = providers.Singleton(str, word)
+
+        @containers.copy(Source)
+        class Copied(Source):
+            word = providers.Object("copied")
+
+        assert (Copied().said(), Source().said()) == ("copied", "source")
+
+    def test_attributes_of_modules_are_wired(self) -> None:
+        module = types.ModuleType("wired")
+        marker = module.__dict__["port"] = Provide[Container.config.provided.api_port]
+        container = Container(config={"api_port": 9000})
+        container.wire(modules=[module])
+        assert module.port == 9000
+        container.unwire()
+        assert module.port is marker
 
     def test_the_container_itself(self) -> None:
         class Greeter(Container):

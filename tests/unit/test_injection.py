@@ -503,6 +503,26 @@ class TestMarkers:
 
         assert [named(), optional(), both()] == [9000] * 3  # type: ignore[call-arg]
 
+    def test_a_name_that_is_defined_further_down(self, container: Container) -> None:
+        module: dict[str, Any] = {"Any": Any, "Annotated": Annotated, "Container": Container, "inject": inject}
+        exec(  # noqa: S102
+            "from __future__ import annotations\n"
+            "@inject\ndef alone(api: Later) -> int: return api.port\n"
+            "@inject\ndef beside(api: Later, log: Annotated[Any, mark(Container.logger)]) -> int: return api.port\n"
+            "@inject\ndef checkers_type(api: Nowhere, other: Annotated[Any, mark(Container.api)]) -> int:\n"
+            "    return other.port\n",
+            module | {"mark": lambda provider: Provide[provider]},
+            module,
+        )
+        module["mark"] = lambda provider: Provide[provider]
+        for function in (module["alone"], module["beside"], module["checkers_type"]):
+            inspect.unwrap(function).__globals__.update(module, Later=Annotated[ApiSettings, Provide[Container.api]])
+        assert module["alone"]() == 9000
+        assert module["checkers_type"](None) == 9000
+        for _ in range(2):
+            with pytest.raises(InjectionError, match="'api': Later, which marks it, is defined after the function"):
+                module["beside"]()
+
     def test_names_are_those_where_the_function_was_written(self, container: Container) -> None:
         elsewhere = types.ModuleType("elsewhere")
         exec(  # noqa: S102

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -264,6 +264,37 @@ class TestIsolated:
                 assert (found, where()) == ([b"base"], b"isolated")
             assert where() == b"base"
             assert storage.stats()["engines"] == 1
+
+
+def test_a_plain_fake_in_place_of_what_is_awaited() -> None:
+    async def opened() -> AsyncIterator[str]:
+        yield "real"
+
+    async def made() -> str:
+        return "real"
+
+    class Awaited(Container):
+        resource = providers.Resource(opened)
+        singleton = providers.Singleton(made)
+        scoped = Scoped(opened)
+
+    @inject
+    async def injected(
+        one: str = Provide[Awaited.resource],
+        two: str = Provide[Awaited.singleton],
+        three: str = Provide[Awaited.scoped],
+    ) -> set[str]:
+        return {one, two, three}
+
+    async def main() -> None:
+        async with Awaited() as awaited, awaited.scope("request"):
+            for used_before in (False, True):
+                with awaited.override_providers(resource="fake", singleton="fake", scoped="fake"):
+                    assert await awaited.resource() == await awaited.singleton() == await awaited.scoped() == "fake"
+                    assert await injected() == {"fake"}
+                assert used_before or await injected() == {"real"}
+
+    asyncio.run(main())
 
 
 class Pair:
