@@ -7,7 +7,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from dependency_injector import providers
@@ -53,10 +53,9 @@ class _Bound(NamedTuple):
     """What belongs to a scope among what the value is made of."""
 
     async def promised(self) -> Any:
-        """Return the value, awaited; made in a worker thread where it would block, and a framework gives one."""
-        in_thread = thread_for(self.scoped) if self.scoped else None
-        value = self.get() if in_thread is None else await in_thread(self.get)
-        return await value if is_awaited(value) else value
+        """Return the value, made in a worker thread where it would block, and a framework gives one."""
+        in_thread = thread_for(self.scoped)
+        return self.get() if in_thread is None else await in_thread(self.get)
 
 
 class _Binding(NamedTuple):
@@ -127,9 +126,12 @@ class _Plan:
 
     async def values_async(self) -> tuple[Any, ...]:
         """Do as `values` does, and await what is promised."""
-        if any(each.scoped for each in self.bound().injections):
-            return tuple([await each.promised() for each in self.bound().injections])
-        return tuple([await value if is_awaited(value) else value for value in self.values()])
+        bound = self.bound().injections
+        if any(each.scoped for each in bound):
+            values: Iterable[Any] = [await each.promised() if each.scoped else each.get() for each in bound]
+        else:
+            values = self.values()
+        return tuple([await value if is_awaited(value) else value for value in values])
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Put into `kwargs` what the caller has not given, and return them."""
@@ -140,7 +142,8 @@ class _Plan:
     async def fill_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Do as `fill` does, and await what is promised."""
         for each in self.missing(args, kwargs):
-            kwargs[each.name] = await each.promised()
+            value = await each.promised() if each.scoped else each.get()
+            kwargs[each.name] = await value if is_awaited(value) else value
         return kwargs
 
     def open(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -157,7 +160,8 @@ class _Plan:
         """Do as `open` does, and await what is promised."""
         for each in self.missing(args, kwargs):
             if each.provider is None:
-                kwargs[each.name] = await each.promised()
+                value = await each.promised() if each.scoped else each.get()
+                kwargs[each.name] = await value if is_awaited(value) else value
             elif each.joins and (shared := joined(each.provider)) is not None:
                 kwargs[each.name] = shared[0]
             else:

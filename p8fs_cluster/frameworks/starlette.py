@@ -288,7 +288,8 @@ class _Unanswered(Exception):
 
 
 def _is_last(message: _Message) -> bool:
-    return message["type"] == "http.response.body" and not message.get("more_body", False)
+    whole_file = message["type"] == "http.response.pathsend"
+    return whole_file or (message["type"] == "http.response.body" and not message.get("more_body", False))
 
 
 async def _ended(scope: Scope, exc: BaseException | None) -> None:
