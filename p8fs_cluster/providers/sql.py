@@ -22,23 +22,12 @@ class SqlEngines:
         self._engines: dict[str, Engine] = {}
 
     def current(self) -> Engine:
-        """Return the engine; it opens nothing until it is used.
-
-        :raises StorageError: the store has no SQL.
-        """
-        url = self._storage.sqlalchemy_url
-        if url is None:
-            raise StorageError(
-                f"{self._storage.provider} has no SQL, so there is no SQLAlchemy engine for it: "
-                "set P8FS_STORAGE_PROVIDER to postgresql or tidb, or use container.storage()"
-            )
+        """Return the engine; it opens nothing until it is used. If the store has no SQL, its use is a StorageError."""
+        url = self._storage.sqlalchemy_url or f"sqlite:///{self._storage.provider} has no SQL"
         return self._engines.get(url) or self._engines.setdefault(url, self.made(url))
 
     def session(self) -> Session:
-        """Return a new session of SQLAlchemy's ORM over the engine in force: use it with `with`, and commit.
-
-        :raises StorageError: the store has no SQL.
-        """
+        """Return a new session of SQLAlchemy's ORM over the engine in force: use it with `with`, and commit."""
         from sqlalchemy.orm import Session
 
         return Session(self.current())
@@ -54,6 +43,11 @@ class SqlEngines:
         return engine
 
     def _borrowed(self, engine: Engine, ours: str | None) -> Any:
+        if self._storage.sqlalchemy_url is None:
+            raise StorageError(
+                f"{self._storage.provider} has no SQL, so no SQLAlchemy engine can use it: "
+                "set P8FS_STORAGE_PROVIDER to postgresql or tidb, or use container.storage()"
+            )
         if self._storage.sqlalchemy_url != ours:
             raise StorageError(
                 f"this SQLAlchemy engine speaks {engine.url.drivername}, but the settings now name "

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy
 from dependency_injector import providers
 
 from p8fs_cluster import ConfigurationError, Container, InjectionError, Provide, Scoped, inject
-from p8fs_cluster.exceptions import CloseError
+from p8fs_cluster.exceptions import CloseError, StorageError
 from p8fs_cluster.testing import memory_storage
 
 
@@ -115,8 +116,11 @@ class TestFollowing:
 
     def test_the_sqlalchemy_engine_follows_the_storage(self, app: Any) -> None:
         before = app.engine()
-        with app.storage.override(memory_storage()), pytest.raises(Exception, match="memory has no SQL"):
-            app.engine()
+        with app.storage.override(memory_storage()):
+            without = app.engine()
+            for use in (without.connect, lambda: app.session().execute(sqlalchemy.text("SELECT 1"))):
+                with pytest.raises(StorageError, match="memory has no SQL, so no SQLAlchemy engine can use it"):
+                    use()
         assert app.engine() is before
 
     def test_what_was_opened_is_closed_even_if_a_subscriber_fails(self, app: Any) -> None:
