@@ -83,7 +83,11 @@ def init_app(app: Flask, container: Given = None, *, values: Values | None = Non
             g.p8fs_request.end(exc or RequestRefused(500))
 
     def end_job(exc: BaseException | None) -> None:
-        g.p8fs_job.end(failure(exc))
+        try:
+            g.p8fs_job.end(failure(exc))
+        except BaseException:
+            leave(app)  # Flask does not come to the signal that the context was popped
+            raise
 
     appcontext_pushed.connect(enter, app, weak=False)
     appcontext_popped.connect(leave, app, weak=False)

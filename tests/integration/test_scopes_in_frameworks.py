@@ -28,6 +28,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from p8fs_cluster import Closing, Container, InjectionError, Provide, Scoped, Storage, StorageUnavailable, inject
+from p8fs_cluster.containers.default import active
 from p8fs_cluster.frameworks import celery, fastapi, flask, starlette, worker
 from p8fs_cluster.frameworks.fastapi import depends
 from tests.integration.test_examples import served
@@ -444,6 +445,7 @@ class TestFlask:
             assert EVENTS == ["begin", "command", "commit"]
             FAULT.append(RuntimeError("other"))
             assert app.test_cli_runner().invoke(args=["work"]).exit_code == 1
+        assert active() is not app.extensions["p8fs_cluster"]  # nothing has kept it entered
 
 
 class TestCelery:
