@@ -154,7 +154,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
         version, value = self._kept_value(kept, args, kwargs)
         if serving.ended:
             raise _has_ended(self, serving)
-        if not (_here.get()[0] is not serving or context.in_force.get().isolated or self.layers or is_awaited(value)):
+        if not (context.in_force.get().isolated or self.layers or is_awaited(value)):
             serving.remember(self, version, value)
         return value
 
