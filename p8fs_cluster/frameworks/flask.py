@@ -30,9 +30,10 @@ def init_app(app: Flask, container: Given = None, *, values: Values | None = Non
     A storage that is unavailable is answered with 503; the log has the fault.
 
     Each request has a scope "request", which has been closed, and a transaction in it committed, before its answer
-    leaves; if that fails, the application's error handlers answer. A status of 400 or more closes it with
-    `RequestRefused`, so that transactions roll back. `Scoped.given(Request)` is given; `values(request)` returns the
-    others. What runs in an application context alone, as commands do, has a scope "job".
+    leaves; if that fails, the application's error handlers answer. An exception of the view closes it with that
+    exception, whatever answer is made of it, and a status of 400 or more closes it with `RequestRefused`: transactions
+    roll back. `Scoped.given(Request)` is given; `values(request)` returns the others. What runs in an application
+    context alone, as commands do, has a scope "job".
 
     :raises InjectionError: the container declares values that nobody gives.
 
@@ -46,57 +47,78 @@ def init_app(app: Flask, container: Given = None, *, values: Values | None = Non
     if values is None:
         require_given(opened, "request", (Request,))
     require_given(opened, "job", ())
+    served = _Served(app, opened, values)
+    appcontext_pushed.connect(served.enter, app, weak=False)
+    appcontext_popped.connect(served.leave, app, weak=False)
+    request_started.connect(served.begin_request, app, weak=False)
+    app.after_request(served.end_request)
+    app.teardown_request(served.give_up_request)
+    app.teardown_appcontext(served.end_job)
+    app.handle_user_exception = served.handle  # type: ignore[method-assign]
+    app.register_error_handler(StorageUnavailable, lambda exc: (unavailable(exc), 503))
+    return opened
 
-    def enter(sender: Flask, **context: Any) -> None:
-        if not opened._entered:  # nobody holds it open beyond this request, so the process does
-            Context().run(opened.__enter__)  # and no thread is left with it as its active one
-        opened.__enter__()
-        g.p8fs_job = opened_scope(opened, "job")
+
+class _Served:
+    """An application and its container; the scopes of what is served are in Flask's `g`."""
+
+    def __init__(self, app: Flask, container: Container, values: Values | None) -> None:
+        self._container = container
+        self._values = values
+        self._handle = app.handle_user_exception
+        self._make_response = app.make_response
+
+    def enter(self, sender: Flask, **context: Any) -> None:
+        container = self._container
+        if not container._entered:  # nobody holds it open beyond this request, so the process does
+            Context().run(container.__enter__)  # and no thread is left with it as its active one
+        container.__enter__()
+        g.p8fs_job = opened_scope(container, "job")
         g.p8fs_job.begin()
 
-    def leave(sender: Flask, **context: Any) -> None:
-        opened.__exit__(None, None, None)
+    def leave(self, sender: Flask, **context: Any) -> None:
+        self._container.__exit__(None, None, None)
 
-    def begin(sender: Flask, **context: Any) -> None:
+    def begin_request(self, sender: Flask, **context: Any) -> None:
         asked: Any = request
         asked = asked._get_current_object()
-        g.p8fs_request = scope = opened_scope(opened, "request", offered={Request: asked})
+        g.p8fs_request = scope = opened_scope(self._container, "request", offered={Request: asked})
         scope.begin()
-        if values is not None:
-            scope.give(values(asked))
+        if self._values is not None:
+            scope.give(self._values(asked))
 
-    def end_request(response: Response) -> Response:
+    def handle(self, e: Exception) -> Any:
+        g.p8fs_raised = e
+        return self._handle(e)
+
+    def end_request(self, response: Response) -> Response:
         scope: Scope = g.p8fs_request
         if response.status_code >= 400:
-            _refuse(scope, response.status_code)
-        elif "p8fs_lasting" in g:
-            response.response = _to_the_end(scope, response.iter_encoded())
+            _refuse(scope, response.status_code, RequestRefused(response.status_code))
+        elif "p8fs_raised" in g:
+            _refuse(scope, response.status_code, g.p8fs_raised)
+        elif (
+            "p8fs_until_sent" in g and request.method != "HEAD" and response.status_code not in (204, 304)
+        ):  # has a body
+            g.p8fs_lasts = True
+            response.response = _Lasting(scope, response.iter_encoded())
         else:
             try:
                 scope.end()
             except Exception as exc:
-                return app.make_response(app.handle_user_exception(exc))
+                return self._make_response(self._handle(exc))
         return response
 
-    def give_up_request(exc: BaseException | None) -> None:
-        if "p8fs_request" in g and "p8fs_lasting" not in g:
+    def give_up_request(self, exc: BaseException | None) -> None:
+        if "p8fs_request" in g and "p8fs_lasts" not in g:
             g.p8fs_request.end(exc or RequestRefused(500))
 
-    def end_job(exc: BaseException | None) -> None:
+    def end_job(self, exc: BaseException | None) -> None:
         try:
             g.p8fs_job.end(failure(exc))
         except BaseException:
-            leave(app)  # Flask does not come to the signal that the context was popped
+            self._container.__exit__(None, None, None)  # Flask does not come to the signal that the context was popped
             raise
-
-    appcontext_pushed.connect(enter, app, weak=False)
-    appcontext_popped.connect(leave, app, weak=False)
-    request_started.connect(begin, app, weak=False)
-    app.after_request(end_request)
-    app.teardown_request(give_up_request)
-    app.teardown_appcontext(end_job)
-    app.register_error_handler(StorageUnavailable, lambda exc: (unavailable(exc), 503))
-    return opened
 
 
 def until_sent() -> None:
@@ -108,20 +130,39 @@ def until_sent() -> None:
     """
     if not g or "p8fs_request" not in g:
         raise InjectionError("until_sent() belongs into the handler of a request, of an application of `init_app`")
-    g.p8fs_lasting = True
+    g.p8fs_until_sent = True
 
 
-def _to_the_end(scope: Scope, pieces: Iterable[bytes]) -> Iterator[bytes]:
+class _Lasting:
+    """The pieces of an answer, with a scope that ends with them, or when nobody wants any more."""
+
+    def __init__(self, scope: Scope, pieces: Iterable[bytes]) -> None:
+        self._scope = scope
+        self._pieces = iter(pieces)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except StopIteration:
+            self._scope.end()
+            raise
+        except BaseException as exc:
+            self._scope.end(exc)
+            raise
+
+    def close(self) -> None:
+        """Called by the server, however the answer has ended, or not begun."""
+        try:
+            getattr(self._pieces, "close", lambda: None)()
+        finally:
+            self._scope.end(GeneratorExit("the answer was not sent to its end"))
+
+
+def _refuse(scope: Scope, status: int, why: BaseException) -> None:
     try:
-        yield from pieces
-    except BaseException as exc:
-        scope.end(exc)
-        raise
-    scope.end()
-
-
-def _refuse(scope: Scope, status: int) -> None:
-    try:
-        scope.end(RequestRefused(status))
+        scope.end(why)
     except Exception:
         log.exception("what is scoped to a request that was answered with %d did not end well", status)

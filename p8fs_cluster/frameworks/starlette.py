@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from inspect import iscoroutinefunction
 from typing import Any
 
 import anyio.to_thread
@@ -48,10 +49,10 @@ def lifespan(
 
     The scope "application" lasts as long as the application, "request" until an answer begins to leave: it has been
     closed, and a transaction in it committed, before the client learns of success. If that fails, the application's
-    own error handlers answer. An answer with a status of 400 or more closes the scope with `RequestRefused`, so that
-    transactions roll back. A websocket has a scope "websocket", and "request" for each message; the background tasks
-    of an answer have a "job". `Scoped.given(Request)` and `Scoped.given(WebSocket)` are given; `values(connection)`
-    returns the others.
+    own error handlers answer. An exception of the handler closes it with that exception, whatever answer is made of
+    it, and an answer with a status of 400 or more closes it with `RequestRefused`: transactions roll back. A websocket
+    has a scope "websocket", and "request" for each message; the background tasks of an answer have a "job".
+    `Scoped.given(Request)` and `Scoped.given(WebSocket)` are given; `values(connection)` returns the others.
 
     :raises ConfigurationError: at start, when the settings or the storage can't be used; the server then ends.
     :raises InjectionError: at start, when the container can't work, or declares values that nobody gives.
@@ -135,6 +136,7 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
 
 
 _KEY = "p8fs_cluster.served"
+_HANDLERS = "starlette.exception_handlers"
 
 
 class _Served:
@@ -168,7 +170,10 @@ class _Http(_Served):
         super().__init__(application, values, scope, receive, send)
         self.lasting = False
         self._status = 0
+        self._handled: Exception | None = None
+        """What a route has raised and one of the application's handlers makes an answer of."""
         self._fault: BaseException | None = None
+        """What the end of the scope has raised."""
         self._job: Scope | None = None
 
     async def serve(self, around: Any) -> None:
@@ -197,6 +202,9 @@ class _Http(_Served):
                 self._begin_job()
 
         fault: BaseException | None = None
+        handlers = scope.get(_HANDLERS)
+        if handlers is not None:
+            scope[_HANDLERS] = [self._noting(each) for each in handlers]
         try:
             self.scope.give(await self._asked_for())
             await routes(scope, receive, answer)
@@ -225,10 +233,30 @@ class _Http(_Served):
             raise self._fault
         else:
             try:
-                await _ended(self.scope, None)
+                await _ended(self.scope, self._handled)
             except BaseException as exc:
                 self._fault = exc
                 raise
+
+    def _noting(self, handlers: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return the application's exception handlers, made to note which exception they get."""
+
+        def noting(handler: Any) -> Any:
+            if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+
+                async def note_async(request: Any, exc: Exception) -> Any:
+                    self._handled = exc
+                    return await handler(request, exc)
+
+                return note_async
+
+            def note(request: Any, exc: Exception) -> Any:
+                self._handled = exc
+                return handler(request, exc)
+
+            return note
+
+        return {key: noting(handler) for key, handler in handlers.items()}
 
     def _begin_job(self) -> None:
         if self._job is None:

@@ -200,6 +200,30 @@ class TestFastAPI:
         assert client.get("/fault").status_code == 500
         assert EVENTS == ["begin", "roll back: ValueError('mine')"]
 
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_an_exception_rolls_back_whatever_is_made_of_it(
+        self, asynchronous: bool, rocksdb_settings: dict[str, Any]
+    ) -> None:
+        async def made_async(request: Request, exc: Exception) -> JSONResponse:
+            return JSONResponse("all is well")
+
+        app = api(rocksdb(rocksdb_settings))
+        handler = made_async if asynchronous else lambda request, exc: JSONResponse("all is well")
+        app.add_exception_handler(ValueError, handler)
+        with TestClient(app) as client:
+            assert client.get("/fault").json() == "all is well"
+        assert EVENTS == ["begin", "roll back: ValueError('mine')"]
+
+    def test_mounted_below_another(self, rocksdb_settings: dict[str, Any]) -> None:
+        outer = FastAPI(lifespan=fastapi.lifespan(container := rocksdb(rocksdb_settings)))
+        outer.mount("/inner", api(container))
+        fastapi.install(outer)
+        with TestClient(outer, raise_server_exceptions=False) as client:
+            assert client.get("/inner/depends").status_code == 200
+            assert EVENTS == ["begin", "handler", "commit"]
+            FAULT.append(StorageUnavailable("down"))
+            assert client.get("/inner/inject").status_code == 503
+
     def test_background_tasks_have_a_job(self, client: TestClient) -> None:
         assert client.get("/background").status_code == 200
         assert EVENTS == ["begin", "commit", "begin", "background", "commit"]
@@ -434,10 +458,27 @@ class TestFlask:
             assert app.test_client().get("/fault").status_code == 500
             assert EVENTS[1:] == ["roll back: RequestRefused('the request is answered with 500: roll back')"]
 
+    def test_an_exception_rolls_back_whatever_is_made_of_it(self, app: Flask) -> None:
+        app.register_error_handler(ValueError, lambda exc: "all is well")
+        with app.extensions["p8fs_cluster"]:
+            assert app.test_client().get("/fault").text == "all is well"
+        assert EVENTS == ["begin", "roll back: ValueError('mine')"]
+
     def test_a_streamed_answer(self, app: Flask) -> None:
         with app.extensions["p8fs_cluster"]:
             assert app.test_client().get("/stream").text == "012"
         assert EVENTS == ["begin", "0", "1", "2", "commit"]
+
+    def test_a_streamed_answer_that_nobody_reads(self, app: Flask) -> None:
+        with app.extensions["p8fs_cluster"]:
+            assert app.test_client().head("/stream").status_code == 200
+        assert EVENTS == ["begin", "commit"]
+        EVENTS.clear()
+        with app.extensions["p8fs_cluster"]:
+            answer = app.test_client().get("/stream", buffered=False)
+            assert next(iter(answer.response)) == b"0"
+            answer.close()
+        assert EVENTS == ["begin", "0", "roll back: GeneratorExit"]
 
     def test_a_command_is_a_job(self, app: Flask) -> None:
         with app.extensions["p8fs_cluster"]:
