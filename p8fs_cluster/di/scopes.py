@@ -16,6 +16,7 @@ from dependency_injector import providers
 
 from p8fs_cluster.di import context
 from p8fs_cluster.di.entering import Opened, is_asynchronous, is_awaited, open_async, open_now, opens_asynchronously
+from p8fs_cluster.di.lookup import with_subcontainers
 from p8fs_cluster.di.overriding import (
     Footprint,
     Key,
@@ -298,27 +299,33 @@ class Scope:
         :raises InjectionError: something in it is asynchronous.
         """
         raised = exc
-        for cell in self._closing():
-            try:
-                left: Any = _leave(cell, raised)
-                if inspect.isawaitable(left):
-                    raise InjectionError(f"the scope {self.name!r} has asynchronous values: use `async with`")
-            except BaseException as fault:
-                raised = fault
+        try:
+            for cell in self._closing():
+                try:
+                    left: Any = _leave(cell, raised)
+                    if inspect.isawaitable(left):
+                        raise InjectionError(f"the scope {self.name!r} has asynchronous values: use `async with`")
+                except BaseException as fault:
+                    raised = fault
+        finally:
+            self._stop_serving()
         if raised is not exc and raised is not None:
             raise raised
 
     async def end_async(self, exc: BaseException | None = None) -> None:
         """Do as `end`, and await what is asynchronous."""
         raised = exc
-        for cell in self._closing():
-            try:
-                if self.in_thread is not None and not asyncio.isfuture(cell.opened.value):
-                    await self.in_thread(lambda cell=cell, raised=raised: _leave(cell, raised))  # type: ignore[misc]
-                elif inspect.isawaitable(left := _leave(cell, raised)):
-                    await left
-            except BaseException as fault:
-                raised = fault
+        try:
+            for cell in self._closing():
+                try:
+                    if self.in_thread is not None and not asyncio.isfuture(cell.opened.value):
+                        await self.in_thread(lambda cell=cell, raised=raised: _leave(cell, raised))  # type: ignore[misc]
+                    elif inspect.isawaitable(left := _leave(cell, raised)):
+                        await left
+                except BaseException as fault:
+                    raised = fault
+        finally:
+            self._stop_serving()
         if raised is not exc and raised is not None:
             raise raised
 
@@ -401,13 +408,17 @@ class Scope:
                 return scope
         return None
 
+    def _stop_serving(self) -> None:
+        """Take the container out of force, which what is closed in the scope may still ask for."""
+        self._entered = 0
+        self.suspend()
+
     def _closing(self) -> list[Cell]:
         """End it, and return what is to be closed, the last built first."""
         with self._lock:
             if self.ended:
                 return []
-            self.ended, self._entered = True, 0
-        self.suspend()
+            self.ended = True
         self.latest = (None, {})
         cells = []
         for kept in tuple(self._cells.values()):
@@ -519,16 +530,9 @@ def _scoped(container: Any) -> dict[Scoped[Any], None]:
     kept = container._cache.values
     found: dict[Scoped[Any], None] | None = kept.get(_scoped)
     if found is None:
-        all_of_it = owned(provider for each in _with_parts(container) for provider in each.providers.values())
+        all_of_it = owned(provider for each in with_subcontainers(container) for provider in each.providers.values())
         found = kept[_scoped] = {provider: None for provider in all_of_it if isinstance(provider, Scoped)}
     return found
-
-
-def _with_parts(container: Any) -> Iterator[Any]:
-    yield container
-    for provider in container.providers.values():
-        if isinstance(provider, providers.Container) and provider.container is not None:
-            yield from _with_parts(provider.container)
 
 
 def _is_one(value: Any, wanted: type) -> bool:

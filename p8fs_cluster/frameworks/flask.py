@@ -97,9 +97,7 @@ class _Served:
             _refuse(scope, response.status_code, RequestRefused(response.status_code))
         elif "p8fs_raised" in g:
             _refuse(scope, response.status_code, g.p8fs_raised)
-        elif (
-            "p8fs_until_sent" in g and request.method != "HEAD" and response.status_code not in (204, 304)
-        ):  # has a body
+        elif "p8fs_until_sent" in g and request.method != "HEAD" and response.status_code not in _WITHOUT_BODY:
             g.p8fs_lasts = True
             response.response = _Lasting(scope, response.iter_encoded())
         else:
@@ -131,6 +129,9 @@ def until_sent() -> None:
     if not g or "p8fs_request" not in g:
         raise InjectionError("until_sent() belongs into the handler of a request, of an application of `init_app`")
     g.p8fs_until_sent = True
+
+
+_WITHOUT_BODY = (204, 304)
 
 
 class _Lasting:

@@ -105,6 +105,26 @@ class TestOneScope:
             raise ValueError("mine")
         assert EVENTS == ["begin lasting", "begin tx", "roll back tx: ValueError", "commit lasting"]
 
+    def test_what_is_closed_may_ask_for_the_container(self) -> None:
+        @inject
+        def port(api: Any = Provide[Container.api]) -> int:
+            return int(api.port)
+
+        def open_audited() -> Iterator[None]:
+            yield
+            EVENTS.append(f"audited at {port()}")
+            with pytest.raises(InjectionError, match="has ended"):
+                auditing.transaction()
+
+        class Auditing(Application):
+            audited = Scoped(open_audited)
+
+        auditing = Auditing(config={"api_port": 9001})
+        with auditing.scope("request"):
+            auditing.audited()
+        assert EVENTS == ["audited at 9001"]
+        assert port() == 8000
+
     def test_what_an_end_raises_is_seen_by_those_that_follow(self) -> None:
         def fails(_: Any) -> Iterator[None]:
             yield
