@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import celery as celery_library
 import flask as flask_library
 import httpx2
-import psycopg
 import pytest
 from celery import Celery
 from dependency_injector import providers
@@ -31,6 +30,7 @@ from p8fs_cluster import Closing, Container, InjectionError, Provide, Scoped, St
 from p8fs_cluster.containers.default import active
 from p8fs_cluster.frameworks import celery, fastapi, flask, starlette, worker
 from p8fs_cluster.frameworks.fastapi import depends
+from p8fs_cluster.providers.async_storage import AsyncStorage
 from tests.integration.test_examples import served
 from tests.servers import Server
 
@@ -589,14 +589,48 @@ app()
         assert done.stdout.split("\n")[0] == told
 
 
-@contextlib.contextmanager
-def _open_connection(storage: Storage) -> Iterator[psycopg.Connection]:
+def open_connection(storage: Storage) -> Iterator[Any]:
     with storage.connection() as connection:
         yield connection
 
 
-class Service(Container):
-    connection = Scoped(_open_connection, Container.storage)
+async def open_async_connection(storage: AsyncStorage) -> AsyncIterator[Any]:
+    async with storage.connection() as connection:
+        yield connection
+
+
+class Stored(Container):
+    connection = Scoped(open_connection, Container.storage)
+    async_connection = Scoped(open_async_connection, Container.async_storage)
+
+
+def test_a_requests_transaction_on_every_sql_server(sql_server: Server) -> None:
+    container = Stored(config=sql_server.settings)
+    app = FastAPI(lifespan=fastapi.lifespan(container))
+
+    @app.post("/threads/{key}/{status}")
+    def in_a_thread(key: str, status: int, connection: Annotated[Any, depends(Stored.connection)]) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO of_requests VALUES (%s)", (key,))
+        if status != 200:
+            raise HTTPException(status)
+
+    @app.post("/asyncio/{key}/{status}")
+    async def on_the_loop(key: str, status: int, connection: Annotated[Any, depends(Stored.async_connection)]) -> None:
+        async with connection.cursor() as cursor:
+            await cursor.execute("INSERT INTO of_requests VALUES (%s)", (key,))
+        if status != 200:
+            raise HTTPException(status)
+
+    with TestClient(app) as client:
+        storage = container.storage()
+        storage.execute("CREATE TABLE of_requests (name varchar(20))")
+        for way in ("threads", "asyncio"):
+            for status in (200, 409):
+                assert client.post(f"/{way}/{way}-{status}/{status}").status_code == status
+        rows = storage.execute("SELECT name FROM of_requests ORDER BY name")
+        storage.execute("DROP TABLE of_requests")
+    assert rows == [("asyncio-200",), ("threads-200",)]
 
 
 def test_two_applications_under_load(postgresql_server: Server) -> None:
@@ -606,16 +640,16 @@ def test_two_applications_under_load(postgresql_server: Server) -> None:
 
     def service(name: str) -> FastAPI:
         settings = {**postgresql_server.settings, "service_name": name, "pool_max_size": 8, "pool_timeout": 60}
-        app = FastAPI(lifespan=fastapi.lifespan(Service(config=settings)))
+        app = FastAPI(lifespan=fastapi.lifespan(Stored(config=settings)))
         fastapi.install(app)
 
         @inject
-        def store(number: int, connection: Any = Provide[Service.connection], api: Any = Provide["config"]) -> str:
+        def store(number: int, connection: Any = Provide[Stored.connection], api: Any = Provide["config"]) -> str:
             connection.execute("INSERT INTO scoped VALUES (%s, %s)", (f"{api.service_name} {number}", number % 10 == 9))
             return str(api.service_name)
 
         @app.get("/{number}")
-        def handle(number: int, connection: Annotated[Any, depends(Service.connection)]) -> list[Any]:
+        def handle(number: int, connection: Annotated[Any, depends(Stored.connection)]) -> list[Any]:
             served = store(number)
             [transaction] = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
             return [served, transaction]
