@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import difflib
 import inspect
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -408,6 +409,13 @@ class Scope:
                 return scope
         return None
 
+    def disown(self) -> dict[Scoped[Any], _Cells]:
+        """End it in a forked child without closing what is the parent's, and return that."""
+        self.ended, self.latest = True, (None, {})
+        self._lock = threading.Lock()
+        cells, self._cells = self._cells, {}
+        return cells
+
     def _stop_serving(self) -> None:
         """Take the container out of force, which what is closed in the scope may still ask for."""
         self._entered = 0
@@ -508,6 +516,17 @@ _OPENED_BY: Mapping[str, str] = {
     "request": "p8fs_cluster.frameworks opens one for each request and each message of a websocket. ",
     "job": "p8fs_cluster.frameworks opens one for each task, job, command and background task. ",
 }
+
+
+_inherited: list[Any] = []
+"""What the scopes of the process that this one was forked from keep: nothing may finalize it."""
+
+
+def _after_fork() -> None:
+    _inherited.extend(scope.disown() for scope in _opened_here())
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _has_ended(provider: Scoped[Any], scope: Scope) -> InjectionError:

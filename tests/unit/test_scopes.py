@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from dependency_injector import providers
 
 from p8fs_cluster import Closing, Container, InjectionError, Provide, Scoped, inject
 from p8fs_cluster.containers.checking import check
+from p8fs_cluster.di.scopes import innermost
 
 EVENTS: list[str] = []
 
@@ -487,6 +489,31 @@ class TestAsynchronous:
             await task
 
         asyncio.run(main())
+
+
+def test_a_forked_child_closes_nothing_of_its_parents(application: Application) -> None:
+    reader, writer = os.pipe()
+    with application.scope("request"):
+        transaction = application.transaction()
+        if not (child := os.fork()):
+            told = b"wrong"
+            try:
+                with pytest.raises(InjectionError, match="has ended"):
+                    application.transaction()
+                with application.scope("request"):
+                    assert application.transaction() is not transaction
+                innermost(application).end()  # as the block's own end would
+                assert EVENTS == ["begin tx", "begin tx", "commit tx"]
+                told = b"right"
+            finally:
+                os.write(writer, told)
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(reader, 10) == b"right"
+        assert application.transaction() is transaction
+    assert EVENTS == ["begin tx", "commit tx"]
+    os.close(reader)
+    os.close(writer)
 
 
 def test_threads_of_a_scope_build_one_value(application: Application) -> None:
