@@ -17,6 +17,7 @@ __all__ = [
     "is_asynchronous",
     "is_awaited",
     "open_async",
+    "open_generator",
     "open_in_task",
     "open_now",
     "opens_asynchronously",
@@ -73,6 +74,33 @@ def open_now(made: Any) -> Opened:
     if hasattr(made, "__enter__") and hasattr(made, "__exit__"):
         return Opened(made.__enter__(), made.__exit__)
     return Opened(made, None)
+
+
+def open_generator(begun: Generator[Any, Any, Any]) -> Opened:
+    """Do as `open_now` with the context manager over a generator, in half the time."""
+    for value in begun:
+        return Opened(value, _EndOf(begun))
+    raise RuntimeError("generator didn't yield")
+
+
+class _EndOf:
+    """What ends a generator that has yielded once."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self, begun: Generator[Any, Any, Any]) -> None:
+        self._begun = begun
+
+    def __call__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        if exc is None:
+            for _ in self._begun:
+                self._begun.close()
+                raise RuntimeError("generator didn't stop")
+            return None
+        manager: Any = contextlib.contextmanager(lambda: self._begun)()
+        return manager.__exit__(exc_type, exc, traceback)
 
 
 async def open_async(made: Any) -> Opened:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from dependency_injector import providers
 
 from p8fs_cluster.di import context
-from p8fs_cluster.di.entering import Opened, is_asynchronous, is_awaited, open_async, open_now, opens_asynchronously
+from p8fs_cluster.di.entering import (
+    Opened,
+    is_asynchronous,
+    is_awaited,
+    open_async,
+    open_generator,
+    open_now,
+    opens_asynchronously,
+)
 from p8fs_cluster.di.lookup import with_subcontainers
 from p8fs_cluster.di.overriding import (
     Footprint,
@@ -163,7 +171,10 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
         if self.provides is None:
             raise InjectionError(f"{named(self)} has nothing to provide: give it a function or a class")
-        made = _manager(providers.Callable(self.provides, *self.args, **self.kwargs)(*args, **kwargs))
+        made: Any = providers.Callable._provide(self, args, kwargs)  # type: ignore[attr-defined]
+        if type(made) is GeneratorType:
+            return open_generator(made)
+        made = _manager(made)
         if not is_asynchronous(made):
             return open_now(made)
         serving = _serving(self)

@@ -23,7 +23,7 @@ def test_a_store_without_sql_says_so(case: Case) -> None:
     with pytest.raises(StorageError, match="no SQL"):
         case.storage.execute("SELECT 1")
     with pytest.raises(StorageError, match="no SQL"):
-        case.container.engine()
+        case.container.engine().connect()
 
 
 def test_execute(sql_case: Case) -> None:
