@@ -31,7 +31,7 @@ from p8fs_cluster.di.markers import (
     text_of,
 )
 from p8fs_cluster.di.providers import Resource, Singleton
-from p8fs_cluster.di.scopes import Scoped, scoped_in, thread_for
+from p8fs_cluster.di.scopes import Scoped, blocking_in, thread_for
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.exceptions import InjectionError
 
@@ -50,7 +50,7 @@ class _Bound(NamedTuple):
     """What is opened for the call, None when nothing is."""
     joins: bool = False
     scoped: tuple[Scoped[Any], ...] = ()
-    """What belongs to a scope among what the value is made of."""
+    """What belongs to a scope among what the value is made of, if all of that is synchronous."""
 
     async def promised(self) -> Any:
         """Return the value, made in a worker thread where it would block, and a framework gives one."""
@@ -224,7 +224,7 @@ class _Plan:
         if injection.way == "provider":
             return _Bound(injection.name, _Same(provider))
         if injection.way == "value":
-            return _Bound(injection.name, provider, scoped=scoped_in(provider))
+            return _Bound(injection.name, provider, scoped=blocking_in(provider))
         opened = effective(provider)
         return _Bound(injection.name, maker(opened), opened, injection.way == "joining")
 

@@ -65,8 +65,7 @@ class Call:
 
     def publish(self) -> None:
         """Let calls inside this one join what it has opened, in the same task or thread."""
-        loop = _get_running_loop()
-        self._owner = owner = get_ident() if loop is None else asyncio.current_task(loop)
+        self._owner = owner = _running()
         if owner in _calls:
             _calls[owner].append(self)
         else:
@@ -124,10 +123,15 @@ class Call:
                 calls.remove(self)
 
 
+def _running() -> Any:
+    """Return the running task; the thread, where none runs, as in a callback of an event loop."""
+    loop = _get_running_loop()
+    return (loop and asyncio.current_task(loop)) or get_ident()
+
+
 def joined(provider: Any) -> tuple[Any] | None:
     """Return, in a tuple, what the nearest call around this one has opened, in this very task or thread."""
-    loop = _get_running_loop()
-    for call in reversed(_calls.get(get_ident() if loop is None else asyncio.current_task(loop), ())):
+    for call in reversed(_calls.get(_running(), ())):
         if provider in call.values:
             return (call.values[provider],)
     return None

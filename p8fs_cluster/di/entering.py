@@ -16,6 +16,7 @@ __all__ = [
     "generator_of",
     "is_asynchronous",
     "is_awaited",
+    "leave",
     "open_async",
     "open_generator",
     "open_in_task",
@@ -74,6 +75,13 @@ def open_now(made: Any) -> Opened:
     if hasattr(made, "__enter__") and hasattr(made, "__exit__"):
         return Opened(made.__enter__(), made.__exit__)
     return Opened(made, None)
+
+
+def leave(opened: Opened, exc: BaseException | None) -> Any:
+    """Call what ends `opened`, told of an exception. Return what that returns, which may have to be awaited."""
+    if opened.exit is None:
+        return None
+    return opened.exit(None, None, None) if exc is None else opened.exit(type(exc), exc, exc.__traceback__)
 
 
 def open_generator(begun: Generator[Any, Any, Any]) -> Opened:

@@ -72,7 +72,7 @@ Memo = dict[tuple[Layer, ...], "Footprint"]
 class Footprint:
     """What a provider's value depended on when somebody looked: layers, and the number of changes of each provider."""
 
-    __slots__ = ("_marks", "key", "scoped")
+    __slots__ = ("_asynchronous", "_marks", "key", "scoped")
 
     def __init__(
         self, key: Key, marks: list[tuple[Overridable[Any], int]], scoped: tuple[Overridable[Any], ...]
@@ -81,6 +81,15 @@ class Footprint:
         self.scoped = scoped
         """Those of the providers that it is made of whose values end with a scope."""
         self._marks = marks
+        self._asynchronous: bool | None = None
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether something of what was looked at is known to be opened asynchronously."""
+        if self._asynchronous is None:
+            calls = (getattr(provider, "provides", None) for provider, _ in self._marks)
+            self._asynchronous = any(map(opens_asynchronously, calls))
+        return self._asynchronous
 
     @property
     def holds(self) -> bool:
@@ -196,14 +205,14 @@ class Kept(Protocol):
 
     cells: dict[Key, Any]
 
-    def take(self, key: Key | None = None) -> list[Step]:
-        """Forget what is kept for `key`, by default all of it, and return what closes it."""
+    def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
+        """Forget what is kept for `key`, by default all of it, and return what closes it, told of an exception."""
 
 
 class Holder(Overridable[T]):
     """A provider that keeps what it built, one value for each set of layers that it depends on."""
 
-    def take(self, key: Key | None = None) -> list[Step]:
+    def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Forget what is held for `key`, by default all of it, and return what closes it."""
         raise NotImplementedError
 
@@ -238,8 +247,10 @@ def begin(layer: Layer) -> Layer:
     return layer
 
 
-def end(layer: Layer, only: Overridable[Any] | None = None) -> list[Step]:
+def end(layer: Layer, only: Overridable[Any] | None = None, exc: BaseException | None = None) -> list[Step]:
     """Take a layer out of force, or one provider out of it, and return what closes all that was built in it.
+
+    What is closed is told of `exc`, the exception that ends it.
 
     It may be below others, which stay as they are. Nothing happens if it has ended before.
     """
@@ -259,7 +270,7 @@ def end(layer: Layer, only: Overridable[Any] | None = None) -> list[Step]:
         held, layer.held = layer.held, {}
     context.rejoin(layer)
     context.changed()
-    steps = [step for kept, key in held for step in kept.take(key)]
+    steps = [step for kept, key in held for step in kept.take(key, exc)]
     steps += [step for holder in brought(gone) for step in ending(holder)]
     try:
         for provider in ours:
@@ -307,7 +318,7 @@ class Override(Generic[T]):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.end()
+        close(end(self._layer, exc=exc))
 
     async def __aenter__(self) -> T:
         return self._entered()
@@ -315,7 +326,7 @@ class Override(Generic[T]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await close_async(end(self._layer))
+        await close_async(end(self._layer, exc=exc))
 
 
 def footprint(provider: providers.Provider[Any]) -> Footprint:

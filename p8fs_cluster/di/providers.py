@@ -6,17 +6,19 @@ import asyncio
 import functools
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from dependency_injector import providers
 
 from p8fs_cluster.di import context
-from p8fs_cluster.di.entering import Opened, generator_of, is_asynchronous, is_awaited, open_in_task, open_now
+from p8fs_cluster.di.entering import Opened, generator_of, is_asynchronous, is_awaited, leave, open_in_task, open_now
 from p8fs_cluster.di.overriding import Footprint, Holder, Kept, Key, Overridable, commit, described, named, path_to
 from p8fs_cluster.di.teardown import OPENED, Closable, Step, close
 from p8fs_cluster.exceptions import InjectionError
 
 __all__ = [
+    "Building",
     "Callable",
     "Cell",
     "Factory",
@@ -25,6 +27,7 @@ __all__ = [
     "Resource",
     "Singleton",
     "adopted",
+    "building",
     "following",
     "maker_of",
     "sharing",
@@ -55,6 +58,17 @@ _NOTHING: Final = Opened(None, None)
 _UNKNOWN: Final = object()
 
 
+class Building(NamedTuple):
+    """What is being built here, the scopes that it may take something of, and the number of its beginning."""
+
+    provider: Any
+    scopes: frozenset[str]
+    number: int
+
+
+building: ContextVar[Building | None] = ContextVar("p8fs_cluster_building", default=None)
+
+
 class Keeping(Holder[T]):
     """Keeps one value for each set of layers that it depends on."""
 
@@ -83,13 +97,13 @@ class Keeping(Holder[T]):
         """All that is kept: without overrides, and in each that it depends on."""
         return [cell.opened.value for cell in tuple(self.cells.values()) if cell.ready]
 
-    def take(self, key: Key | None = None) -> list[Step]:
+    def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Forget what is kept for `key`, by default all of it, and return what closes it."""
         keys = tuple(self.cells) if key is None else (key,)
         cells = [cell for each in keys if (cell := self.cells.pop(each, None)) and cell.ready]
         self._latest = (_UNKNOWN, None)
         context.changed()
-        return [step for cell in cells for step in self._ending(cell)]
+        return [step for cell in cells for step in self._ending(cell, exc)]
 
     def forget_unfinished(self) -> None:
         """In a forked child: forget what a thread that is not here was building, with the lock that it holds."""
@@ -114,7 +128,10 @@ class Keeping(Holder[T]):
             version, footprint = context.version, self.footprint()
             cell = kept.cells.get(footprint.key) or kept.cells.setdefault(footprint.key, Cell())
             if cell.ready or self._filled(kept, footprint, args, kwargs):
-                return version, cell.opened.value
+                value = cell.opened.value
+                if asyncio.isfuture(value) and not value.done():
+                    value = asyncio.shield(value)  # whoever gives up waiting does so alone
+                return version, value
 
     def _filled(self, kept: Kept, footprint: Footprint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Build the value, once. Return False when what it depends on was overridden meanwhile."""
@@ -126,15 +143,23 @@ class Keeping(Holder[T]):
             if cell.ready:
                 return True
             self._require_lifetimes(footprint)
-            opened = self._open(args, kwargs)
+            token = building.set(Building(self, self._may_need(), next(OPENED)))
+            try:
+                opened = self._open(args, kwargs)
+            finally:
+                building.reset(token)
             if commit(kept, footprint, functools.partial(_fill_cell, cells, key, cell, opened)):
                 _watch(cells, cell, key)
                 return True
             self._memo = (None, {})
-        left: Any = opened.exit and opened.exit(None, None, None)
+        left = leave(opened, None)
         if is_awaited(left):
             asyncio.ensure_future(left)  # noqa: RUF006
         return False
+
+    def _may_need(self) -> frozenset[str]:
+        """Return the scopes that last as long as what this keeps."""
+        return frozenset()
 
     def _require_lifetimes(self, footprint: Footprint) -> None:
         """Refuse to be made of what ends sooner.
@@ -150,7 +175,7 @@ class Keeping(Holder[T]):
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
         raise NotImplementedError
 
-    def _ending(self, cell: Cell) -> list[Step]:
+    def _ending(self, cell: Cell, exc: BaseException | None) -> list[Step]:
         raise NotImplementedError
 
 
@@ -187,7 +212,7 @@ class Singleton(Keeping[T], providers.Singleton[T]):
         value: Any = factory(*args, **kwargs)
         return Opened(asyncio.ensure_future(value) if is_awaited(value) else value, None)
 
-    def _ending(self, cell: Cell) -> list[Step]:
+    def _ending(self, cell: Cell, exc: BaseException | None) -> list[Step]:
         value = cell.opened.value
         return (
             [*value.opened(), (cell.opened_at, type(value).__name__.lower(), value.shut)]
@@ -213,17 +238,16 @@ class Resource(Keeping[T], providers.Resource[T]):
 
     def shutdown(self) -> Any:
         """Close what is open here and now. Return something to await if it is asynchronous."""
-        for _, _, leave in self.take(self.footprint().key):
-            return leave()
+        for _, _, step in self.take(self.footprint().key):
+            return step()
         return super().shutdown()
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
         made = maker_of(self)(*args, **kwargs)
         return open_in_task(made) if is_asynchronous(made) else open_now(made)
 
-    def _ending(self, cell: Cell) -> list[Step]:
-        leave = cell.opened.exit
-        return [(cell.opened_at, described(self), lambda: leave and leave(None, None, None))]
+    def _ending(self, cell: Cell, exc: BaseException | None) -> list[Step]:
+        return [(cell.opened_at, described(self), lambda: leave(cell.opened, exc))]
 
 
 def maker_of(resource: providers.BaseResource[Any], bare: bool = False) -> Any:

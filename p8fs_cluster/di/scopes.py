@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import functools
 import inspect
 import os
 import threading
@@ -20,6 +21,7 @@ from p8fs_cluster.di.entering import (
     Opened,
     is_asynchronous,
     is_awaited,
+    leave,
     open_async,
     open_generator,
     open_now,
@@ -38,11 +40,23 @@ from p8fs_cluster.di.overriding import (
     owned,
     path_to,
 )
-from p8fs_cluster.di.providers import Cell, Keeping
-from p8fs_cluster.di.teardown import Step
+from p8fs_cluster.di.providers import Cell, Keeping, building
+from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["ORDER", "InThread", "Order", "Scope", "Scoped", "above", "given_in", "innermost", "scoped_in", "thread_for"]
+__all__ = [
+    "ORDER",
+    "InThread",
+    "Order",
+    "Scope",
+    "Scoped",
+    "above",
+    "blocking_in",
+    "given_in",
+    "innermost",
+    "scoped_in",
+    "thread_for",
+]
 
 T = TypeVar("T")
 
@@ -131,14 +145,14 @@ class Scoped(Keeping[T], providers.Callable[T]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
         here = _here.get()
-        if here is not None:
+        if here is not None and building.get() is None:
             version, values = here[0].latest
             if version is context.version and self in values and not context.in_force.get().isolated:
                 found: T = values[self]
                 return found
         return Overridable.__call__(self, *args, **kwargs)
 
-    def take(self, key: Key | None = None) -> list[Step]:
+    def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Return nothing: what scopes keep ends with them."""
         return []
 
@@ -158,6 +172,12 @@ class Scoped(Keeping[T], providers.Callable[T]):
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         serving = _serving(self)
+        keeper = building.get()
+        if keeper is not None and self.scope not in keeper.scopes and serving.number < keeper.number:
+            raise InjectionError(
+                f"{named(self)} ends with the scope {self.scope!r}, and was asked for while {named(keeper.provider)} "
+                f"was built, which lives longer: hand it {named(self)}.provider, to ask each time"
+            )
         if self.wanted is not None:
             return serving.given(self)
         kept = serving.cells_of(self)
@@ -171,7 +191,12 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
         if self.provides is None:
             raise InjectionError(f"{named(self)} has nothing to provide: give it a function or a class")
-        made: Any = providers.Callable._provide(self, args, kwargs)  # type: ignore[attr-defined]
+        made: Any
+        if self.footprint().asynchronous:  # dependency-injector takes a generator for a coroutine then
+            call = functools.partial(_managed, self.provides)
+            made = providers.Callable(call, *self.args, **self.kwargs)(*args, **kwargs)
+        else:
+            made = providers.Callable._provide(self, args, kwargs)  # type: ignore[attr-defined]
         if type(made) is GeneratorType:
             return open_generator(made)
         made = _manager(made)
@@ -186,6 +211,9 @@ class Scoped(Keeping[T], providers.Callable[T]):
                 f"in a scope that was opened by `async with container.scope({self.scope!r})`"
             )
         return _open_in_a_task_of_its_own(made)
+
+    def _may_need(self) -> frozenset[str]:
+        return frozenset(scope.name for scope in _serving(self).chain())
 
     def _require_lifetimes(self, footprint: Footprint) -> None:
         names = {scope.name for scope in _serving(self).chain()}
@@ -208,13 +236,12 @@ class _Cells:
         self.provider = provider
         self.cells: dict[Key, Cell] = {}
 
-    def take(self, key: Key | None = None) -> list[Step]:
-        """Forget the value of an override that ends, and return what closes it."""
+    def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
+        """Forget the value of an override that ends, and return what closes it, told of the override's exception."""
         cell = self.cells.pop(key or (), None)
-        if cell is None or not cell.ready or cell.opened.exit is None:
+        if cell is None or not cell.ready:
             return []
-        leave = cell.opened.exit
-        return [(cell.opened_at, described(self.provider), lambda: leave(None, None, None))]
+        return [(cell.opened_at, described(self.provider), lambda: leave(cell.opened, exc))]
 
 
 class Scope:
@@ -245,6 +272,10 @@ class Scope:
         """The version of the context, and the values that are the same as long as that is in force."""
         self.outer: Scope | None = None
         self.ended = False
+        self.number = 0
+        """Of its beginning, as whatever is opened has one."""
+        self.successor: Scope | None = None
+        """What is in force in its place, once it has ended."""
         self._entered = 0
         """For the context: whether the container serves here on our account."""
         self._order = order
@@ -283,7 +314,7 @@ class Scope:
             raise InjectionError(f"the scope {self.name!r} was opened before: ask the container for another one")
         self.outer = self._enclosing()
         self.asynchronous = asynchronous
-        self._entered = 1
+        self._entered, self.number = 1, next(OPENED)
         self.resume()
 
     def resume(self) -> None:
@@ -314,7 +345,7 @@ class Scope:
         try:
             for cell in self._closing():
                 try:
-                    left: Any = _leave(cell, raised)
+                    left: Any = leave(cell.opened, raised)
                     if inspect.isawaitable(left):
                         raise InjectionError(f"the scope {self.name!r} has asynchronous values: use `async with`")
                 except BaseException as fault:
@@ -331,8 +362,8 @@ class Scope:
             for cell in self._closing():
                 try:
                     if self.in_thread is not None and not asyncio.isfuture(cell.opened.value):
-                        await self.in_thread(lambda cell=cell, raised=raised: _leave(cell, raised))  # type: ignore[misc]
-                    elif inspect.isawaitable(left := _leave(cell, raised)):
+                        await self.in_thread(functools.partial(leave, cell.opened, raised))
+                    elif inspect.isawaitable(left := leave(cell.opened, raised)):
                         await left
                 except BaseException as fault:
                     raised = fault
@@ -454,6 +485,8 @@ def _opened_here() -> Iterator[Scope]:
     stack = _here.get()
     while stack is not None:
         scope, stack = stack
+        if scope.ended and scope.successor is not None:
+            scope = scope.successor
         yield scope
 
 
@@ -476,6 +509,13 @@ def thread_for(needed: Iterable[Scoped[Any]]) -> InThread | None:
         return None
     inner = next((scope for scope in _opened_here() if scope.serves(waiting[0])), None)
     return None if inner is None else inner.in_thread
+
+
+def blocking_in(provider: providers.Provider[Any]) -> tuple[Scoped[Any], ...]:
+    """Return what is scoped in what a provider is made of, if it can be built without an event loop; else nothing."""
+    if footprint(provider).asynchronous or opens_asynchronously(getattr(provider, "provides", None)):
+        return ()
+    return scoped_in(provider)
 
 
 def scoped_in(provider: providers.Provider[Any]) -> tuple[Scoped[Any], ...]:
@@ -572,6 +612,10 @@ def _is_one(value: Any, wanted: type) -> bool:
         return True
 
 
+def _managed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return _manager(call(*args, **kwargs))
+
+
 def _manager(made: Any) -> Any:
     """Return the context manager over a generator, and anything else as it is."""
     if inspect.isasyncgen(made):
@@ -596,22 +640,20 @@ def _open_in_a_task_of_its_own(made: Any) -> Opened:
                 raise
             value.set_exception(exc)
             return
-        value.set_result(opened.value)
+        building.set(None)
+        if told.done():
+            value.set_exception(InjectionError("the scope has ended before its value was open"))
+            value.exception()  # it is no fault if nobody waits any more
+        else:
+            value.set_result(opened.value)
         exc_info = await told
         if opened.exit is not None and is_awaited(left := opened.exit(*exc_info)):
             await left
 
-    async def leave(*exc_info: Any) -> None:
+    async def end(*exc_info: Any) -> None:
         if not told.done():
             told.set_result(exc_info)
         await task
 
     task = asyncio.ensure_future(live())
-    return Opened(value, leave)
-
-
-def _leave(cell: Cell, exc: BaseException | None) -> Any:
-    leave = cell.opened.exit
-    if leave is None:
-        return None
-    return leave(None, None, None) if exc is None else leave(type(exc), exc, exc.__traceback__)
+    return Opened(value, end)

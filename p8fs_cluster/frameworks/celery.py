@@ -72,6 +72,8 @@ class _Process:
             return
         self._cover_known()
         self._entered.enter_context(self._container)
+        if self._application is not None and self._pid == os.getpid():
+            return  # a solo pool is both, worker and process
         self._application, self._pid = opened_scope(self._container, "application"), os.getpid()
         self._application.begin()
 

@@ -46,7 +46,7 @@ def depends(target: Any, *, shared: bool = False) -> Any:
     if isinstance(target, providers.BaseResource) and closes(target.provides) and not shared:
         make = _opened if opens_asynchronously(target.provides) else _opened_in_thread
         return Depends(make(_of_resource(target)), scope="function")
-    ends = isinstance(target, providers.Provider) and any(each.scope == "request" for each in scoped_in(target))
+    ends = isinstance(target, str) or any(each.scope == "request" for each in scoped_in(target))
     return Depends(_dependency(target, shared), scope="function" if ends else None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
+from starlette.routing import Mount
 from starlette.websockets import WebSocket
 
 from p8fs_cluster.containers.validation import validate_configuration
@@ -111,6 +112,7 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
         app.middleware_stack = app.build_middleware_stack()
     around, router = app.middleware_stack, app.router
     routes = router.middleware_stack
+    mounted = [(each, each.middleware_stack) for each in _mounted(router.routes)]
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         kind = _KINDS.get(scope["type"])
@@ -129,10 +131,34 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
             await served.route(routes, scope, receive, send)
 
     app.middleware_stack, router.middleware_stack = serve, route
+    for inner, stack in mounted:
+        inner.middleware_stack = _noting_first(stack)
     try:
         yield
     finally:
         app.middleware_stack, router.middleware_stack = around, routes
+        for inner, stack in mounted:
+            inner.middleware_stack = stack
+
+
+def _mounted(routes: Iterable[Any]) -> Iterator[Any]:
+    """Yield the routers of the applications that are mounted, which turn exceptions into answers themselves."""
+    for each in routes:
+        if isinstance(each, Mount):
+            inner = each.app
+            if isinstance(inner, Starlette):
+                yield inner.router
+            yield from _mounted(each.routes or ())
+
+
+def _noting_first(stack: Any) -> Any:
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        served = scope.get(_KEY)
+        if served is not None:
+            served.note_what_is_handled(scope)
+        await stack(scope, receive, send)
+
+    return serve
 
 
 _KEY = "p8fs_cluster.served"
@@ -149,6 +175,8 @@ class _Served:
         self._connection = self._made(scope, receive, send)
         self._asked = (scope, receive, send)
         self._container = application.container
+        self._handled: Exception | None = None
+        """What a route has raised and one of the application's handlers makes an answer of."""
         offered = {HTTPConnection: self._connection, type(self._connection): self._connection}
         self.scope = opened_scope(self._container, self.name, offered=offered, in_thread=_in_thread)
 
@@ -156,6 +184,30 @@ class _Served:
         """Ask the application for its values, where its exceptions become answers."""
         found = {} if self._values is None else self._values(self._connection)
         return await found if inspect.isawaitable(found) else found
+
+    def note_what_is_handled(self, scope: Any) -> None:
+        """Let the exception handlers that are in force note which exception they get."""
+        handlers = scope.get(_HANDLERS)
+        if handlers is not None:
+            scope[_HANDLERS] = [self._noting(each) for each in handlers]
+
+    def _noting(self, handlers: Mapping[Any, Any]) -> dict[Any, Any]:
+        def noting(handler: Any) -> Any:
+            if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+
+                async def note_async(connection: Any, exc: Exception) -> Any:
+                    self._handled = exc
+                    return await handler(connection, exc)
+
+                return note_async
+
+            def note(connection: Any, exc: Exception) -> Any:
+                self._handled = exc
+                return handler(connection, exc)
+
+            return note
+
+        return {key: noting(handler) for key, handler in handlers.items()}
 
     def _made(self, scope: Any, receive: Any, send: Any) -> HTTPConnection:
         raise NotImplementedError
@@ -170,8 +222,8 @@ class _Http(_Served):
         super().__init__(application, values, scope, receive, send)
         self.lasting = False
         self._status = 0
-        self._handled: Exception | None = None
-        """What a route has raised and one of the application's handlers makes an answer of."""
+        self._complete = False
+        """Whether the message has passed before which the scope ends."""
         self._fault: BaseException | None = None
         """What the end of the scope has raised."""
         self._job: Scope | None = None
@@ -187,9 +239,9 @@ class _Http(_Served):
         try:
             async with self.scope:
                 await around(scope, receive, answer)
-                if not self._status:
-                    raise _Unanswered
-        except _Unanswered:
+                if not self._complete:
+                    raise _Unsent
+        except _Unsent:
             pass
         finally:
             _request.reset(token)
@@ -202,9 +254,7 @@ class _Http(_Served):
                 self._begin_job()
 
         fault: BaseException | None = None
-        handlers = scope.get(_HANDLERS)
-        if handlers is not None:
-            scope[_HANDLERS] = [self._noting(each) for each in handlers]
+        self.note_what_is_handled(scope)
         try:
             self.scope.give(await self._asked_for())
             await routes(scope, receive, answer)
@@ -224,6 +274,7 @@ class _Http(_Served):
             self._status = message["status"]
         if not (_is_last(message) if self.lasting else message["type"] == "http.response.start"):
             return
+        self._complete = True
         if self._status >= 400:
             try:
                 await _ended(self.scope, RequestRefused(self._status))
@@ -238,30 +289,11 @@ class _Http(_Served):
                 self._fault = exc
                 raise
 
-    def _noting(self, handlers: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Return the application's exception handlers, made to note which exception they get."""
-
-        def noting(handler: Any) -> Any:
-            if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
-
-                async def note_async(request: Any, exc: Exception) -> Any:
-                    self._handled = exc
-                    return await handler(request, exc)
-
-                return note_async
-
-            def note(request: Any, exc: Exception) -> Any:
-                self._handled = exc
-                return handler(request, exc)
-
-            return note
-
-        return {key: noting(handler) for key, handler in handlers.items()}
-
     def _begin_job(self) -> None:
         if self._job is None:
             self._job = opened_scope(self._container, "job", in_thread=_in_thread)
             self._job.begin(asynchronous=True)
+            self.scope.successor = self._job  # for the task that runs what follows, if it is not this one
 
     def _made(self, scope: Any, receive: Any, send: Any) -> HTTPConnection:
         return Request(scope)  # its body is the handler's to read
@@ -276,6 +308,7 @@ class _Socket(_Served):
     async def serve(self, around: Any) -> None:
         async with self.scope:
             await around(*self._asked)
+            await _ended(self.scope, self._handled)
 
     async def route(self, routes: Any, scope: Any, receive: Any, send: Any) -> None:
         offered: Mapping[Any, Any] = {HTTPConnection: self._connection, WebSocket: self._connection}
@@ -289,6 +322,7 @@ class _Socket(_Served):
                 self._message.begin(asynchronous=True)
             return message
 
+        self.note_what_is_handled(scope)
         try:
             offered = {**offered, **await self._asked_for()}
             self.scope.give(offered, declared_or_not=True)
@@ -296,7 +330,7 @@ class _Socket(_Served):
         except BaseException as exc:
             await self._end_message(exc)
             raise
-        await self._end_message(None)
+        await self._end_message(self._handled)
 
     async def _end_message(self, exc: BaseException | None) -> None:
         message, self._message = self._message, None
@@ -311,8 +345,8 @@ _KINDS: Mapping[str, type[_Http] | type[_Socket]] = {"http": _Http, "websocket":
 _request: ContextVar[_Http | None] = ContextVar("p8fs_cluster_request", default=None)
 
 
-class _Unanswered(Exception):
-    """Told to the scope of a request that nobody answered."""
+class _Unsent(Exception):
+    """Told to the scope of a request whose answer was not sent, or not to the end that the scope was to last to."""
 
 
 def _is_last(message: _Message) -> bool:

@@ -59,15 +59,23 @@ def container(
     `@pytest.mark.settings(storage_provider=..., api_port=...)` changes its settings. A connection that is still
     borrowed at the end, or an override that is still in force, fails the test.
     """
+    from p8fs_cluster.di import context
+    from p8fs_cluster.di.overriding import end
+    from p8fs_cluster.di.teardown import close
+
     for name in [name for name in os.environ if name.upper().startswith("P8FS_")]:
         monkeypatch.delenv(name)
     (tmp_path / "no.env").touch()
     monkeypatch.setenv("P8FS_ENV_FILE", str(tmp_path / "no.env"))
     changes = {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "p8fs", **_marked(request)}
     with container_class(config=changes) as made:
-        before = _overriding(made)
+        before, isolated = _overriding(made), context.here().isolated
         yield made
         leaks = _leaks(made, before)
+        for layer in context.here().isolated:
+            if layer not in isolated:
+                leaks.append("an isolated override: use `with`, or end it")
+                close(end(layer))
         made.reset_override()
     if leaks:
         pytest.fail("left behind: " + "; ".join(leaks), pytrace=False)

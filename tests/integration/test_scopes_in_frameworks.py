@@ -18,10 +18,20 @@ import httpx2
 import pytest
 from celery import Celery
 from dependency_injector import providers
-from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
+from fastapi import (
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Request,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+)
 from fastapi.testclient import TestClient
 from flask import Flask
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
@@ -98,6 +108,12 @@ def in_a_job(job: Transaction = Provide[Application.job]) -> None:
 
 
 Tx = Annotated[Transaction, depends(Application.transaction)]
+
+
+def mixed(pool: Transaction) -> Iterator[str]:
+    EVENTS.append("begin mixed")
+    yield f"over {type(pool).__name__}"
+    EVENTS.append("commit mixed")
 
 
 def mine() -> Iterator[str]:
@@ -218,7 +234,12 @@ class TestFastAPI:
         outer = FastAPI(lifespan=fastapi.lifespan(container := rocksdb(rocksdb_settings)))
         outer.mount("/inner", api(container))
         fastapi.install(outer)
+        inner = outer.routes[-1].app  # type: ignore[attr-defined]
+        inner.add_exception_handler(ValueError, lambda request, exc: JSONResponse("all is well"))
         with TestClient(outer, raise_server_exceptions=False) as client:
+            assert client.get("/inner/fault").json() == "all is well"
+            assert EVENTS == ["begin", "roll back: ValueError('mine')"]
+            EVENTS.clear()
             assert client.get("/inner/depends").status_code == 200
             assert EVENTS == ["begin", "handler", "commit"]
             FAULT.append(StorageUnavailable("down"))
@@ -335,6 +356,95 @@ class TestFastAPI:
             assert EVENTS == ["begin", "begin", "commit", "begin"]  # the second message has ended the first one's
         assert EVENTS[4:] == ["commit", "commit"]
         assert seen[0][1:] == seen[1][1:]
+
+    def test_an_exception_of_a_websocket_rolls_back(self, rocksdb_settings: dict[str, Any]) -> None:
+        app = api(rocksdb(rocksdb_settings))
+
+        @inject
+        def use(
+            transaction: Transaction = Provide[Application.transaction],
+            connection: Transaction = Provide[Application.connection],
+        ) -> None:
+            pass
+
+        @app.websocket("/socket")
+        async def socket(socket: WebSocket) -> None:
+            await socket.accept()
+            await socket.receive_text()
+            use()
+            raise WebSocketException(1008)
+
+        with TestClient(app) as client, client.websocket_connect("/socket") as opened:
+            opened.send_text("go")
+            with pytest.raises(WebSocketDisconnect):
+                opened.receive_text()
+        assert EVENTS[:2] == ["begin", "begin"]
+        assert [end.split("(")[0] for end in EVENTS[2:]] == ["roll back: WebSocketException"] * 2
+
+    def test_background_tasks_of_a_stream(self, client: TestClient) -> None:
+        app: Any = client.app
+
+        @app.get("/streamed")
+        def streamed() -> StreamingResponse:
+            return StreamingResponse(iter([b"a", b"b"]), background=BackgroundTask(in_a_job))
+
+        assert client.get("/streamed").text == "ab"
+        assert EVENTS == ["begin", "background", "commit"]
+
+    def test_a_client_that_goes_in_the_middle_of_a_stream(self, rocksdb_settings: dict[str, Any]) -> None:
+        @inject
+        async def stream(request: Request, tx: Transaction = Provide[Application.transaction]) -> StreamingResponse:
+            async def pieces() -> AsyncIterator[bytes]:
+                while True:
+                    yield b"x"
+                    await asyncio.sleep(0)
+
+            starlette.until_sent()
+            return StreamingResponse(pieces())
+
+        async def main(version: str) -> None:
+            sent: list[Any] = []
+            gone = asyncio.Event()
+
+            async def receive() -> dict[str, Any]:
+                await gone.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+                if len(sent) == 3:
+                    gone.set()
+                elif len(sent) > 3 and version == "2.4":
+                    raise OSError("the client has gone")
+
+            scope = {"type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+            async with app.router.lifespan_context(app):
+                with contextlib.suppress(Exception):
+                    await app({**scope, "asgi": {"version": "3.0", "spec_version": version}}, receive, send)
+
+        for version in ("2.3", "2.4"):
+            EVENTS.clear()
+            app = Starlette(
+                routes=[Route("/", stream)], lifespan=starlette.lifespan(rocksdb(rocksdb_settings), validate=False)
+            )
+            asyncio.run(main(version))
+            assert EVENTS[0] == "begin"
+            assert EVENTS[1].startswith("roll back")
+
+    def test_a_scoped_value_over_an_asynchronous_resource(self, rocksdb_settings: dict[str, Any]) -> None:
+        class Mixed(Application):
+            pool = providers.Resource(open_async)
+            session = Scoped(mixed, pool)
+
+        app = api(rocksdb(rocksdb_settings, Mixed))
+
+        @app.get("/mixed")
+        async def handle(session: Any = depends(Mixed.session)) -> str:  # noqa: B008
+            return str(session)
+
+        with TestClient(app) as client:
+            assert client.get("/mixed").json() == "over Transaction"
+        assert EVENTS == ["begin async", "begin mixed", "commit mixed", "commit async"]
 
     def test_what_cannot_work_is_told_at_the_start(self, rocksdb_settings: dict[str, Any]) -> None:
         class Wrong(Application):

@@ -45,6 +45,9 @@ def test_leaks_a_connection(container):
     container.kept = container.storage().connection()
     container.kept.__enter__()
 
+def test_leaks_an_isolated_override(container):
+    container.config.override({"api_port": 9009}, isolated=True)
+
 def test_after_the_leaks(container):
     assert port() == 8000
 """
@@ -125,7 +128,7 @@ def test_in_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "6 passed, 2 errors" in done.stdout, done.stdout
+    assert "7 passed, 3 errors" in done.stdout, done.stdout
     assert "left behind: an override of 'api'" in done.stdout
     assert "left behind: 1 borrowed connection(s)" in done.stdout
 

@@ -344,6 +344,13 @@ class TestOverriding:
             assert not layer.held  # scopes that are over leave nothing behind
         assert EVENTS == ["begin other", "commit other"] * 2
 
+    def test_an_exception_that_ends_it(self, application: Application) -> None:
+        overriding = application.name.override
+        with pytest.raises(ValueError, match="mine"), application.scope("request"), overriding("other"):
+            application.transaction()
+            raise ValueError("mine")
+        assert EVENTS == ["begin other", "roll back other: ValueError"]
+
     def test_isolated(self, application: Application) -> None:
         with application.scope("request"), application.name.override("mine", isolated=True):
             assert application.transaction().name == "mine"
@@ -383,6 +390,38 @@ class TestLifetimes:
                 assert wrong.keeper().kept.transaction == "fake"
         with wrong.scope("job"), pytest.raises(InjectionError, match="within it or beside"):
             wrong.beside()
+
+    def test_what_is_asked_for_while_it_is_built(self, application: Application) -> None:
+        @inject
+        class Repository:
+            def __init__(self, transaction: Transaction = Provide["transaction"]) -> None:
+                self.transaction = transaction
+
+        class Wrong(Application):
+            repository = providers.Singleton(Repository)
+            resource = providers.Resource(Repository)
+            outer = Scoped(Repository).within("application")
+            each = providers.Factory(Repository)
+            within = Scoped(Repository)
+
+        wrong = Wrong()
+        with wrong.scope("application"), wrong.scope("request"):
+            for name in ("repository", "resource", "outer"):
+                with pytest.raises(InjectionError, match=f"was asked for while Wrong.{name} was built"):
+                    wrong.providers[name]()
+            assert wrong.each().transaction is wrong.within().transaction is wrong.transaction()
+
+    def test_a_scope_opened_while_something_is_built(self) -> None:
+        def build() -> str:
+            with using.scope("job"):
+                return using.job().name
+
+        class Using(Application):
+            built = providers.Singleton(build)
+
+        using = Using()
+        with using.scope("request"):
+            assert using.built() == "job"
 
     def test_a_scope_nobody_declares(self) -> None:
         class Wrong(Container):
@@ -434,6 +473,70 @@ class TestAsynchronous:
 
         asyncio.run(main())
         assert sorted(EVENTS) == sorted(["begin tx", "commit tx", "begin async", "commit async"] * 100)
+
+    @pytest.mark.parametrize("kind", ["scoped", "resource", "singleton"])
+    def test_whoever_gives_up_waiting_does_so_alone(self, kind: str) -> None:
+        async def slow() -> AsyncIterator[str]:
+            EVENTS.append("begin")
+            await go_on.wait()
+            yield "slow"
+            EVENTS.append("end")
+
+        async def made() -> str:
+            await go_on.wait()
+            return "slow"
+
+        class Slow(Container):
+            scoped = Scoped(slow)
+            resource = providers.Resource(slow)
+            singleton = providers.Singleton(made)
+
+        async def main() -> None:
+            async with Slow() as application, application.scope("request"):
+                provider = application.providers[kind]
+
+                async def ask() -> Any:
+                    return await provider()
+
+                impatient, patient = asyncio.create_task(ask()), asyncio.create_task(ask())
+                await asyncio.sleep(0)
+                impatient.cancel()
+                await asyncio.sleep(0)
+                go_on.set()
+                assert await patient == "slow"
+                assert impatient.cancelled()
+                assert await provider() == "slow"
+
+        go_on = asyncio.Event()
+        asyncio.run(main())
+        assert ([] if kind == "singleton" else ["begin", "end"]) == EVENTS
+
+    def test_a_value_that_is_opened_when_its_scope_has_ended(self) -> None:
+        async def slow() -> AsyncIterator[str]:
+            await go_on.wait()
+            EVENTS.append("opened")
+            yield "slow"
+            EVENTS.append("closed")
+
+        class Slow(Container):
+            value = Scoped(slow)
+
+        async def main() -> None:
+            application = Slow()
+
+            async def ask() -> Any:
+                return await application.value()
+
+            async with application.scope("request"):
+                asked = asyncio.create_task(ask())
+                await asyncio.sleep(0)
+                asyncio.get_running_loop().call_soon(go_on.set)
+            with pytest.raises(InjectionError, match="ended before its value was open"):
+                await asked
+
+        go_on = asyncio.Event()
+        asyncio.run(main())
+        assert EVENTS == ["opened", "closed"]
 
     def test_the_exception_reaches_it(self, application: Application) -> None:
         async def main() -> None:
