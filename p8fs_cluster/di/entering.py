@@ -51,7 +51,7 @@ def is_asynchronous(made: Any) -> bool:
 
 def opens_asynchronously(provides: Any) -> bool:
     """Whether what a function or class gives is known to be opened asynchronously, before it is called."""
-    call = inspect.unwrap(provides) if callable(provides) else provides
+    call = _unwrapped(provides)
     if isinstance(call, type):
         return hasattr(call, "__aenter__") and not hasattr(call, "__enter__")
     return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
@@ -59,10 +59,14 @@ def opens_asynchronously(provides: Any) -> bool:
 
 def closes(provides: Any) -> bool:
     """Whether what a function or class gives is known to be closed after use, before it is called."""
-    call = inspect.unwrap(provides) if callable(provides) else provides
+    call = _unwrapped(provides)
     if isinstance(call, type):
         return any(hasattr(call, name) for name in ("__exit__", "__aexit__", "shutdown"))
     return inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call)
+
+
+def _unwrapped(provides: Any) -> Any:
+    return inspect.unwrap(provides) if inspect.isroutine(provides) else provides
 
 
 def is_awaited(made: Any) -> bool:
