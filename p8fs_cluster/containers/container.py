@@ -42,19 +42,6 @@ S = TypeVar("S", bound=Section)
 
 log = logging.getLogger(__name__)
 
-_MADE_OF: Mapping[str, tuple[str, ...]] = {
-    "config": (),
-    "storage": ("config",),
-    "async_storage": ("config", "storage"),
-    "api": ("config",),
-    "loggers": ("config",),
-    "logger": ("loggers",),
-    "sql": ("storage",),
-    "engine": ("sql",),
-    "session": ("sql",),
-}
-"""What a container's own providers are made of, so that its parts share them as a whole."""
-
 _HANDLES = (Storage, AsyncStorage, Loggers, ApiSettings, SqlEngines)
 """What stays valid when its container is closed and entered again."""
 
@@ -328,7 +315,7 @@ class Container(_Lifecycle, _Declarative):
                     setattr(cls, name, provider)
         for name, provider in following(cls).items():
             setattr(cls, name, provider)
-        for name, provider in sharing(cls, Container, _MADE_OF).items():
+        for name, provider in sharing(cls, Container).items():
             setattr(cls, name, provider)
 
 

@@ -50,7 +50,7 @@ class _Bound(NamedTuple):
     """What is opened for the call, None when nothing is."""
     joins: bool = False
     scoped: tuple[Scoped[Any], ...] = ()
-    """What belongs to a scope among what the value is made of, if all of that is synchronous."""
+    """The scoped providers that the value is made of; none if something of it is asynchronous."""
 
     async def promised(self) -> Any:
         """Return the value, made in a worker thread where it would block, and a framework gives one."""

@@ -28,7 +28,7 @@ Exit: TypeAlias = Callable[[type[BaseException] | None, BaseException | None, Tr
 
 
 class Opened(NamedTuple):
-    """What was opened, and what ends it; None where there is nothing to end."""
+    """A value that was opened, and the function that closes it; None if there is nothing to close."""
 
     value: Any
     exit: Exit | None
@@ -45,12 +45,12 @@ _HELPER: Final = contextlib.contextmanager(iter).__code__
 
 
 def is_asynchronous(made: Any) -> bool:
-    """Whether `made` has to be awaited to be opened."""
+    """Return whether `made` has to be awaited to be opened."""
     return is_awaited(made) or (hasattr(made, "__aenter__") and not hasattr(made, "__enter__"))
 
 
 def opens_asynchronously(provides: Any) -> bool:
-    """Whether what a function or class gives is known to be opened asynchronously, before it is called."""
+    """Return whether a function or class is known, before it is called, to give what is opened asynchronously."""
     call = _unwrapped(provides)
     if isinstance(call, type):
         return hasattr(call, "__aenter__") and not hasattr(call, "__enter__")
@@ -58,7 +58,7 @@ def opens_asynchronously(provides: Any) -> bool:
 
 
 def closes(provides: Any) -> bool:
-    """Whether what a function or class gives is known to be closed after use, before it is called."""
+    """Return whether a function or class is known, before it is called, to give what has to be closed after use."""
     call = _unwrapped(provides)
     if isinstance(call, type):
         return any(hasattr(call, name) for name in ("__exit__", "__aexit__", "shutdown"))
@@ -70,7 +70,7 @@ def _unwrapped(provides: Any) -> Any:
 
 
 def is_awaited(made: Any) -> bool:
-    """Whether `made` is a promise. An object that merely can be awaited is a value."""
+    """Return whether `made` is a promise. An object that merely can be awaited is a value."""
     return asyncio.isfuture(made) or inspect.iscoroutine(made)
 
 
@@ -96,7 +96,7 @@ def open_generator(begun: Generator[Any, Any, Any]) -> Opened:
 
 
 class _EndOf:
-    """What ends a generator that has yielded once."""
+    """Closes a generator that has yielded once."""
 
     __slots__ = ("_begun",)
 

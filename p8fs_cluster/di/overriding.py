@@ -79,13 +79,13 @@ class Footprint:
     ) -> None:
         self.key = key
         self.scoped = scoped
-        """Those of the providers that it is made of whose values end with a scope."""
+        """The providers among them whose values end with a scope."""
         self._marks = marks
         self._asynchronous: bool | None = None
 
     @property
     def asynchronous(self) -> bool:
-        """Whether something of what was looked at is known to be opened asynchronously."""
+        """Return whether one of the providers is known to be opened asynchronously."""
         if self._asynchronous is None:
             calls = (getattr(provider, "provides", None) for provider, _ in self._marks)
             self._asynchronous = any(map(opens_asynchronously, calls))
@@ -93,7 +93,7 @@ class Footprint:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing of it has changed since."""
+        """Return whether nothing of it has changed since."""
         return all(provider.changes == changes for provider, changes in self._marks)
 
 

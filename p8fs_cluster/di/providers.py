@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Cell:
-    """Where one value is kept, with a lock of its own, so that an unrelated build never waits for it."""
+    """The place of one value, with a lock of its own, so that an unrelated build never waits for it."""
 
     __slots__ = ("lock", "opened", "opened_at", "ready")
 
@@ -59,7 +59,7 @@ _UNKNOWN: Final = object()
 
 
 class Building(NamedTuple):
-    """What is being built here, the scopes that it may take something of, and the number of its beginning."""
+    """The provider that is being built here, the scopes whose values it may take, and the number of the build."""
 
     provider: Any
     scopes: frozenset[str]
@@ -88,7 +88,7 @@ class Keeping(Holder[T]):
 
     @property
     def built(self) -> bool:
-        """Whether there is a value here and now."""
+        """Return whether there is a value here and now."""
         cell = self.cells.get(self.footprint().key)
         return cell is not None and cell.ready
 
@@ -233,7 +233,7 @@ class Resource(Keeping[T], providers.Resource[T]):
 
     @property
     def initialized(self) -> bool:
-        """Whether it is open here and now."""
+        """Return whether it is open here and now."""
         return self.built
 
     def shutdown(self) -> Any:
@@ -315,13 +315,14 @@ def following(cls: Any) -> dict[str, providers.Provider[Any]]:
     return {name: provider for name, provider in _Following(cls).all() if provider is not cls.providers[name]}
 
 
-def sharing(cls: Any, root: Any, names: Mapping[str, tuple[str, ...]]) -> dict[str, providers.Provider[Any]]:
+def sharing(cls: Any, root: Any) -> dict[str, providers.Provider[Any]]:
     """Return the providers of a container's class whose parts are to use its own in place of theirs, made to do so.
 
-    `names` are those that `root` declares, each with those that it is made of. A part keeps what it declares anew or
-    was given, and what is made of that.
+    The providers are those that `root` declares. A part keeps what it declares anew or was given, and what is made of
+    that.
     """
     replaced = {}
+    names = {id(provider): name for name, provider in root.cls_providers.items()}
     for part in cls.cls_providers.values():
         inner: Any = part.container if isinstance(part, providers.Container) else None
         declaring = getattr(inner, "declarative_parent", None)
@@ -329,8 +330,9 @@ def sharing(cls: Any, root: Any, names: Mapping[str, tuple[str, ...]]) -> dict[s
             anew = {
                 name for base in declaring.__mro__ if base is not root for name in getattr(base, "cls_providers", ())
             }
-            for name, needed in names.items():
-                if name in anew or anew.intersection(needed) or inner.providers[name].overridden:
+            for name, provider in root.cls_providers.items():
+                needed = {names[id(each)] for each in providers.traverse(provider) if id(each) in names}
+                if name in anew or anew & needed or inner.providers[name].overridden:
                     anew.add(name)
                 else:
                     replaced[id(inner.providers[name])] = cls.providers[name]

@@ -75,7 +75,7 @@ _here: ContextVar[Any] = ContextVar("p8fs_cluster_scopes", default=None)
 
 
 class Scoped(Keeping[T], providers.Callable[T]):
-    """A provider whose value is built once in a scope, and closed at the scope's end, which tells it how that came.
+    """A provider whose value is built once in a scope. The scope's end closes the value, with the scope's exception if any.
 
     `provides` is called with the arguments, as by `providers.Resource`: what yields (a generator function, a context
     manager, sync or async) is opened and closed, anything else is the value. Whoever runs in the same scope gets the
@@ -158,17 +158,12 @@ class Scoped(Keeping[T], providers.Callable[T]):
 
     @property
     def built(self) -> bool:
-        """Whether there is a value here and now."""
+        """Return whether there is a value here and now."""
         try:
             cell = _serving(self).cells_of(self).cells.get(self.footprint().key)
         except InjectionError:
             return False
         return cell is not None and cell.ready
-
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether its value is known to be opened asynchronously."""
-        return opens_asynchronously(self.provides)
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         serving = _serving(self)
@@ -267,17 +262,17 @@ class Scope:
         self.name = name
         self.container = container
         self.asynchronous = False
-        """Whether asynchronous values can be opened in it."""
+        """True if asynchronous values can be opened in this scope."""
         self.latest: tuple[object, dict[Any, Any]] = (None, {})
         """The version of the context, and the values that are the same as long as that is in force."""
         self.outer: Scope | None = None
         self.ended = False
         self.number = 0
-        """Of its beginning, as whatever is opened has one."""
+        """The number of its opening, counted together with everything else that is opened."""
         self.successor: Scope | None = None
-        """What is in force in its place, once it has ended."""
+        """The scope that takes the place of this one after its end."""
         self._entered = 0
-        """For the context: whether the container serves here on our account."""
+        """1 while the container serves calls because of this scope; read by `di.context`."""
         self._order = order
         self.in_thread: InThread | None = None
         """Awaits what opens or closes a synchronous value of an asynchronous scope; None: that happens at once."""
@@ -379,8 +374,8 @@ class Scope:
         """
         declared = given_in(self.container, self.name)
         for asked, value in values.items():
-            named = self.container.providers.get(asked) if isinstance(asked, str) else None
-            fitting = [each for each in declared if each.wanted is asked or each is named]
+            called_so = self.container.providers.get(asked) if isinstance(asked, str) else None
+            fitting = [each for each in declared if each.wanted is asked or each is called_so]
             if not fitting and not declared_or_not:
                 told = ", ".join(_name_of(each.wanted) for each in declared) or "none"
                 raise InjectionError(
@@ -505,7 +500,7 @@ def innermost(container: Any) -> Scope | None:
 def thread_for(needed: Iterable[Scoped[Any]]) -> InThread | None:
     """Return what awaits the building of values that would block the event loop; None if it may happen here."""
     waiting = [each for each in needed if each.wanted is None and not each.built]
-    if not waiting or any(each.is_asynchronous for each in waiting):
+    if not waiting:
         return None
     inner = next((scope for scope in _opened_here() if scope.serves(waiting[0])), None)
     return None if inner is None else inner.in_thread
@@ -551,11 +546,11 @@ def _serving(provider: Scoped[Any]) -> Scope:
     stranger = next((inner.container for inner in strangers if inner.name == name), None)
     if stranger is not None:
         raise InjectionError(
-            f"{_called(provider)}: the scope {name!r} that is open here is one of another container "
+            f"{named(provider)}: the scope {name!r} that is open here is one of another container "
             f"({stranger.parent_name})"
         )
     raise InjectionError(
-        f"{_called(provider)} belongs to the scope {name!r}, and none is open in this task or thread: write "
+        f"{named(provider)} belongs to the scope {name!r}, and none is open in this task or thread: write "
         f"`with container.scope({name!r}):`. {_OPENED_BY.get(name, '')}"
         "A thread of your own sees the scope if it runs in a copy of the context"
     )
@@ -570,7 +565,7 @@ _OPENED_BY: Mapping[str, str] = {
 
 
 _inherited: list[Any] = []
-"""What the scopes of the process that this one was forked from keep: nothing may finalize it."""
+"""The values of the parent process's scopes, referenced so that nothing finalizes them in this child."""
 
 
 def _after_fork() -> None:
@@ -582,13 +577,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def _has_ended(provider: Scoped[Any], scope: Scope) -> InjectionError:
     return InjectionError(
-        f"{_called(provider)}: the scope {scope.name!r} of this task or thread has ended, and what was open in it is "
+        f"{named(provider)}: the scope {scope.name!r} of this task or thread has ended, and what was open in it is "
         "closed: what goes on afterwards needs a scope of its own"
     )
-
-
-def _called(provider: Scoped[Any]) -> str:
-    return named(provider)
 
 
 def _name_of(wanted: Any) -> str:

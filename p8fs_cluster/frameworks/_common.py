@@ -1,7 +1,8 @@
-"""What the frameworks' modules share: the `container` parameter, scopes, the answer when a storage is down."""
+"""Parts that the frameworks' modules share: the `container` parameter, scopes, the answer when a storage is down."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -10,7 +11,7 @@ from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import InThread, Scope, given_in
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Given", "container_of", "failure", "opened_scope", "require_given", "unavailable"]
+__all__ = ["Given", "container_of", "failure", "finished", "opened_scope", "require_given", "unavailable"]
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,19 @@ def require_given(container: Container, scope: str, offered: Iterable[Any]) -> N
     if missing:
         names = ", ".join(sorted(getattr(each.wanted, "__name__", str(each.wanted)) for each in missing))
         raise InjectionError(f"nobody gives the scope {scope!r} its values ({names}): pass `values=`")
+
+
+def finished(result: Any) -> Any:
+    """Return the result of a job. A promise is no result: the job's scope would end before the work has begun.
+
+    :raises TypeError: it is a promise.
+    """
+    if inspect.isawaitable(result):
+        getattr(result, "close", lambda: None)()
+        raise TypeError(
+            "the work is asynchronous, and nothing awaits it here: write a function that runs it to its end"
+        )
+    return result
 
 
 def failure(exc: BaseException | None) -> BaseException | None:

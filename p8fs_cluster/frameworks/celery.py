@@ -11,7 +11,7 @@ from celery import Celery, Task, current_app, signals
 
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import Scope
-from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given
+from p8fs_cluster.frameworks._common import Given, container_of, finished, opened_scope, require_given
 
 __all__ = ["init_app"]
 
@@ -116,7 +116,7 @@ class _Process:
             application = self._application
             job = opened_scope(self._container, "job", offered={Task: task})
             with application.resumed() if application else nullcontext(), job:
-                return run(*args, **kwargs)
+                return finished(run(*args, **kwargs))
 
         setattr(run_in_a_job, _COVERED, True)
         return run_in_a_job

@@ -29,7 +29,7 @@ __all__ = ["Lifespan", "RequestContext", "Values", "install", "lifespan", "until
 log = logging.getLogger(__name__)
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
-"""What `Starlette(lifespan=...)` takes."""
+"""The type of `Starlette(lifespan=...)`."""
 
 Values = Callable[[Any], Mapping[Any, Any] | Awaitable[Mapping[Any, Any]]]
 """Returns the values of a scope for a request or a websocket, or a promise of them."""
@@ -166,7 +166,7 @@ _HANDLERS = "starlette.exception_handlers"
 
 
 class _Served:
-    """What is asked of an application in one connection, and the scope that it has."""
+    """A request or a websocket, and its scope."""
 
     name: str
 
@@ -176,7 +176,7 @@ class _Served:
         self._asked = (scope, receive, send)
         self._container = application.container
         self._handled: Exception | None = None
-        """What a route has raised and one of the application's handlers makes an answer of."""
+        """The exception of a route, for which one of the application's exception handlers answers."""
         offered = {HTTPConnection: self._connection, type(self._connection): self._connection}
         self.scope = opened_scope(self._container, self.name, offered=offered, in_thread=_in_thread)
 
@@ -223,9 +223,9 @@ class _Http(_Served):
         self.lasting = False
         self._status = 0
         self._complete = False
-        """Whether the message has passed before which the scope ends."""
+        """True after the message before which the scope ends."""
         self._fault: BaseException | None = None
-        """What the end of the scope has raised."""
+        """The exception that the end of the scope raised."""
         self._job: Scope | None = None
 
     async def serve(self, around: Any) -> None:
@@ -346,7 +346,7 @@ _request: ContextVar[_Http | None] = ContextVar("p8fs_cluster_request", default=
 
 
 class _Unsent(Exception):
-    """Told to the scope of a request whose answer was not sent, or not to the end that the scope was to last to."""
+    """Ends the scope of a request whose answer was not sent, or not to its end where the scope lasts that long."""
 
 
 def _is_last(message: _Message) -> bool:

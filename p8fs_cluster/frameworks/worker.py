@@ -10,7 +10,7 @@ from types import FrameType
 
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.containers.validation import validate_configuration
-from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given
+from p8fs_cluster.frameworks._common import Given, container_of, finished, opened_scope, require_given
 
 __all__ = ["run"]
 
@@ -28,6 +28,7 @@ def run(work: Callable[[], object], container: Given = None, *, every: float = 0
     the environment is development.
 
     :raises ConfigurationError: the settings or the storage can't be used.
+    :raises TypeError: `work` is asynchronous.
     :raises InjectionError: the container can't work, or declares values of a "job", which nobody gives.
 
     >>> jobs = ["first", "second"]
@@ -48,7 +49,7 @@ def run(work: Callable[[], object], container: Given = None, *, every: float = 0
 
 def _done(work: Callable[[], object], container: Container) -> object:
     with opened_scope(container, "job"):
-        return work()
+        return finished(work())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a thread of its own comes to, for those who wait for it and may be interrupted at any moment."""
+"""A future for a thread of its own, whose waiters may be interrupted by a signal handler at any moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Outcome(Generic[T]):
-    """What a function returned or raised.
+    """The result of a function, or its exception.
 
     `threading.Thread.start` and `concurrent.futures.Future` are written in Python and hold locks: an exception of a
     signal handler that strikes within them leaves those held, and the other side waits for ever. Here each waiter has a

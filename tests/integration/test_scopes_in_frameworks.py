@@ -638,6 +638,16 @@ class TestCelery:
         with pytest.raises(StorageUnavailable):
             result.get()
 
+    def test_asynchronous_work_is_refused(self, rocksdb_settings: dict[str, Any]) -> None:
+        app = self.app(rocksdb(rocksdb_settings))
+
+        @app.task
+        async def work() -> None:
+            EVENTS.append("never")
+
+        with pytest.raises(TypeError, match="the work is asynchronous"):
+            work.delay().get()
+
     def test_an_exception_rolls_back(self, rocksdb_settings: dict[str, Any]) -> None:
         app = self.app(rocksdb(rocksdb_settings))
 
@@ -664,6 +674,15 @@ class TestWorkerAndCommands:
         assert EVENTS == ["begin", "commit"] * 2
         assert seen[0][0] is not seen[1][0]
         assert seen[0][1] is seen[1][1]
+
+    def test_asynchronous_work_is_refused(self, rocksdb_settings: dict[str, Any]) -> None:
+        @inject
+        async def work(job: Transaction = Provide[Application.job]) -> None:
+            EVENTS.append("never")
+
+        with pytest.raises(TypeError, match="the work is asynchronous"):
+            worker.run(work, rocksdb(rocksdb_settings))
+        assert EVENTS == []
 
     @pytest.mark.parametrize(
         ("end", "code", "told"),
