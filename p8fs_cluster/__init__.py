@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from p8fs_cluster.containers.injection import Provide as Provide
     from p8fs_cluster.containers.injection import inject as inject
     from p8fs_cluster.containers.validation import validate_configuration as validate_configuration
-    from p8fs_cluster.di.scopes import Scoped as Scoped
+    from p8fs_cluster.di.scoped import Scoped as Scoped
     from p8fs_cluster.exceptions import ClusterError as ClusterError
     from p8fs_cluster.exceptions import ConfigurationError as ConfigurationError
     from p8fs_cluster.exceptions import InjectionError as InjectionError
@@ -34,7 +34,7 @@ _PLACES = {
     "Closing": "p8fs_cluster.containers.injection",
     "Joining": "p8fs_cluster.containers.injection",
     "Provide": "p8fs_cluster.containers.injection",
-    "Scoped": "p8fs_cluster.di.scopes",
+    "Scoped": "p8fs_cluster.di.scoped",
     "inject": "p8fs_cluster.containers.injection",
     "ClusterError": "p8fs_cluster.exceptions",
     "ConfigurationError": "p8fs_cluster.exceptions",

@@ -24,7 +24,7 @@ from dependency_injector import providers, resources
 from pydantic import BaseModel
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.di.scopes import Scoped
+from p8fs_cluster.di.scoped import Scoped
 from p8fs_cluster.di.settings import SettingsProvider
 
 __all__ = [

@@ -25,7 +25,8 @@ from p8fs_cluster.containers.cycles import cycles
 from p8fs_cluster.containers.graph import Providers
 from p8fs_cluster.containers.injected import Injection, functions_of, injections_of, resolved, unfilled
 from p8fs_cluster.di.lookup import ProvidersOf
-from p8fs_cluster.di.scopes import ORDER, Order, Scoped, above
+from p8fs_cluster.di.scoped import Scoped
+from p8fs_cluster.di.scopes import ORDER, Order, above
 from p8fs_cluster.exceptions import GraphProblem, InjectionError
 
 __all__ = ["check", "require"]

@@ -31,7 +31,7 @@ from p8fs_cluster.di.markers import (
     text_of,
 )
 from p8fs_cluster.di.providers import Resource, Singleton
-from p8fs_cluster.di.scopes import Scoped, blocking_in, thread_for
+from p8fs_cluster.di.scoped import Scoped, blocking_in, thread_for
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.exceptions import InjectionError
 

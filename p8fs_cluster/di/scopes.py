@@ -1,4 +1,4 @@
-"""Scopes: what is built once for a request, a job or another span of work, and closed at its end."""
+"""Scopes: spans of work such as a request or a job, whose values are closed at their end."""
 
 from __future__ import annotations
 
@@ -9,38 +9,16 @@ import functools
 import inspect
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
-from types import GeneratorType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
-
-from dependency_injector import providers
+from types import TracebackType
+from typing import Any, Self
 
 from p8fs_cluster.di import context
-from p8fs_cluster.di.entering import (
-    Opened,
-    is_asynchronous,
-    is_awaited,
-    leave,
-    open_async,
-    open_generator,
-    open_now,
-    opens_asynchronously,
-)
+from p8fs_cluster.di.entering import leave
 from p8fs_cluster.di.lookup import with_subcontainers
-from p8fs_cluster.di.overriding import (
-    Footprint,
-    Key,
-    Overridable,
-    containers,
-    described,
-    footprint,
-    forget,
-    named,
-    owned,
-    path_to,
-)
-from p8fs_cluster.di.providers import Cell, Keeping, building
+from p8fs_cluster.di.overriding import Key, Overridable, containers, described, forget, named, owned
+from p8fs_cluster.di.providers import Cell
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError
 
@@ -49,16 +27,15 @@ __all__ = [
     "InThread",
     "Order",
     "Scope",
-    "Scoped",
     "above",
-    "blocking_in",
     "given_in",
+    "has_ended",
+    "here",
     "innermost",
-    "scoped_in",
-    "thread_for",
+    "opened_here",
+    "serving_scope",
+    "wanted_by",
 ]
-
-T = TypeVar("T")
 
 Order = tuple[tuple[str, ...], ...]
 """Chains of scopes, each from the longest to the shortest."""
@@ -70,164 +47,14 @@ InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Awaits a function that a worker thread runs."""
 
 _Stack = tuple["Scope", "_Stack"] | None
-_here: ContextVar[Any] = ContextVar("p8fs_cluster_scopes", default=None)
+here: ContextVar[Any] = ContextVar("p8fs_cluster_scopes", default=None)
 """The scopes that were opened here, as a `_Stack`, innermost first; some may have ended."""
-
-
-class Scoped(Keeping[T], providers.Callable[T]):
-    """A provider whose value is built once in a scope. The scope's end closes the value, with the scope's exception if any.
-
-    `provides` is called with the arguments, as by `providers.Resource`: what yields (a generator function, a context
-    manager, sync or async) is opened and closed, anything else is the value. Whoever runs in the same scope gets the
-    same value, threads and tasks too; concurrent scopes never share one. The scope is "request", or that of `within`.
-
-    :raises InjectionError: when called where no such scope is open.
-
-    >>> from p8fs_cluster import Container
-    >>> def transaction():
-    ...     yield "open"
-    ...     print("committed")
-    >>> class Application(Container):
-    ...     transaction = Scoped(transaction)
-    >>> application = Application()
-    >>> with application.scope("request"):
-    ...     application.transaction()
-    'open'
-    committed
-    """
-
-    scope = "request"
-    wanted: Any = None
-    """The type of a value that is given when the scope is opened; None for what is built."""
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __init__(self, provides: Callable[..., Iterator[T]], *args: Any, **kwargs: Any) -> None: ...
-        @overload
-        def __init__(self, provides: Callable[..., AsyncIterator[T]], *args: Any, **kwargs: Any) -> None: ...
-        @overload
-        def __init__(
-            self, provides: Callable[..., contextlib.AbstractContextManager[T]], *args: Any, **kwargs: Any
-        ) -> None: ...
-        @overload
-        def __init__(
-            self, provides: Callable[..., contextlib.AbstractAsyncContextManager[T]], *args: Any, **kwargs: Any
-        ) -> None: ...
-        @overload
-        def __init__(self, provides: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> None: ...
-        @overload
-        def __init__(self, provides: Callable[..., T], *args: Any, **kwargs: Any) -> None: ...
-        @overload
-        def __init__(self, provides: None = None) -> None: ...
-        def __init__(self, provides: Any = None, *args: Any, **kwargs: Any) -> None: ...
-
-    @classmethod
-    def given(cls, wanted: type[T]) -> Scoped[T]:
-        """Return a provider of the value that is given when the scope is opened, by its type or its name.
-
-        >>> from p8fs_cluster import Container
-        >>> class Application(Container):
-        ...     tenant = Scoped.given(str).within("job")
-        >>> application = Application()
-        >>> with application.scope("job", values={"tenant": "acme"}):
-        ...     application.tenant()
-        'acme'
-        """
-        made: Scoped[T] = cls()
-        made.wanted = wanted
-        return made
-
-    def within(self, scope: str) -> Self:
-        """Make it live in that scope, and return it."""
-        self.scope = scope
-        return self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
-        here = _here.get()
-        if here is not None and building.get() is None:
-            version, values = here[0].latest
-            if version is context.version and self in values and not context.in_force.get().isolated:
-                found: T = values[self]
-                return found
-        return Overridable.__call__(self, *args, **kwargs)
-
-    def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
-        """Return nothing: what scopes keep ends with them."""
-        return []
-
-    @property
-    def built(self) -> bool:
-        """Return whether there is a value here and now."""
-        try:
-            cell = _serving(self).cells_of(self).cells.get(self.footprint().key)
-        except InjectionError:
-            return False
-        return cell is not None and cell.ready
-
-    def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        serving = _serving(self)
-        keeper = building.get()
-        if keeper is not None and self.scope not in keeper.scopes and serving.number < keeper.number:
-            raise InjectionError(
-                f"{named(self)} ends with the scope {self.scope!r}, and was asked for while {named(keeper.provider)} "
-                f"was built, which lives longer: hand it {named(self)}.provider, to ask each time"
-            )
-        if self.wanted is not None:
-            return serving.given(self)
-        kept = serving.cells_of(self)
-        version, value = self._kept_value(kept, args, kwargs)
-        if serving.ended:
-            raise _has_ended(self, serving)
-        if not (context.in_force.get().isolated or self.layers or is_awaited(value)):
-            serving.remember(self, version, value)
-        return value
-
-    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
-        if self.provides is None:
-            raise InjectionError(f"{named(self)} has nothing to provide: give it a function or a class")
-        made: Any
-        if self.footprint().asynchronous:  # dependency-injector takes a generator for a coroutine then
-            call = functools.partial(_managed, self.provides)
-            made = providers.Callable(call, *self.args, **self.kwargs)(*args, **kwargs)
-        else:
-            made = providers.Callable._provide(self, args, kwargs)  # type: ignore[attr-defined]
-        if type(made) is GeneratorType:
-            return open_generator(made)
-        made = _manager(made)
-        if not is_asynchronous(made):
-            return open_now(made)
-        serving = _serving(self)
-        if asyncio._get_running_loop() is None or not serving.asynchronous:
-            if inspect.iscoroutine(made):
-                made.close()
-            raise InjectionError(
-                f"{named(self)} is asynchronous: ask for it in `async def`, "
-                f"in a scope that was opened by `async with container.scope({self.scope!r})`"
-            )
-        return _open_in_a_task_of_its_own(made)
-
-    def _may_need(self) -> frozenset[str]:
-        return frozenset(scope.name for scope in _serving(self).chain())
-
-    def _require_lifetimes(self, footprint: Footprint) -> None:
-        names = {scope.name for scope in _serving(self).chain()}
-        for needed in footprint.scoped:
-            if needed.scope not in names:
-                raise InjectionError(
-                    f"{named(self)} lives as long as the scope {self.scope!r}, but "
-                    f"{' → '.join(path_to(self, needed))} ends with {needed.scope!r}, which lies within it or beside"
-                )
-
-    def _copy_overridings(self, copied: Any, memo: Any) -> None:
-        copied.scope, copied.wanted = self.scope, self.wanted
-        super()._copy_overridings(copied, memo)
 
 
 class _Cells:
     """The values of one provider in one scope, one for each set of layers that they depend on."""
 
-    def __init__(self, provider: Scoped[Any]) -> None:
+    def __init__(self, provider: Overridable[Any]) -> None:
         self.provider = provider
         self.cells: dict[Key, Cell] = {}
 
@@ -277,8 +104,8 @@ class Scope:
         self.in_thread: InThread | None = None
         """Awaits what opens or closes a synchronous value of an asynchronous scope; None: that happens at once."""
         self._lock = threading.Lock()
-        self._cells: dict[Scoped[Any], _Cells] = {}
-        self._given: dict[Scoped[Any], Any] = {}
+        self._cells: dict[Overridable[Any], _Cells] = {}
+        self._given: dict[Overridable[Any], Any] = {}
         if values:
             self.give(values)
 
@@ -315,12 +142,12 @@ class Scope:
     def resume(self) -> None:
         """Make it, and its container, the ones in force here, as where it was opened."""
         context.serve(self.container, self)
-        _here.set((self, _here.get()))
+        here.set((self, here.get()))
 
     def suspend(self) -> None:
         """Take back `resume`."""
         context.stop_serving(self)
-        _here.set(_without(self, _here.get()))
+        here.set(_without(self, here.get()))
 
     @contextlib.contextmanager
     def resumed(self) -> Iterator[Self]:
@@ -375,18 +202,18 @@ class Scope:
         declared = given_in(self.container, self.name)
         for asked, value in values.items():
             called_so = self.container.providers.get(asked) if isinstance(asked, str) else None
-            fitting = [each for each in declared if each.wanted is asked or each is called_so]
+            fitting = [each for each in declared if wanted_by(each) is asked or each is called_so]
             if not fitting and not declared_or_not:
-                told = ", ".join(_name_of(each.wanted) for each in declared) or "none"
+                told = ", ".join(_name_of(wanted_by(each)) for each in declared) or "none"
                 raise InjectionError(
                     f"the scope {self.name!r} was given a value for {_name_of(asked)}, which "
                     f"{self.container.parent_name} does not declare by Scoped.given(…); declared for it: {told}"
                 )
             for each in fitting:
-                if isinstance(each.wanted, type) and not _is_one(value, each.wanted):
+                if isinstance(wanted_by(each), type) and not _is_one(value, wanted_by(each)):
                     raise InjectionError(
                         f"the scope {self.name!r} was given {type(value).__name__} for {_name_of(asked)}, which wants "
-                        f"{_name_of(each.wanted)}"
+                        f"{_name_of(wanted_by(each))}"
                     )
                 self._given[each] = value
 
@@ -397,11 +224,11 @@ class Scope:
             yield scope
             scope = scope.outer
 
-    def cells_of(self, provider: Scoped[Any]) -> _Cells:
+    def cells_of(self, provider: Overridable[Any]) -> _Cells:
         """Return where a provider's values in this scope are."""
         return self._cells.get(provider) or self._cells.setdefault(provider, _Cells(provider))
 
-    def given(self, provider: Scoped[Any]) -> Any:
+    def given(self, provider: Overridable[Any]) -> Any:
         """Return the value that was given for a provider.
 
         :raises InjectionError: none was.
@@ -409,19 +236,19 @@ class Scope:
         try:
             return self._given[provider]
         except KeyError:
-            wanted = _name_of(provider.wanted)
+            wanted = _name_of(wanted_by(provider))
             raise InjectionError(
                 f"the scope {self.name!r} was opened without a value for {wanted}: "
                 f"container.scope({self.name!r}, values={{{wanted}: …}}), or `values=` where a framework opens it"
             ) from None
 
-    def serves(self, provider: Scoped[Any]) -> bool:
+    def serves(self, provider: Overridable[Any]) -> bool:
         """Return whether a provider is one of this scope's container, or of none."""
         if provider in self._cells or provider in self._given or provider in _scoped(self.container):
             return True
         return not any(provider in _scoped(other) for other in tuple(containers))
 
-    def remember(self, provider: Scoped[Any], version: object, value: Any) -> None:
+    def remember(self, provider: Overridable[Any], version: object, value: Any) -> None:
         """Keep a value at hand for as long as nothing is overridden."""
         kept = self.latest
         if kept[0] is not version:
@@ -446,7 +273,7 @@ class Scope:
                 return scope
         return None
 
-    def disown(self) -> dict[Scoped[Any], _Cells]:
+    def disown(self) -> dict[Overridable[Any], _Cells]:
         """End it in a forked child without closing what is the parent's, and return that."""
         self.ended, self.latest = True, (None, {})
         self._lock = threading.Lock()
@@ -476,8 +303,9 @@ class Scope:
         return sorted(cells, key=lambda cell: cell.opened_at, reverse=True)
 
 
-def _opened_here() -> Iterator[Scope]:
-    stack = _here.get()
+def opened_here() -> Iterator[Scope]:
+    """Yield the scopes that were opened here, innermost first; some may have ended."""
+    stack = here.get()
     while stack is not None:
         scope, stack = stack
         if scope.ended and scope.successor is not None:
@@ -494,28 +322,7 @@ def _without(scope: Scope, stack: _Stack) -> _Stack:
 
 def innermost(container: Any) -> Scope | None:
     """Return the innermost scope of a container that was opened here; it may have ended."""
-    return next((scope for scope in _opened_here() if scope.container is container), None)
-
-
-def thread_for(needed: Iterable[Scoped[Any]]) -> InThread | None:
-    """Return what awaits the building of values that would block the event loop; None if it may happen here."""
-    waiting = [each for each in needed if each.wanted is None and not each.built]
-    if not waiting:
-        return None
-    inner = next((scope for scope in _opened_here() if scope.serves(waiting[0])), None)
-    return None if inner is None else inner.in_thread
-
-
-def blocking_in(provider: providers.Provider[Any]) -> tuple[Scoped[Any], ...]:
-    """Return what is scoped in what a provider is made of, if it can be built without an event loop; else nothing."""
-    if footprint(provider).asynchronous or opens_asynchronously(getattr(provider, "provides", None)):
-        return ()
-    return scoped_in(provider)
-
-
-def scoped_in(provider: providers.Provider[Any]) -> tuple[Scoped[Any], ...]:
-    """Return what is scoped among what a provider is made of here and now, itself included."""
-    return tuple(each for each in (provider, *footprint(provider).scoped) if isinstance(each, Scoped))
+    return next((scope for scope in opened_here() if scope.container is container), None)
 
 
 def above(order: Order, name: str) -> set[str]:
@@ -523,23 +330,23 @@ def above(order: Order, name: str) -> set[str]:
     return {each for chain in order if name in chain for each in chain[: chain.index(name)]}
 
 
-def given_in(container: Any, scope: str) -> Iterable[Scoped[Any]]:
+def given_in(container: Any, scope: str) -> list[Overridable[Any]]:
     """Return the providers of a container whose values are to be given when that scope is opened."""
-    return [provider for provider in _scoped(container) if provider.wanted is not None and provider.scope == scope]
+    return [provider for provider in _scoped(container) if wanted_by(provider) is not None and provider.scope == scope]
 
 
-def _serving(provider: Scoped[Any]) -> Scope:
+def serving_scope(provider: Overridable[Any]) -> Scope:
     """Return the open scope that a provider's value belongs to here.
 
     :raises InjectionError: there is none.
     """
     name, strangers = provider.scope, []
-    for inner in _opened_here():
+    for inner in opened_here():
         if inner.serves(provider):
             for scope in inner.chain():
                 if scope.name == name:
                     if scope.ended:
-                        raise _has_ended(provider, scope)
+                        raise has_ended(provider, scope)
                     return scope
             break
         strangers.append(inner)
@@ -551,7 +358,7 @@ def _serving(provider: Scoped[Any]) -> Scope:
         )
     raise InjectionError(
         f"{named(provider)} belongs to the scope {name!r}, and none is open in this task or thread: write "
-        f"`with container.scope({name!r}):`. {_OPENED_BY.get(name, '')}"
+        f"`with container.scope({name!r}):`. {_OPENED_BY.get(name or '', '')}"
         "A thread of your own sees the scope if it runs in a copy of the context"
     )
 
@@ -569,30 +376,36 @@ _inherited: list[Any] = []
 
 
 def _after_fork() -> None:
-    _inherited.extend(scope.disown() for scope in _opened_here())
+    _inherited.extend(scope.disown() for scope in opened_here())
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _has_ended(provider: Scoped[Any], scope: Scope) -> InjectionError:
+def has_ended(provider: Overridable[Any], scope: Scope) -> InjectionError:
+    """Return the error of asking for a value after its scope."""
     return InjectionError(
         f"{named(provider)}: the scope {scope.name!r} of this task or thread has ended, and what was open in it is "
         "closed: what goes on afterwards needs a scope of its own"
     )
 
 
+def wanted_by(provider: Overridable[Any]) -> Any:
+    """Return the type of a value that is given to the scope; None if the provider builds it."""
+    return getattr(provider, "wanted", None)
+
+
 def _name_of(wanted: Any) -> str:
     return getattr(wanted, "__name__", None) or str(wanted)
 
 
-def _scoped(container: Any) -> dict[Scoped[Any], None]:
+def _scoped(container: Any) -> dict[Overridable[Any], None]:
     """Return the scoped providers of a container and of what it is made of, found out once until something changes."""
     kept = container._cache.values
-    found: dict[Scoped[Any], None] | None = kept.get(_scoped)
+    found: dict[Overridable[Any], None] | None = kept.get(_scoped)
     if found is None:
         all_of_it = owned(provider for each in with_subcontainers(container) for provider in each.providers.values())
-        found = kept[_scoped] = {provider: None for provider in all_of_it if isinstance(provider, Scoped)}
+        found = kept[_scoped] = {each: None for each in all_of_it if isinstance(each, Overridable) and each.scope}
     return found
 
 
@@ -601,50 +414,3 @@ def _is_one(value: Any, wanted: type) -> bool:
         return isinstance(value, wanted)
     except TypeError:  # a protocol that can't be asked
         return True
-
-
-def _managed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return _manager(call(*args, **kwargs))
-
-
-def _manager(made: Any) -> Any:
-    """Return the context manager over a generator, and anything else as it is."""
-    if inspect.isasyncgen(made):
-        return contextlib.asynccontextmanager(lambda: made)()
-    if type(made) is GeneratorType:
-        return contextlib.contextmanager(lambda: made)()
-    return made
-
-
-def _open_in_a_task_of_its_own(made: Any) -> Opened:
-    """Open and close in one task, because a task group or a timeout within must end where it began."""
-    loop = asyncio.get_running_loop()
-    value: asyncio.Future[Any] = loop.create_future()
-    told: asyncio.Future[tuple[Any, ...]] = loop.create_future()
-
-    async def live() -> None:
-        try:
-            opened = await open_async(_manager(await made) if is_awaited(made) else made)
-        except BaseException as exc:
-            if isinstance(exc, asyncio.CancelledError):
-                value.cancel()
-                raise
-            value.set_exception(exc)
-            return
-        building.set(None)
-        if told.done():
-            value.set_exception(InjectionError("the scope has ended before its value was open"))
-            value.exception()  # it is no fault if nobody waits any more
-        else:
-            value.set_result(opened.value)
-        exc_info = await told
-        if opened.exit is not None and is_awaited(left := opened.exit(*exc_info)):
-            await left
-
-    async def end(*exc_info: Any) -> None:
-        if not told.done():
-            told.set_result(exc_info)
-        await task
-
-    task = asyncio.ensure_future(live())
-    return Opened(value, end)

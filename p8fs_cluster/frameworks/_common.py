@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from p8fs_cluster.containers.container import Container
-from p8fs_cluster.di.scopes import InThread, Scope, given_in
+from p8fs_cluster.di.scopes import InThread, Scope, given_in, wanted_by
 from p8fs_cluster.exceptions import InjectionError
 
 __all__ = ["Given", "container_of", "failure", "finished", "opened_scope", "require_given", "unavailable"]
@@ -55,9 +55,9 @@ def require_given(container: Container, scope: str, offered: Iterable[Any]) -> N
     :raises InjectionError: with their names.
     """
     offered = tuple(offered)
-    missing = [provider for provider in given_in(container, scope) if provider.wanted not in offered]
+    missing = [provider for provider in given_in(container, scope) if wanted_by(provider) not in offered]
     if missing:
-        names = ", ".join(sorted(getattr(each.wanted, "__name__", str(each.wanted)) for each in missing))
+        names = ", ".join(sorted(getattr(wanted_by(each), "__name__", str(wanted_by(each))) for each in missing))
         raise InjectionError(f"nobody gives the scope {scope!r} its values ({names}): pass `values=`")
 
 

@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def container_class(pytestconfig: pytest.Config) -> Callable[..., Container]:
-    """Return the class of the fixture `container`: the one that `p8fs_container` names, else `Container`. Override it."""
+    """Return the class of the fixture `container`: `p8fs_container` names it, or your own fixture returns it."""
     place = pytestconfig.getini("p8fs_container")
     if not place:
         from p8fs_cluster import Container

@@ -1,0 +1,251 @@
+"""The provider of values that belong to a scope."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+from dependency_injector import providers
+
+from p8fs_cluster.di import context
+from p8fs_cluster.di.entering import (
+    Opened,
+    is_asynchronous,
+    is_awaited,
+    open_async,
+    open_generator,
+    open_now,
+    opens_asynchronously,
+)
+from p8fs_cluster.di.overriding import Footprint, Key, Overridable, footprint, named, path_to
+from p8fs_cluster.di.providers import Keeping, building
+from p8fs_cluster.di.scopes import InThread, has_ended, here, opened_here, serving_scope
+from p8fs_cluster.di.teardown import Step
+from p8fs_cluster.exceptions import InjectionError
+
+__all__ = ["Scoped", "blocking_in", "scoped_in", "thread_for"]
+
+T = TypeVar("T")
+
+
+class Scoped(Keeping[T], providers.Callable[T]):
+    """A provider whose value is built once in a scope, and closed at the scope's end with the exception that ends it.
+
+    `provides` is called with the arguments, as by `providers.Resource`: what yields (a generator function, a context
+    manager, sync or async) is opened and closed, anything else is the value. Whoever runs in the same scope gets the
+    same value, threads and tasks too; concurrent scopes never share one. The scope is "request", or that of `within`.
+
+    :raises InjectionError: when called where no such scope is open.
+
+    >>> from p8fs_cluster import Container
+    >>> def transaction():
+    ...     yield "open"
+    ...     print("committed")
+    >>> class Application(Container):
+    ...     transaction = Scoped(transaction)
+    >>> application = Application()
+    >>> with application.scope("request"):
+    ...     application.transaction()
+    'open'
+    committed
+    """
+
+    scope = "request"
+    wanted: Any = None
+    """The type of a value that is given when the scope is opened; None for what is built."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self, provides: Callable[..., Iterator[T]], *args: Any, **kwargs: Any) -> None: ...
+        @overload
+        def __init__(self, provides: Callable[..., AsyncIterator[T]], *args: Any, **kwargs: Any) -> None: ...
+        @overload
+        def __init__(
+            self, provides: Callable[..., contextlib.AbstractContextManager[T]], *args: Any, **kwargs: Any
+        ) -> None: ...
+        @overload
+        def __init__(
+            self, provides: Callable[..., contextlib.AbstractAsyncContextManager[T]], *args: Any, **kwargs: Any
+        ) -> None: ...
+        @overload
+        def __init__(self, provides: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> None: ...
+        @overload
+        def __init__(self, provides: Callable[..., T], *args: Any, **kwargs: Any) -> None: ...
+        @overload
+        def __init__(self, provides: None = None) -> None: ...
+        def __init__(self, provides: Any = None, *args: Any, **kwargs: Any) -> None: ...
+
+    @classmethod
+    def given(cls, wanted: type[T]) -> Scoped[T]:
+        """Return a provider of the value that is given when the scope is opened, by its type or its name.
+
+        >>> from p8fs_cluster import Container
+        >>> class Application(Container):
+        ...     tenant = Scoped.given(str).within("job")
+        >>> application = Application()
+        >>> with application.scope("job", values={"tenant": "acme"}):
+        ...     application.tenant()
+        'acme'
+        """
+        made: Scoped[T] = cls()
+        made.wanted = wanted
+        return made
+
+    def within(self, scope: str) -> Self:
+        """Make it live in that scope, and return it."""
+        self.scope = scope
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
+        stack = here.get()
+        if stack is not None and building.get() is None:
+            version, values = stack[0].latest
+            if version is context.version and self in values and not context.in_force.get().isolated:
+                found: T = values[self]
+                return found
+        return Overridable.__call__(self, *args, **kwargs)
+
+    def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
+        """Return nothing: what scopes keep ends with them."""
+        return []
+
+    @property
+    def built(self) -> bool:
+        """Return whether there is a value here and now."""
+        try:
+            cell = serving_scope(self).cells_of(self).cells.get(self.footprint().key)
+        except InjectionError:
+            return False
+        return cell is not None and cell.ready
+
+    def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        serving = serving_scope(self)
+        keeper = building.get()
+        if keeper is not None and self.scope not in keeper.scopes and serving.number < keeper.number:
+            raise InjectionError(
+                f"{named(self)} ends with the scope {self.scope!r}, and was asked for while {named(keeper.provider)} "
+                f"was built, which lives longer: hand it {named(self)}.provider, to ask each time"
+            )
+        if self.wanted is not None:
+            return serving.given(self)
+        kept = serving.cells_of(self)
+        version, value = self._kept_value(kept, args, kwargs)
+        if serving.ended:
+            raise has_ended(self, serving)
+        if not (context.in_force.get().isolated or self.layers or is_awaited(value)):
+            serving.remember(self, version, value)
+        return value
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
+        if self.provides is None:
+            raise InjectionError(f"{named(self)} has nothing to provide: give it a function or a class")
+        made: Any
+        if self.footprint().asynchronous:  # dependency-injector takes a generator for a coroutine then
+            call = functools.partial(_managed, self.provides)
+            made = providers.Callable(call, *self.args, **self.kwargs)(*args, **kwargs)
+        else:
+            made = providers.Callable._provide(self, args, kwargs)  # type: ignore[attr-defined]
+        if type(made) is GeneratorType:
+            return open_generator(made)
+        made = _manager(made)
+        if not is_asynchronous(made):
+            return open_now(made)
+        serving = serving_scope(self)
+        if asyncio._get_running_loop() is None or not serving.asynchronous:
+            if inspect.iscoroutine(made):
+                made.close()
+            raise InjectionError(
+                f"{named(self)} is asynchronous: ask for it in `async def`, "
+                f"in a scope that was opened by `async with container.scope({self.scope!r})`"
+            )
+        return _open_in_a_task_of_its_own(made)
+
+    def _may_need(self) -> frozenset[str]:
+        return frozenset(scope.name for scope in serving_scope(self).chain())
+
+    def _require_lifetimes(self, footprint: Footprint) -> None:
+        names = {scope.name for scope in serving_scope(self).chain()}
+        for needed in footprint.scoped:
+            if needed.scope not in names:
+                raise InjectionError(
+                    f"{named(self)} lives as long as the scope {self.scope!r}, but "
+                    f"{' → '.join(path_to(self, needed))} ends with {needed.scope!r}, which lies within it or beside"
+                )
+
+    def _copy_overridings(self, copied: Any, memo: Any) -> None:
+        copied.scope, copied.wanted = self.scope, self.wanted
+        super()._copy_overridings(copied, memo)
+
+
+def thread_for(needed: Iterable[Scoped[Any]]) -> InThread | None:
+    """Return what awaits the building of values that would block the event loop; None if it may happen here."""
+    waiting = [each for each in needed if each.wanted is None and not each.built]
+    if not waiting:
+        return None
+    inner = next((scope for scope in opened_here() if scope.serves(waiting[0])), None)
+    return None if inner is None else inner.in_thread
+
+
+def blocking_in(provider: providers.Provider[Any]) -> tuple[Scoped[Any], ...]:
+    """Return what is scoped in what a provider is made of, if it can be built without an event loop; else nothing."""
+    if footprint(provider).asynchronous or opens_asynchronously(getattr(provider, "provides", None)):
+        return ()
+    return scoped_in(provider)
+
+
+def scoped_in(provider: providers.Provider[Any]) -> tuple[Scoped[Any], ...]:
+    """Return what is scoped among what a provider is made of here and now, itself included."""
+    return tuple(each for each in (provider, *footprint(provider).scoped) if isinstance(each, Scoped))
+
+
+def _managed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return _manager(call(*args, **kwargs))
+
+
+def _manager(made: Any) -> Any:
+    """Return the context manager over a generator, and anything else as it is."""
+    if inspect.isasyncgen(made):
+        return contextlib.asynccontextmanager(lambda: made)()
+    if type(made) is GeneratorType:
+        return contextlib.contextmanager(lambda: made)()
+    return made
+
+
+def _open_in_a_task_of_its_own(made: Any) -> Opened:
+    """Open and close in one task, because a task group or a timeout within must end where it began."""
+    loop = asyncio.get_running_loop()
+    value: asyncio.Future[Any] = loop.create_future()
+    told: asyncio.Future[tuple[Any, ...]] = loop.create_future()
+
+    async def live() -> None:
+        try:
+            opened = await open_async(_manager(await made) if is_awaited(made) else made)
+        except BaseException as exc:
+            if isinstance(exc, asyncio.CancelledError):
+                value.cancel()
+                raise
+            value.set_exception(exc)
+            return
+        building.set(None)
+        if told.done():
+            value.set_exception(InjectionError("the scope has ended before its value was open"))
+            value.exception()  # it is no fault if nobody waits any more
+        else:
+            value.set_result(opened.value)
+        exc_info = await told
+        if opened.exit is not None and is_awaited(left := opened.exit(*exc_info)):
+            await left
+
+    async def end(*exc_info: Any) -> None:
+        if not told.done():
+            told.set_result(exc_info)
+        await task
+
+    task = asyncio.ensure_future(live())
+    return Opened(value, end)
