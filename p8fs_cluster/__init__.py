@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from p8fs_cluster.exceptions import StorageError as StorageError
     from p8fs_cluster.exceptions import StorageUnavailable as StorageUnavailable
     from p8fs_cluster.logging.context import log_context as log_context
-    from p8fs_cluster.providers.storage import Storage as Storage
+    from p8fs_cluster.providers.storage.handle import Storage as Storage
 
     container: Container
     """The process's default container, made at first use."""
@@ -42,7 +42,7 @@ _PLACES = {
     "StorageError": "p8fs_cluster.exceptions",
     "StorageUnavailable": "p8fs_cluster.exceptions",
     "log_context": "p8fs_cluster.logging.context",
-    "Storage": "p8fs_cluster.providers.storage",
+    "Storage": "p8fs_cluster.providers.storage.handle",
     "validate_configuration": "p8fs_cluster.containers.validation",
 }
 

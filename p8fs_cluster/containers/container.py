@@ -30,7 +30,7 @@ from p8fs_cluster.providers.api import ApiSettings
 from p8fs_cluster.providers.async_storage import AsyncStorage
 from p8fs_cluster.providers.logger import Loggers
 from p8fs_cluster.providers.sql import SqlEngines
-from p8fs_cluster.providers.storage import Storage
+from p8fs_cluster.providers.storage.handle import Storage
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -13,7 +13,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.exceptions import ClusterError, ConfigurationError, StorageError
 from p8fs_cluster.logging.setup import check_log_file
-from p8fs_cluster.providers.storage import Storage
+from p8fs_cluster.providers.storage.handle import Storage
 
 __all__ = ["Step", "run", "steps"]
 

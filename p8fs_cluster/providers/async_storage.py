@@ -24,7 +24,7 @@ from p8fs_cluster.providers.holders import look_again, watch_holders
 from p8fs_cluster.providers.lease import Borrowed, Entered
 from p8fs_cluster.providers.retries import pause, pause_after
 from p8fs_cluster.providers.slot import tell_cut_off
-from p8fs_cluster.providers.storage import Storage, seconds
+from p8fs_cluster.providers.storage.handle import Storage, seconds
 from p8fs_cluster.providers.telemetry import measure, traced
 from p8fs_cluster.providers.threaded import Threaded
 

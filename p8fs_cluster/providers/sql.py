@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from p8fs_cluster.exceptions import StorageError
-from p8fs_cluster.providers.storage import Storage
+from p8fs_cluster.providers.storage.handle import Storage
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -1,0 +1,1 @@
+"""The storage handles, and the engines beneath them."""
