@@ -27,9 +27,9 @@ from p8fs_cluster.di.teardown import Step, close, close_async, close_begun
 from p8fs_cluster.exceptions import CloseError
 from p8fs_cluster.logging.loggers import FieldLogger
 from p8fs_cluster.providers.api import ApiSettings
-from p8fs_cluster.providers.async_storage import AsyncStorage
 from p8fs_cluster.providers.logger import Loggers
 from p8fs_cluster.providers.sql import SqlEngines
+from p8fs_cluster.providers.storage.async_handle import AsyncStorage
 from p8fs_cluster.providers.storage.handle import Storage
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from p8fs_cluster.providers.async_storage import AsyncLease, AsyncStorage
+from p8fs_cluster.providers.storage.async_handle import AsyncLease, AsyncStorage
 
 
 class Loop:

@@ -40,7 +40,7 @@ from p8fs_cluster import Closing, Container, InjectionError, Provide, Scoped, St
 from p8fs_cluster.containers.default import active
 from p8fs_cluster.frameworks import celery, fastapi, flask, starlette, worker
 from p8fs_cluster.frameworks.fastapi import depends
-from p8fs_cluster.providers.async_storage import AsyncStorage
+from p8fs_cluster.providers.storage.async_handle import AsyncStorage
 from tests.integration.test_examples import served
 from tests.servers import Server
 
