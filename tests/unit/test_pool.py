@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from p8fs_cluster.providers.circuit import Circuit
-from p8fs_cluster.providers.pool import CircuitOpen, Exhausted, Pool, _Await, _Connect, _Pause
+from p8fs_cluster.providers.storage.pool import CircuitOpen, Exhausted, Pool, _Await, _Connect, _Pause
 
 
 class Clock:
