@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p8fs_cluster.providers.circuit import PATIENCE, RETRY, Circuit
+from p8fs_cluster.providers.storage.circuit_breaker import PATIENCE, RETRY, Circuit
 
 
 class Clock:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from p8fs_cluster.providers.circuit import Circuit
+from p8fs_cluster.providers.storage.circuit_breaker import Circuit
 from p8fs_cluster.providers.storage.pool import CircuitOpen, Exhausted, Pool, _Await, _Connect, _Pause
 
 

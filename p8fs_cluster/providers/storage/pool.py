@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from p8fs_cluster.exceptions import StorageTimeout
-from p8fs_cluster.providers.circuit import Circuit
+from p8fs_cluster.providers.storage.circuit_breaker import Circuit
 
 __all__ = ["AsyncPool", "CircuitOpen", "Exhausted", "Holder", "Pool", "Pooled", "ThreadPool"]
 
