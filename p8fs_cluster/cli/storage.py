@@ -14,7 +14,7 @@ import typer
 from p8fs_cluster.cli.output import Json, fail, redacted, tell
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.exceptions import ClusterError, StorageError
-from p8fs_cluster.providers.engine import ENGINES, engine_class
+from p8fs_cluster.providers.storage.engines import ENGINES, engine_class
 
 __all__ = ["storage_app"]
 

@@ -18,7 +18,7 @@ from rocksdict import AccessType, Checkpoint, Options, Rdict, WriteBatch, WriteO
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
-from p8fs_cluster.providers.engine import Parameters, Span
+from p8fs_cluster.providers.storage.engines import Parameters, Span
 
 __all__ = ["RocksDB"]
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsProvider, SettingsSource
 from p8fs_cluster.exceptions import StorageError
-from p8fs_cluster.providers.engine import Parameters, Span
+from p8fs_cluster.providers.storage.engines import Parameters, Span
 from p8fs_cluster.providers.storage.handle import Storage
 
 __all__ = ["MemoryEngine", "memory_storage"]
