@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p8fs_cluster.exceptions import PoolExhausted
-from p8fs_cluster.providers.holders import report
+from p8fs_cluster.providers.storage.leak_monitor import report
 from tests.conformance.cases import Case
 from tests.processes import until
 
