@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.providers.lease import Borrowed
+from p8fs_cluster.providers.storage.checkout import Borrowed
 
 __all__ = ["look_again", "watch_holders"]
 
