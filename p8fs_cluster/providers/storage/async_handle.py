@@ -19,8 +19,8 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import PoolExhausted, StorageClosed, StorageError
-from p8fs_cluster.providers.slot import tell_cut_off
 from p8fs_cluster.providers.storage.checkout import Borrowed, Entered
+from p8fs_cluster.providers.storage.engine_lifecycle import tell_cut_off
 from p8fs_cluster.providers.storage.engines import ENGINES, Parameters, engine_class
 from p8fs_cluster.providers.storage.handle import Storage, seconds
 from p8fs_cluster.providers.storage.leak_monitor import look_again, watch_holders

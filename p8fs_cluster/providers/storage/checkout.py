@@ -16,7 +16,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from p8fs_cluster.exceptions import PoolExhausted, StorageError
-from p8fs_cluster.providers.slot import Slot
+from p8fs_cluster.providers.storage.engine_lifecycle import Slot
 
 __all__ = ["Borrowed", "Entered", "Lease"]
 

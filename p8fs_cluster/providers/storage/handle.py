@@ -20,8 +20,8 @@ from p8fs_cluster.di import context
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.di.teardown import Closable, Step
 from p8fs_cluster.exceptions import StorageClosed, StorageError
-from p8fs_cluster.providers.slot import Slot
 from p8fs_cluster.providers.storage.checkout import Entered, Lease
+from p8fs_cluster.providers.storage.engine_lifecycle import Slot
 from p8fs_cluster.providers.storage.engines import ENGINES, Engine, Engines, Parameters, Span, engine_class
 from p8fs_cluster.providers.storage.leak_monitor import look_again, watch_holders
 from p8fs_cluster.providers.storage.retries import pause, pause_after
