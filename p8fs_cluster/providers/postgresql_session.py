@@ -17,8 +17,8 @@ from psycopg.abc import AdaptContext
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, StorageTimeout
-from p8fs_cluster.providers.sockets import is_whole
 from p8fs_cluster.providers.storage.messages import Faults
+from p8fs_cluster.providers.storage.sockets import is_whole
 
 __all__ = ["RESET", "Refused", "Session", "TimedOut", "is_of_a_cached_plan", "keeps_session", "text_of", "told"]
 

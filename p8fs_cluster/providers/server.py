@@ -8,10 +8,10 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageError, StorageUnavailable
-from p8fs_cluster.providers.sockets import shut_down
 from p8fs_cluster.providers.storage.circuit_breaker import Circuit
 from p8fs_cluster.providers.storage.messages import Faults
 from p8fs_cluster.providers.storage.pool import AsyncPool, CircuitOpen, Exhausted, Holder, Pooled, ThreadPool
+from p8fs_cluster.providers.storage.sockets import shut_down
 
 __all__ = ["AsyncServer", "Server"]
 
