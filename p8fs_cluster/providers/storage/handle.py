@@ -24,8 +24,8 @@ from p8fs_cluster.providers.storage.checkout import Entered, Lease
 from p8fs_cluster.providers.storage.engine_lifecycle import Slot
 from p8fs_cluster.providers.storage.engines import ENGINES, Engine, Engines, Parameters, Span, engine_class
 from p8fs_cluster.providers.storage.leak_monitor import look_again, watch_holders
+from p8fs_cluster.providers.storage.observability import measure, traced
 from p8fs_cluster.providers.storage.retries import pause, pause_after
-from p8fs_cluster.providers.telemetry import measure, traced
 
 __all__ = ["Storage", "seconds"]
 
