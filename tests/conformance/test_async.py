@@ -19,7 +19,7 @@ import uvloop
 from p8fs_cluster import Container, Provide, inject
 from p8fs_cluster.exceptions import StorageClosed, StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.storage.async_handle import AsyncStorage
-from p8fs_cluster.providers.threaded import Threaded
+from p8fs_cluster.providers.storage.threaded import Threaded
 from p8fs_cluster.testing import memory_storage
 from tests.processes import forked
 from tests.servers import SQL, Server, free_port

@@ -26,7 +26,7 @@ from p8fs_cluster.providers.storage.handle import Storage, seconds
 from p8fs_cluster.providers.storage.leak_monitor import look_again, watch_holders
 from p8fs_cluster.providers.storage.observability import measure, traced
 from p8fs_cluster.providers.storage.retries import pause, pause_after
-from p8fs_cluster.providers.threaded import Threaded
+from p8fs_cluster.providers.storage.threaded import Threaded
 
 __all__ = ["AsyncStorage"]
 
