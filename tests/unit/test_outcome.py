@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from p8fs_cluster.providers.outcome import Outcome
+from p8fs_cluster.providers.storage.outcome import Outcome
 
 
 class Interrupt(Exception):

@@ -13,8 +13,8 @@ from weakref import ref
 
 from p8fs_cluster.di.teardown import OPENED
 from p8fs_cluster.exceptions import StorageUnavailable
-from p8fs_cluster.providers.outcome import Outcome
 from p8fs_cluster.providers.storage.engines import Engine
+from p8fs_cluster.providers.storage.outcome import Outcome
 
 __all__ = ["Slot", "tell_cut_off"]
 
