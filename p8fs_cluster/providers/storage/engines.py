@@ -102,7 +102,7 @@ class Engine(Protocol):
 Engines = Mapping[str, str | type[Engine]]
 
 ENGINES: Engines = {
-    "postgresql": "p8fs_cluster.providers.postgresql:PostgreSQL",
+    "postgresql": "p8fs_cluster.providers.storage.postgresql.engine:PostgreSQL",
     "tidb": "p8fs_cluster.providers.tidb:TiDB",
     "rocksdb": "p8fs_cluster.providers.rocksdb:RocksDB",
 }
