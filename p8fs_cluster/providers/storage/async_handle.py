@@ -36,7 +36,7 @@ _CHUNK = 1000
 """Pairs that a scan reads in a thread at once."""
 
 _ENGINES = {
-    "postgresql": "p8fs_cluster.providers.async_postgresql:AsyncPostgreSQL",
+    "postgresql": "p8fs_cluster.providers.storage.postgresql.async_engine:AsyncPostgreSQL",
     "tidb": "p8fs_cluster.providers.async_tidb:AsyncTiDB",
 }
 """Those with drivers for asyncio; any other is used through the synchronous handle, in threads."""
