@@ -20,7 +20,7 @@ from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.server import AsyncServer
 from p8fs_cluster.providers.storage.sockets import addresses, is_whole, quiet_check
-from p8fs_cluster.providers.tidb import TiDB, opportunistic_tls
+from p8fs_cluster.providers.storage.tidb.engine import TiDB, opportunistic_tls
 from p8fs_cluster.providers.tidb_session import SILENT, Session, TimedOut, beginning, failed, tells_shutdown, text_of
 from p8fs_cluster.providers.tidb_statements import RESET_CONNECTION, without_values
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from p8fs_cluster import Container
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
-from p8fs_cluster.providers.tidb import TiDB
+from p8fs_cluster.providers.storage.tidb.engine import TiDB
 from tests.processes import until
 from tests.relays import relay
 from tests.servers import Server, free_port

@@ -1,0 +1,1 @@
+"""TiDB, and what else speaks MySQL's protocol."""
