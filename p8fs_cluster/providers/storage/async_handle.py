@@ -37,7 +37,7 @@ _CHUNK = 1000
 
 _ENGINES = {
     "postgresql": "p8fs_cluster.providers.storage.postgresql.async_engine:AsyncPostgreSQL",
-    "tidb": "p8fs_cluster.providers.async_tidb:AsyncTiDB",
+    "tidb": "p8fs_cluster.providers.storage.tidb.async_engine:AsyncTiDB",
 }
 """Those with drivers for asyncio; any other is used through the synchronous handle, in threads."""
 
