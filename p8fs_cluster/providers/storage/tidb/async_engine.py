@@ -21,7 +21,15 @@ from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.server import AsyncServer
 from p8fs_cluster.providers.storage.sockets import addresses, is_whole, quiet_check
 from p8fs_cluster.providers.storage.tidb.engine import TiDB, opportunistic_tls
-from p8fs_cluster.providers.tidb_session import SILENT, Session, TimedOut, beginning, failed, tells_shutdown, text_of
+from p8fs_cluster.providers.storage.tidb.session import (
+    SILENT,
+    Session,
+    TimedOut,
+    beginning,
+    failed,
+    tells_shutdown,
+    text_of,
+)
 from p8fs_cluster.providers.tidb_statements import RESET_CONNECTION, without_values
 
 __all__ = ["AsyncTiDB"]

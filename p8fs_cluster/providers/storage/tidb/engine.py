@@ -27,7 +27,7 @@ from p8fs_cluster.providers.storage.engines import Parameters, Span
 from p8fs_cluster.providers.storage.messages import Faults
 from p8fs_cluster.providers.storage.server import Server
 from p8fs_cluster.providers.storage.sockets import LimitedReader, addresses, is_whole, limit_waits, quiet_check
-from p8fs_cluster.providers.tidb_session import (
+from p8fs_cluster.providers.storage.tidb.session import (
     QUESTIONS,
     RETRIED,
     SILENT,
