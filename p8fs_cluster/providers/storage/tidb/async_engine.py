@@ -30,7 +30,7 @@ from p8fs_cluster.providers.storage.tidb.session import (
     tells_shutdown,
     text_of,
 )
-from p8fs_cluster.providers.tidb_statements import RESET_CONNECTION, without_values
+from p8fs_cluster.providers.storage.tidb.statements import RESET_CONNECTION, without_values
 
 __all__ = ["AsyncTiDB"]
 

@@ -14,7 +14,7 @@ from pymysql.constants import COMMAND, CR, SERVER_STATUS
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, StorageError, StorageTimeout
 from p8fs_cluster.providers.storage.messages import Faults
-from p8fs_cluster.providers.tidb_statements import ends_transaction, touches_session
+from p8fs_cluster.providers.storage.tidb.statements import ends_transaction, touches_session
 
 __all__ = [
     "QUESTIONS",
