@@ -104,7 +104,7 @@ Engines = Mapping[str, str | type[Engine]]
 ENGINES: Engines = {
     "postgresql": "p8fs_cluster.providers.storage.postgresql.engine:PostgreSQL",
     "tidb": "p8fs_cluster.providers.storage.tidb.engine:TiDB",
-    "rocksdb": "p8fs_cluster.providers.rocksdb:RocksDB",
+    "rocksdb": "p8fs_cluster.providers.storage.rocksdb.engine:RocksDB",
 }
 """`storage_provider` → where its class is. The module, and with it the driver, is imported when it is first used."""
 
