@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from p8fs_cluster.providers import storage as module
+from p8fs_cluster.providers.storage import handle as module
 from tests.conformance.cases import Case
 from tests.conformance.conftest import SMALL
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(  # which is how a socket or a connectio
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 SIGNALS = 60
-OURS = module.__file__.removesuffix("storage.py")
+OURS = module.__file__.removesuffix("handle.py")
 
 
 class Interrupt(Exception):

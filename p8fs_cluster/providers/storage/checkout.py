@@ -44,7 +44,7 @@ class Site:
         return f"{self.code.co_filename}:{line} in {self.code.co_qualname}"
 
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _BEFORE_WITH = opmap.get("BEFORE_WITH", -1)
 _sites: dict[tuple[int, int], Site] = {}
 _MANY = 10_000

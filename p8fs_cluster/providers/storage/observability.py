@@ -1,16 +1,21 @@
-"""Spans and metrics for OpenTelemetry, in a process that has imported its API; in any other nothing is done."""
+"""Slow statements in the log; spans and metrics for OpenTelemetry, in a process that has imported its API."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import sys
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-__all__ = ["measure", "traced"]
+__all__ = ["measure", "tell_slow", "traced"]
+
+log = logging.getLogger("p8fs_cluster.storage")
+_LOGGED = 200
+"""Characters of a statement that are logged; its parameters never are."""
 
 _NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 _SYSTEMS = {"tidb": "mysql"}
@@ -23,6 +28,13 @@ class _Handle(Protocol):
     @property
     def provider(self) -> str: ...
     def stats(self) -> dict[str, Any]: ...
+
+
+def tell_slow(provider: str, statement: object, seconds: float, limit: float) -> None:
+    """Log a statement that took at least `limit` seconds."""
+    if seconds >= limit:
+        text = statement if isinstance(statement, str) else type(statement).__name__
+        log.warning("%s: a statement took %.3f s: %s", provider, seconds, " ".join(text.split())[:_LOGGED])
 
 
 def traced(handle: _Handle, statement: str) -> AbstractContextManager[Any]:

@@ -14,8 +14,8 @@ from psycopg import waiting
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
-from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.storage.engines import Parameters
+from p8fs_cluster.providers.storage.observability import tell_slow
 from p8fs_cluster.providers.storage.postgresql.engine import PostgreSQL
 from p8fs_cluster.providers.storage.postgresql.session import RESET, Session, is_of_a_cached_plan, text_of, told
 from p8fs_cluster.providers.storage.server import AsyncServer

@@ -16,8 +16,8 @@ from pymysql.protocol import MysqlPacket
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageTimeout, StorageUnavailable
-from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.storage.engines import Parameters
+from p8fs_cluster.providers.storage.observability import tell_slow
 from p8fs_cluster.providers.storage.server import AsyncServer
 from p8fs_cluster.providers.storage.sockets import addresses, is_whole, quiet_check
 from p8fs_cluster.providers.storage.tidb.engine import TiDB, opportunistic_tls

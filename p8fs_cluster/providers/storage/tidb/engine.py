@@ -22,9 +22,9 @@ from pymysql.protocol import MysqlPacket
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
-from p8fs_cluster.providers.slow import tell_slow
 from p8fs_cluster.providers.storage.engines import Parameters, Span
 from p8fs_cluster.providers.storage.messages import Faults
+from p8fs_cluster.providers.storage.observability import tell_slow
 from p8fs_cluster.providers.storage.server import Server
 from p8fs_cluster.providers.storage.sockets import LimitedReader, addresses, is_whole, limit_waits, quiet_check
 from p8fs_cluster.providers.storage.tidb.session import (
