@@ -54,11 +54,11 @@ class SqlEngines:
                 f"{self._storage.provider}: call container.engine() again"
             )
         _, given = engine.dialect.create_connect_args(engine.url)  # a creator has to give what the dialect wants
-        lease = self._storage.connection()
-        connection = lease.__enter__()
+        checkout = self._storage.connection()
+        connection = checkout.__enter__()
         if "context" in given:
             connection.adapt(given["context"])
-        connection.give_back = lambda: lease.__exit__(RollBack, _ROLL_BACK, None)
+        connection.give_back = lambda: checkout.__exit__(RollBack, _ROLL_BACK, None)
         return connection
 
 
@@ -69,7 +69,7 @@ def _end(connection: Any, *_: object) -> None:
 
 
 class RollBack(Exception):
-    """Told to the lease when SQLAlchemy gives a connection back: what it had to commit, it has committed."""
+    """Told to the checkout when SQLAlchemy gives a connection back: what it had to commit, it has committed."""
 
 
 _ROLL_BACK = RollBack()

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from p8fs_cluster.providers.storage.async_handle import AsyncLease, AsyncStorage
+from p8fs_cluster.providers.storage.async_handle import AsyncCheckout, AsyncStorage
 
 
 class Loop:
@@ -84,12 +84,12 @@ class Awaited:
         return Awaited(self.loop, result) if hasattr(result, "fetchall") else result
 
 
-class Lease:
+class Checkout:
     """What `storage.connection()` gives."""
 
-    def __init__(self, loop: Loop, lease: AsyncLease) -> None:
+    def __init__(self, loop: Loop, checkout: AsyncCheckout) -> None:
         self._loop = loop
-        self._lease = lease
+        self._lease = checkout
 
     def __enter__(self) -> Awaited:
         return self.begin(sys._getframe(1))
@@ -114,17 +114,17 @@ class Handle:
         return getattr(self._storage, name)
 
     def __enter__(self) -> Awaited:
-        lease = self.connection()
-        connection = lease.begin(sys._getframe(1))
-        self._open.leases = (lease, getattr(self._open, "leases", None))
+        checkout = self.connection()
+        connection = checkout.begin(sys._getframe(1))
+        self._open.checkouts = (checkout, getattr(self._open, "checkouts", None))
         return connection
 
     def __exit__(self, *exc_info: Any) -> None:
-        lease, self._open.leases = self._open.leases
-        lease.__exit__(*exc_info)
+        checkout, self._open.checkouts = self._open.checkouts
+        checkout.__exit__(*exc_info)
 
-    def connection(self, timeout: float | None = None) -> Lease:
-        return Lease(self._loop, self._storage.connection(timeout))
+    def connection(self, timeout: float | None = None) -> Checkout:
+        return Checkout(self._loop, self._storage.connection(timeout))
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         return self._loop.call(self._storage.execute, *args, **kwargs)

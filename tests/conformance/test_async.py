@@ -268,15 +268,15 @@ def test_a_late_borrower_of_an_engine_not_in_force_is_cut_off(
     async def test(container: Container, storage: AsyncStorage) -> None:
         with container.config.override({"pool_drain_timeout": 0.2, "service_name": "old"}) as old:
             del old
-            lease = storage.connection()
-            connection = await lease.__aenter__()
+            checkout = storage.connection()
+            connection = await checkout.__aenter__()
         await storage.execute("SELECT 1")
         with pytest.raises((psycopg.Error, pymysql.MySQLError)):
             for _ in range(1000):
                 await ask(connection, "SELECT 1")
                 await asyncio.sleep(0.01)
         with contextlib.suppress(StorageError):
-            await lease.__aexit__(None, None, None)
+            await checkout.__aexit__(None, None, None)
         assert "is not in force any more, and its borrower is cut off" in caplog.text
 
     run(sql_settings, test)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p8fs_cluster.providers.storage.circuit_breaker import PATIENCE, RETRY, Circuit
+from p8fs_cluster.providers.storage.circuit_breaker import PATIENCE, RETRY, CircuitBreaker
 
 
 class Clock:
@@ -13,12 +13,12 @@ class Clock:
 
 
 def test_everybody_tries_while_it_is_closed() -> None:
-    circuit = Circuit(Clock())
+    circuit = CircuitBreaker(Clock())
     assert [circuit.wait(100), circuit.wait(100)] == [0, 0]
 
 
 def test_one_tries_in_each_interval_and_the_others_fail_with_it() -> None:
-    circuit = Circuit(clock := Clock())
+    circuit = CircuitBreaker(clock := Clock())
     circuit.fail(OSError("first"), begun=99)
     assert circuit.wait(100) == RETRY
     clock.now += RETRY
@@ -31,7 +31,7 @@ def test_one_tries_in_each_interval_and_the_others_fail_with_it() -> None:
 
 
 def test_nobody_waits_long_for_tries_that_hang() -> None:
-    circuit = Circuit(clock := Clock())
+    circuit = CircuitBreaker(clock := Clock())
     circuit.fail(OSError(), begun=99)
     clock.now += RETRY
     assert circuit.wait(100) == 0, "this one hangs"
@@ -42,7 +42,7 @@ def test_nobody_waits_long_for_tries_that_hang() -> None:
 
 
 def test_success_closes_it_for_those_who_wait() -> None:
-    circuit = Circuit(Clock())
+    circuit = CircuitBreaker(Clock())
     circuit.fail(OSError(), begun=99)
     assert circuit.wait(100) == RETRY
     circuit.succeed()

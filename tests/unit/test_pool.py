@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from p8fs_cluster.providers.storage.circuit_breaker import Circuit
+from p8fs_cluster.providers.storage.circuit_breaker import CircuitBreaker
 from p8fs_cluster.providers.storage.pool import CircuitOpen, Exhausted, Pool, _Await, _Connect, _Pause
 
 
@@ -60,7 +60,7 @@ class World:
             def _waken(self, waiter: object) -> None:
                 world.woken.append(waiter)
 
-        self.pool = Shell(Circuit(self.clock), size, lifetime, (OSError,), self.clock)
+        self.pool = Shell(CircuitBreaker(self.clock), size, lifetime, (OSError,), self.clock)
 
     def borrower(self, seconds: float = 10) -> Borrower:
         return Borrower(self, seconds)

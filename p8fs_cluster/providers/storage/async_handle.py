@@ -66,7 +66,7 @@ class _Slot:
         self._patience: asyncio.TimerHandle | None = None
         self._guard: AsyncIterator[None] | None = None
         self.opened_at = 0
-        self.leases: dict[AsyncLease, None] = {}
+        self.checkouts: dict[AsyncCheckout, None] = {}
         self.retired = False
         self._opening = asyncio.Lock()
 
@@ -79,27 +79,27 @@ class _Slot:
                 await anext(self._guard)
                 self.opened_at = next(OPENED)
 
-    def leave(self, lease: AsyncLease) -> None:
-        """End a lease."""
-        del self.leases[lease]
-        if self.retired and not self.leases:
+    def leave(self, checkout: AsyncCheckout) -> None:
+        """End a checkout."""
+        del self.checkouts[checkout]
+        if self.retired and not self.checkouts:
             self._close()
 
     def retire(self) -> None:
-        """Close it, now or with the last lease; late ones are cut off."""
+        """Close it, now or with the last checkout; late ones are cut off."""
         first, self.retired = not self.retired, True
         if not first:
             return
-        if not self.leases:
+        if not self.checkouts:
             self._close()
         elif not self.loop.is_closed():
             self._patience = self.loop.call_later(self._drain_timeout, self._cut)
 
     def _cut(self) -> None:
-        for lease in tuple(self.leases):
-            if lease.connection is not None:
-                tell_cut_off(self.engine, lease)
-                self.engine.cut(lease.connection)
+        for checkout in tuple(self.checkouts):
+            if checkout.connection is not None:
+                tell_cut_off(self.engine, checkout)
+                self.engine.cut(checkout.connection)
 
     def _close(self) -> None:
         if self._patience is not None:
@@ -154,14 +154,14 @@ class AsyncStorage:
         """Whether an exception in the block undoes, on the engine in force, what the block wrote."""
         return self._synchronous().transactional
 
-    def connection(self, timeout: float | None = None) -> AsyncLease:
+    def connection(self, timeout: float | None = None) -> AsyncCheckout:
         """Return an asynchronous context manager that borrows one connection; `timeout` is as `Storage` has it.
 
         :raises StorageUnavailable: none could be had within `pool_timeout` seconds.
         :raises StorageTimeout: the store did not answer in time.
         :raises CommitUnknown: the connection was lost during the commit.
         """
-        return AsyncLease(self, seconds(timeout))
+        return AsyncCheckout(self, seconds(timeout))
 
     async def execute(self, sql: str, parameters: Parameters = None, timeout: float | None = None) -> list[Any]:
         """Run one statement, committed, and return its rows as a list of tuples; an empty one when it has none.
@@ -172,10 +172,10 @@ class AsyncStorage:
         self._admit()
         if not self._is_asynchronous():
             return await asyncio.to_thread(self._synchronous().execute, sql, parameters, timeout)
-        lease = self.connection(timeout)
+        checkout = self.connection(timeout)
         with traced(self, sql):
-            async with lease as connection:
-                return await lease.engine.execute(connection, sql, parameters)
+            async with checkout as connection:
+                return await checkout.engine.execute(connection, sql, parameters)
 
     async def run_in_transaction(
         self, work: Callable[[Any], Awaitable[T]], *, retry: int = 5, timeout: float | None = None
@@ -225,9 +225,9 @@ class AsyncStorage:
         if not self._is_asynchronous():
             return await asyncio.to_thread(self._synchronous().ping)
         started = time.monotonic()
-        lease = self.connection(self._settings().pool_timeout)
-        async with lease as connection:
-            await lease.engine.ping(connection)
+        checkout = self.connection(self._settings().pool_timeout)
+        async with checkout as connection:
+            await checkout.engine.ping(connection)
         return time.monotonic() - started
 
     async def inspect(self) -> str:
@@ -247,7 +247,7 @@ class AsyncStorage:
         slots = [slot for slot in self._open_slots() if slot.opened_at]
         pools = [slot.engine.stats() for slot in slots]
         counts = {name: sum(pool[name] for pool in pools) for name in ("size", "idle", "waiting")}
-        borrowed = sum(len(slot.leases) for slot in slots)
+        borrowed = sum(len(slot.checkouts) for slot in slots)
         limit = {"max_size": self._settings().pool_max_size, "swaps": self._swaps}
         return {"provider": self.provider, "engines": len(slots), "borrowed": borrowed, **limit, **counts}
 
@@ -259,7 +259,7 @@ class AsyncStorage:
         """Return who holds a connection now: the place that borrowed it, and since when."""
         if not self._is_asynchronous():
             return [*self._synchronous().holders()]
-        return [lease for slot in self._open_slots() for lease in slot.leases]
+        return [checkout for slot in self._open_slots() for checkout in slot.checkouts]
 
     def opened(self) -> list[Step]:
         """Return number, name and closer of every engine that is open, for the container that closes them."""
@@ -275,42 +275,42 @@ class AsyncStorage:
         self._closed = False
 
     async def __aenter__(self) -> Any:
-        lease, frame = self.connection(), sys._getframe(1)
-        connection = await lease.begin(frame)
-        self._entered.push(frame, lease)
+        checkout, frame = self.connection(), sys._getframe(1)
+        connection = await checkout.begin(frame)
+        self._entered.push(frame, checkout)
         return connection
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        lease = self._entered.pop(sys._getframe(1))
-        if not isinstance(lease, AsyncLease):
+        checkout = self._entered.pop(sys._getframe(1))
+        if not isinstance(checkout, AsyncCheckout):
             raise StorageError(
                 "an `async with storage` block ended where none had begun; use storage.connection() here"
             )
-        await lease.__aexit__(exc_type, exc, traceback)
+        await checkout.__aexit__(exc_type, exc, traceback)
 
     def __repr__(self) -> str:
         return f"<AsyncStorage {'closed' if self._closed else self.provider}>"
 
-    async def enter_slot(self, lease: AsyncLease) -> _Slot | None:
-        """Return the slot in force here, opened, with the lease counted; None if the engine is not asynchronous."""
+    async def enter_slot(self, checkout: AsyncCheckout) -> _Slot | None:
+        """Return the slot in force here, opened, with the checkout counted; None if the engine is not asynchronous."""
         self._admit()
         if not self._is_asynchronous():
             return None
         while True:
             slot = self._slot_for(self._settings())
-            slot.leases[lease] = None
+            slot.checkouts[checkout] = None
             try:
                 await slot.open()
             except BaseException:
-                slot.leave(lease)
+                slot.leave(checkout)
                 raise
             if not slot.retired:
                 measure(self)
                 watch_holders(self)
                 return slot
-            slot.leave(lease)  # the settings have changed meanwhile
+            slot.leave(checkout)  # the settings have changed meanwhile
 
     def _admit(self) -> None:
         if self._closed:
@@ -341,7 +341,7 @@ class AsyncStorage:
 
     def _open_slots(self) -> list[_Slot]:
         here = [slot for slots in tuple(self._slots.values()) for slot in tuple(slots.values())]
-        return [slot for slot in here if slot.leases or not slot.retired]
+        return [slot for slot in here if slot.checkouts or not slot.retired]
 
     def _follow(self) -> None:
         look_again()
@@ -354,7 +354,7 @@ class AsyncStorage:
         here = self._slots.get(loop, {})
         for key in here.keys() - needed:
             here[key].retire()
-            if not here[key].leases:
+            if not here[key].checkouts:
                 del here[key]
 
     def _verify(self, snapshot: P8FSConfig) -> None:
@@ -382,7 +382,7 @@ class AsyncStorage:
         self._slots = {}
 
 
-class AsyncLease(Borrowed):
+class AsyncCheckout(Borrowed):
     """A connection for one `async with` block, and who borrowed it."""
 
     __slots__ = ("_storage", "_synchronous", "_timeout", "slot")
@@ -414,7 +414,7 @@ class AsyncLease(Borrowed):
         try:
             self.connection = await self.slot.engine.acquire(deadline)
         except PoolExhausted as exc:
-            holders = [str(lease) for lease in self.slot.leases if lease is not self]
+            holders = [str(checkout) for checkout in self.slot.checkouts if checkout is not self]
             self.slot.leave(self)
             raise PoolExhausted(f"{exc}; {'; '.join(holders)}") from exc.__cause__
         except BaseException:

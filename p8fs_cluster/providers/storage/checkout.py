@@ -1,4 +1,4 @@
-"""One borrowed connection, and how the end of a `with storage` block finds the lease that its beginning took."""
+"""One borrowed connection, and how the end of a `with storage` block finds the checkout that its beginning took."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import Any
 from p8fs_cluster.exceptions import PoolExhausted, StorageError
 from p8fs_cluster.providers.storage.engine_lifecycle import Slot
 
-__all__ = ["Borrowed", "Entered", "Lease"]
+__all__ = ["Borrowed", "Checkout", "Entered"]
 
 log = logging.getLogger("p8fs_cluster.storage")
 
-EnterSlot = Callable[["Lease", float | None], Slot]
-"""Returns the slot in force with the lease counted, by the deadline."""
+EnterSlot = Callable[["Checkout", float | None], Slot]
+"""Returns the slot in force with the checkout counted, by the deadline."""
 
 
 class Site:
@@ -103,7 +103,7 @@ class Borrowed:
         return f"borrowed at {self.site}, {time.monotonic() - self.since:.1f} s ago"
 
 
-class Lease(Borrowed):
+class Checkout(Borrowed):
     """A connection for one `with` block, and who borrowed it."""
 
     slot: Slot
@@ -171,7 +171,7 @@ _here: ContextVar[_Stack] = ContextVar("p8fs_cluster_entered", default=None)
 
 
 class Entered:
-    """The leases of a handle's open `with` blocks.
+    """The checkouts of a handle's open `with` blocks.
 
     A `with` statement begins and ends in one frame, whatever thread or context runs it by then: FastAPI, for one, runs
     each half of a generator in another. So the frame tells. An ExitStack ends elsewhere than it begins, but in one
@@ -184,60 +184,60 @@ class Entered:
 
     def end_abandoned(self, frame: FrameType) -> None:
         """End an earlier block that began where `frame` is now, and was interrupted before its end, in a loop."""
-        lease = self.by_frame.get(frame)
-        while lease is not None:
-            if lease.instruction == frame.f_lasti and isinstance(lease, Lease):
-                self.forget(lease)
-                lease.abandon()
+        checkout = self.by_frame.get(frame)
+        while checkout is not None:
+            if checkout.instruction == frame.f_lasti and isinstance(checkout, Checkout):
+                self.forget(checkout)
+                checkout.abandon()
                 return
-            lease = lease.outer
+            checkout = checkout.outer
 
-    def push(self, frame: FrameType, lease: Borrowed) -> None:
-        """Remember the lease of a block that begins in `frame`."""
-        lease.frame, lease.entered = frame, self
+    def push(self, frame: FrameType, checkout: Borrowed) -> None:
+        """Remember the checkout of a block that begins in `frame`."""
+        checkout.frame, checkout.entered = frame, self
         is_with = site_of(frame).is_with
         if is_with:
-            lease.instruction = frame.f_lasti
+            checkout.instruction = frame.f_lasti
         if frame in self.by_frame:
-            lease.outer = self.by_frame[frame]
-        self.by_frame[frame] = lease
+            checkout.outer = self.by_frame[frame]
+        self.by_frame[frame] = checkout
         if not is_with:
-            _here.set((lease, _open_ones(_here.get())))
+            _here.set((checkout, _open_ones(_here.get())))
 
     def pop(self, frame: FrameType) -> Borrowed | None:
-        """Return the lease of the block that ends in `frame`, None when there is none."""
-        lease = self.by_frame.pop(frame, None)
-        if lease is None:
-            lease = self._of_this_context()
-            if lease is not None:
-                self.forget(lease)
-        elif lease.outer is not None:
-            self.by_frame[frame] = lease.outer
-        return lease
+        """Return the checkout of the block that ends in `frame`, None when there is none."""
+        checkout = self.by_frame.pop(frame, None)
+        if checkout is None:
+            checkout = self._of_this_context()
+            if checkout is not None:
+                self.forget(checkout)
+        elif checkout.outer is not None:
+            self.by_frame[frame] = checkout.outer
+        return checkout
 
     def _of_this_context(self) -> Borrowed | None:
         stack = _open_ones(_here.get())
         while stack is not None:
-            lease: Borrowed = stack[0]
-            if not lease.ended and lease in self.by_frame.values():
-                return lease
+            checkout: Borrowed = stack[0]
+            if not checkout.ended and checkout in self.by_frame.values():
+                return checkout
             stack = stack[1]
         return None
 
-    def forget(self, lease: Borrowed) -> None:
-        """Hold a lease no longer."""
-        frame, lease.frame = lease.frame, None
+    def forget(self, checkout: Borrowed) -> None:
+        """Hold a checkout no longer."""
+        frame, checkout.frame = checkout.frame, None
         if frame is None:
             return
         inner = self.by_frame[frame]
-        if inner is not lease:
-            while inner.outer is not None and inner.outer is not lease:
+        if inner is not checkout:
+            while inner.outer is not None and inner.outer is not checkout:
                 inner = inner.outer
-            inner.outer = lease.outer
-        elif lease.outer is None:
+            inner.outer = checkout.outer
+        elif checkout.outer is None:
             del self.by_frame[frame]
         else:
-            self.by_frame[frame] = lease.outer
+            self.by_frame[frame] = checkout.outer
 
 
 def _has_ended(frame: FrameType) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["Circuit"]
+__all__ = ["CircuitBreaker"]
 
 RETRY = 0.1
 """Seconds between the beginnings of two tries to connect while the server can't be reached."""
@@ -14,12 +14,12 @@ PATIENCE = 0.5
 """Seconds that a caller waits for somebody's try, when these hang."""
 
 
-class Circuit:
+class CircuitBreaker:
     """Open while the last try to connect failed. There is no I/O here, so threads and tasks share it.
 
     Whoever fails fast does so because a try has failed that began after he came: never for an outage that is over.
 
-    >>> circuit = Circuit(lambda: 100.0)
+    >>> circuit = CircuitBreaker(lambda: 100.0)
     >>> circuit.wait(arrived=100.0)
     0.0
     >>> circuit.fail(OSError("refused"), begun=99.0)

@@ -20,27 +20,27 @@ __all__ = ["Slot", "tell_cut_off"]
 
 log = logging.getLogger("p8fs_cluster.storage")
 _SHOWN = 5
-"""Leaseers that a message names."""
+"""Borrowers that a message names."""
 
 
-def tell_cut_off(engine: object, lease: object) -> None:
+def tell_cut_off(engine: object, checkout: object) -> None:
     """Log that a borrower has had its time to give back a connection of an engine that is not in force any more."""
-    log.warning("%r is not in force any more, and its borrower is cut off: %s", engine, lease)
+    log.warning("%r is not in force any more, and its borrower is cut off: %s", engine, checkout)
 
 
-class Lease(Protocol):
-    """What a slot needs to know of its leases."""
+class Checkout(Protocol):
+    """What a slot needs to know of its checkouts."""
 
     connection: Any
     since: float
     reference: ref[Any]
 
     def is_abandoned(self) -> bool:
-        """Return whether its block has ended without ending the lease."""
+        """Return whether its block has ended without ending the checkout."""
 
 
 class Slot:
-    """An engine and its leases. Retired, it closes when the last lease ends, unless it is revived before."""
+    """An engine and its checkouts. Retired, it closes when the last checkout ends, unless it is revived before."""
 
     def __init__(self, engine: Engine, drain_timeout: float) -> None:
         self.engine = engine
@@ -50,8 +50,8 @@ class Slot:
         """Whether it belongs to the process that this one was forked from."""
         self.gone = threading.Event()
         """Set when the engine is closed."""
-        self._leases: set[ref[Lease]] = set()
-        """References, so that a lease that an interruption dropped does not count; see `_known`."""
+        self._checkouts: set[ref[Checkout]] = set()
+        """References, so that a checkout that an interruption dropped does not count; see `_known`."""
         self._lock = threading.Lock()
         self._opening: Outcome[None] | None = None
         self._patience: threading.Timer | None = None
@@ -60,20 +60,20 @@ class Slot:
 
     @property
     def borrowed(self) -> int:
-        """How many leases are open."""
+        """How many checkouts are open."""
         return len(self._known())
 
     @property
-    def leases(self) -> tuple[Lease, ...]:
+    def checkouts(self) -> tuple[Checkout, ...]:
         """Who holds a connection, longest first."""
-        holding = (lease for lease in self._known() if lease.connection is not None)
-        return tuple(sorted(holding, key=lambda lease: lease.since))
+        holding = (checkout for checkout in self._known() if checkout.connection is not None)
+        return tuple(sorted(holding, key=lambda checkout: checkout.since))
 
     def told_holders(self) -> str:
         """Tell who holds connections, those first who have them longest."""
-        leases = self.leases
-        more = f", and {len(leases) - _SHOWN} more" if len(leases) > _SHOWN else ""
-        return "; ".join(map(str, leases[:_SHOWN])) + more
+        checkouts = self.checkouts
+        more = f", and {len(checkouts) - _SHOWN} more" if len(checkouts) > _SHOWN else ""
+        return "; ".join(map(str, checkouts[:_SHOWN])) + more
 
     @property
     def is_open(self) -> bool:
@@ -112,23 +112,23 @@ class Slot:
                 f"{self.engine!r}: it could not be opened by the deadline that timeout= gave"
             ) from None
 
-    def enter(self, lease: Lease) -> bool:
-        """Count a lease, unless the engine is retired. No lock: `retire` looks at leases after, we before its flag."""
-        lease.reference = reference = ref(lease)
-        self._leases.add(reference)
+    def enter(self, checkout: Checkout) -> bool:
+        """Count a checkout, unless the engine is retired. No lock: `retire` counts after it has set its flag."""
+        checkout.reference = reference = ref(checkout)
+        self._checkouts.add(reference)
         if self._retired:
-            self.leave(lease)
+            self.leave(checkout)
             return False
         return True
 
-    def leave(self, lease: Lease) -> None:
-        """End a lease; the last one of a retired engine closes it."""
-        self._leases.discard(lease.reference)
+    def leave(self, checkout: Checkout) -> None:
+        """End a checkout; the last one of a retired engine closes it."""
+        self._checkouts.discard(checkout.reference)
         if self._retired:
             self._close_if_unused()
 
     def retire(self, raising: bool = False) -> None:
-        """Refuse new leases, and close the engine now or when the last lease ends; late ones are cut off."""
+        """Refuse new checkouts, and close the engine now or when the last checkout ends; late ones are cut off."""
         with self._lock:
             first, self._retired = not self._retired, True
         self._close_if_unused(raising)
@@ -162,21 +162,21 @@ class Slot:
 
     def _cut(self) -> None:
         """Only those who borrowed before it was retired are left: nobody else comes meanwhile."""
-        for lease in self.leases if self._retired else ():
-            tell_cut_off(self.engine, lease)
+        for checkout in self.checkouts if self._retired else ():
+            tell_cut_off(self.engine, checkout)
             with contextlib.suppress(Exception):
-                self.engine.cut(lease.connection)
+                self.engine.cut(checkout.connection)
         self._close_if_unused()  # those who were interrupted before they could leave have not asked for it
 
-    def _known(self) -> list[Lease]:
-        """Return the leases that are not over, though their blocks may have been interrupted before they said so."""
+    def _known(self) -> list[Checkout]:
+        """Return the checkouts that are not over, though their blocks may have been interrupted before they said so."""
         known = []
-        for reference in tuple(self._leases):
-            lease = reference()
-            if lease is None or lease.is_abandoned():
-                self._leases.discard(reference)
+        for reference in tuple(self._checkouts):
+            checkout = reference()
+            if checkout is None or checkout.is_abandoned():
+                self._checkouts.discard(reference)
             else:
-                known.append(lease)
+                known.append(checkout)
         return known
 
     def _be_patient(self) -> None:
@@ -190,7 +190,7 @@ class Slot:
         self._known()
         with self._lock:
             being_opened = self._opening is not None and not self.opened_at
-            if self._closing or not self._retired or self._leases or being_opened:
+            if self._closing or not self._retired or self._checkouts or being_opened:
                 return
             self._closing = True
             self._be_patient()

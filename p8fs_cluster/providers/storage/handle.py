@@ -20,7 +20,7 @@ from p8fs_cluster.di import context
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.di.teardown import Closable, Step
 from p8fs_cluster.exceptions import StorageClosed, StorageError
-from p8fs_cluster.providers.storage.checkout import Entered, Lease
+from p8fs_cluster.providers.storage.checkout import Checkout, Entered
 from p8fs_cluster.providers.storage.engine_lifecycle import Slot
 from p8fs_cluster.providers.storage.engines import ENGINES, Engine, Engines, Parameters, Span, engine_class
 from p8fs_cluster.providers.storage.leak_monitor import look_again, watch_holders
@@ -90,7 +90,7 @@ class Storage(Closable):
         """
         self._adopt(None)
 
-    def connection(self, timeout: float | None = None) -> Lease:
+    def connection(self, timeout: float | None = None) -> Checkout:
         """Return a context manager that borrows one connection, like `with storage` itself.
 
         `timeout`: seconds that the block may take, waiting for the connection and the commit included; past them every
@@ -100,7 +100,7 @@ class Storage(Closable):
         :raises StorageTimeout: the store did not answer in time.
         :raises CommitUnknown: the connection was lost during the commit.
         """
-        return Lease(self.enter_slot, seconds(timeout))
+        return Checkout(self.enter_slot, seconds(timeout))
 
     def execute(self, sql: str, parameters: Parameters = None, timeout: float | None = None) -> list[Any]:
         """Run one statement, committed, and return its rows as a list of tuples; an empty one when it has none.
@@ -110,9 +110,9 @@ class Storage(Closable):
         :raises StorageTimeout: the store did not answer in time.
         :raises StorageError: the statement failed (the driver's error is its `__cause__`), or the store has no SQL.
         """
-        lease = Lease(self.enter_slot, seconds(timeout))
-        with traced(self, sql), lease as connection:
-            return lease.slot.engine.execute(connection, sql, parameters)
+        checkout = Checkout(self.enter_slot, seconds(timeout))
+        with traced(self, sql), checkout as connection:
+            return checkout.slot.engine.execute(connection, sql, parameters)
 
     def run_in_transaction(self, work: Callable[[Any], T], *, retry: int = 5, timeout: float | None = None) -> T:
         """Return `work(connection)`, committed. A conflict with others runs it all again, up to `retry` times.
@@ -130,17 +130,17 @@ class Storage(Closable):
         deadline = None if timeout is None else time.monotonic() + (seconds(timeout) or 0)
         for attempt in itertools.count():
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            lease = Lease(self.enter_slot, left)
+            checkout = Checkout(self.enter_slot, left)
             try:
-                with lease as connection:
-                    if not lease.slot.engine.transactional:
-                        raise StorageError(f"{lease.slot.engine.provider} has no transactions: use `with storage`")
+                with checkout as connection:
+                    if not checkout.slot.engine.transactional:
+                        raise StorageError(f"{checkout.slot.engine.provider} has no transactions: use `with storage`")
                     return work(connection)
             except Exception as exc:
                 if (
-                    lease.ended
+                    checkout.ended
                     and attempt < retry
-                    and (base := pause_after(exc, lease.slot.engine.retry_pause)) is not None
+                    and (base := pause_after(exc, checkout.slot.engine.retry_pause)) is not None
                 ):
                     time.sleep(pause(base, attempt))
                     continue
@@ -165,18 +165,18 @@ class Storage(Closable):
         >>> list(storage.scan(b"note:", reverse=True))
         [(b'note:2', b'b'), (b'note:1', b'a')]
         """
-        lease = Lease(self.enter_slot)
-        with lease as connection:
-            yield from lease.slot.engine.scan(connection, Span.of(prefix, start, stop), reverse)
+        checkout = Checkout(self.enter_slot)
+        with checkout as connection:
+            yield from checkout.slot.engine.scan(connection, Span.of(prefix, start, stop), reverse)
 
     def checkpoint(self, folder: str | Path) -> None:
         """Write a whole copy of an embedded store into a new folder: its backup, while it is in use.
 
         :raises StorageError: it can't be written, or the store is a server, which has tools of its own for that.
         """
-        lease = Lease(self.enter_slot)
-        with lease:
-            copy = getattr(lease.slot.engine, "checkpoint", None)
+        checkout = Checkout(self.enter_slot)
+        with checkout:
+            copy = getattr(checkout.slot.engine, "checkpoint", None)
             if copy is None:
                 raise StorageError(f"{self.provider} has no checkpoints: use its own tools, pg_dump or BR")
             copy(Path(folder))
@@ -187,9 +187,9 @@ class Storage(Closable):
         :raises StorageError: the store did not answer within `pool_timeout` seconds.
         """
         started = time.monotonic()
-        lease = Lease(self.enter_slot, self._settings().pool_timeout)
-        with lease as connection:
-            lease.slot.engine.ping(connection)
+        checkout = Checkout(self.enter_slot, self._settings().pool_timeout)
+        with checkout as connection:
+            checkout.slot.engine.ping(connection)
         return time.monotonic() - started
 
     def inspect(self) -> str:
@@ -218,9 +218,11 @@ class Storage(Closable):
         """Return the snapshot that new borrowers are served by."""
         return self._settings()
 
-    def holders(self) -> list[Lease]:
+    def holders(self) -> list[Checkout]:
         """Return who holds a connection now: the place that borrowed it, and since when."""
-        return [lease for slot in self._open_slots() for lease in slot.leases if isinstance(lease, Lease)]
+        return [
+            checkout for slot in self._open_slots() for checkout in slot.checkouts if isinstance(checkout, Checkout)
+        ]
 
     def opened(self) -> list[Step]:
         """Return number, name and closer of every engine that is open, for the container that closes them."""
@@ -240,32 +242,32 @@ class Storage(Closable):
         """Serve borrowers (again)."""
         self._closed = False
 
-    def enter_slot(self, lease: Lease, deadline: float | None = None) -> Slot:
-        """Return the slot of the engine in force, opened, with one more lease counted."""
+    def enter_slot(self, checkout: Checkout, deadline: float | None = None) -> Slot:
+        """Return the slot of the engine in force, opened, with one more checkout counted."""
         slot = self._in_force
         nothing_changed = self._version is context.version and not context.in_force.get().isolated
-        if slot is not None and nothing_changed and slot.enter(lease):
+        if slot is not None and nothing_changed and slot.enter(checkout):
             return slot
         while True:
             slot = self._adopt(deadline)
-            if slot.enter(lease):
+            if slot.enter(checkout):
                 return slot
 
     def __enter__(self) -> Any:
-        lease, frame = Lease(self.enter_slot), sys._getframe(1)
+        checkout, frame = Checkout(self.enter_slot), sys._getframe(1)
         if frame in self._entered.by_frame:
             self._entered.end_abandoned(frame)
-        connection = lease.begin(frame)
-        self._entered.push(frame, lease)
+        connection = checkout.begin(frame)
+        self._entered.push(frame, checkout)
         return connection
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        lease = self._entered.pop(sys._getframe(1))
-        if not isinstance(lease, Lease):
+        checkout = self._entered.pop(sys._getframe(1))
+        if not isinstance(checkout, Checkout):
             raise StorageError("a `with storage` block ended where none had begun; use storage.connection() here")
-        lease.__exit__(exc_type, exc, traceback)
+        checkout.__exit__(exc_type, exc, traceback)
 
     def __repr__(self) -> str:
         return f"<Storage {'closed' if self._closed else self.provider}>"

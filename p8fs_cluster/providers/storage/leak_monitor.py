@@ -78,10 +78,10 @@ def _limit(handle: _Handle) -> float | None:
 def report(handle: _Handle) -> None:
     """Log, once, who has held a connection for longer than the settings allow."""
     limit, now = handle.settings_now().slow_borrow, time.monotonic()
-    for lease in handle.holders():
-        if limit and not lease.told and now - lease.since >= limit:
-            lease.told = True
-            log.warning("a connection is held for longer than P8FS_SLOW_BORROW=%g s: %s", limit, lease)
+    for checkout in handle.holders():
+        if limit and not checkout.told and now - checkout.since >= limit:
+            checkout.told = True
+            log.warning("a connection is held for longer than P8FS_SLOW_BORROW=%g s: %s", limit, checkout)
 
 
 _holders = _Holders()

@@ -7,13 +7,13 @@ from typing import NoReturn
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import CommitUnknown, NotCommitted, StorageError, StorageTimeout
 
-__all__ = ["Faults"]
+__all__ = ["Messages"]
 
 
-class Faults:
+class Messages:
     """Messages about one server, whose settings begin with `prefix`.
 
-    >>> print(Faults("postgresql", "pg", P8FSConfig(pg_host="db")).no_connection("refused"))
+    >>> print(Messages("postgresql", "pg", P8FSConfig(pg_host="db")).no_connection("refused"))
     postgresql at postgres@db:5438/app: refused: is the server up, and is it there? \
 P8FS_PG_HOST (from code), P8FS_PG_PORT (from the default); P8FS_POOL_TIMEOUT=5
     """

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from p8fs_cluster.exceptions import StorageTimeout
-from p8fs_cluster.providers.storage.circuit_breaker import Circuit
+from p8fs_cluster.providers.storage.circuit_breaker import CircuitBreaker
 
 __all__ = ["AsyncPool", "CircuitOpen", "Exhausted", "Holder", "Pool", "Pooled", "ThreadPool"]
 
@@ -144,7 +144,7 @@ class Pool(Generic[C]):
 
     def __init__(
         self,
-        circuit: Circuit,
+        circuit: CircuitBreaker,
         size: int,
         lifetime: float,
         faults: tuple[type[Exception], ...],

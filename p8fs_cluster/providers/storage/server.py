@@ -8,8 +8,8 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, PoolExhausted, StorageError, StorageUnavailable
-from p8fs_cluster.providers.storage.circuit_breaker import Circuit
-from p8fs_cluster.providers.storage.messages import Faults
+from p8fs_cluster.providers.storage.circuit_breaker import CircuitBreaker
+from p8fs_cluster.providers.storage.messages import Messages
 from p8fs_cluster.providers.storage.pool import AsyncPool, CircuitOpen, Exhausted, Holder, Pooled, ThreadPool
 from p8fs_cluster.providers.storage.sockets import shut_down
 
@@ -37,7 +37,7 @@ A = TypeVar("A", bound=AsyncConnection)
 class Told(Protocol):
     """What tells why there is no connection."""
 
-    faults: Faults
+    messages: Messages
 
     def unavailable(self, exc: BaseException | None) -> StorageUnavailable: ...
 
@@ -45,12 +45,12 @@ class Told(Protocol):
 def _not_lent(told: Told, exc: Exception, seconds: float) -> StorageUnavailable:
     """Return the error for what came of asking the pool for so many seconds."""
     if isinstance(exc, Exhausted):
-        return PoolExhausted(told.faults.exhausted(seconds))
+        return PoolExhausted(told.messages.exhausted(seconds))
     failure = exc.failure if isinstance(exc, CircuitOpen) else exc
     if isinstance(failure, StorageUnavailable):
         return StorageUnavailable(str(failure))  # of the settings; it says all itself
     if isinstance(failure, TimeoutError):
-        return StorageUnavailable(told.faults.no_answer())
+        return StorageUnavailable(told.messages.no_answer())
     return told.unavailable(failure)
 
 
@@ -70,14 +70,14 @@ class Server(Generic[C]):
     error: ClassVar[type[Exception]]
     """The root of the driver's errors."""
 
-    def __init__(self, settings: P8FSConfig, faults: Faults) -> None:
+    def __init__(self, settings: P8FSConfig, messages: Messages) -> None:
         self._settings = settings
         self._timeout = settings.pool_timeout
-        self.faults = faults
+        self.messages = messages
         errors = _errors(self.error)
         self._untold: tuple[type[Exception], ...] = (*errors, Exhausted, CircuitOpen)
         size, lifetime = settings.pool_max_size, settings.pool_max_lifetime
-        self._pool = ThreadPool(self._connect, Circuit(), size, lifetime, errors)
+        self._pool = ThreadPool(self._connect, CircuitBreaker(), size, lifetime, errors)
 
     def open(self) -> None:
         """Connect once, so that a fault shows at once and as itself."""
@@ -128,11 +128,11 @@ class Server(Generic[C]):
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return f"<{self.faults}>"
+        return f"<{self.messages}>"
 
     def _committed(self, connection: C) -> None:
         if connection.is_lost:
-            raise NotCommitted(self.faults.lost())
+            raise NotCommitted(self.messages.lost())
         if not connection.closed and connection.unfinished:
             self._commit(connection)
 
@@ -180,7 +180,7 @@ class AsyncServer(Generic[A]):
         errors = _errors(self.error)
         self._untold: tuple[type[Exception], ...] = (*errors, Exhausted, CircuitOpen)
         size, lifetime = settings.pool_max_size, settings.pool_max_lifetime
-        self._pool = AsyncPool(self._connect, Circuit(), size, lifetime, errors)
+        self._pool = AsyncPool(self._connect, CircuitBreaker(), size, lifetime, errors)
 
     async def open(self) -> None:
         """Connect once, so that a fault shows at once."""
@@ -224,11 +224,11 @@ class AsyncServer(Generic[A]):
         return {"size": self._pool.size, "idle": self._pool.idle, "waiting": self._pool.waiting}
 
     def __repr__(self) -> str:
-        return f"<{self._told.faults}>"
+        return f"<{self._told.messages}>"
 
     async def _committed(self, connection: A) -> None:
         if connection.is_lost:
-            raise NotCommitted(self._told.faults.lost())
+            raise NotCommitted(self._told.messages.lost())
         if not connection.closed and connection.unfinished:
             await self._commit(connection)
 

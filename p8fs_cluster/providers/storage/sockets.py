@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["LimitedReader", "addresses", "is_whole", "limit_waits", "quiet_check", "shut_down"]
+__all__ = ["LimitedReader", "addresses", "is_peer_alive", "limit_waits", "pending_data_check", "shut_down"]
 
 
 class _Poll(ctypes.Structure):
@@ -25,7 +25,7 @@ _poll = ctypes.PyDLL(None).poll
 of 8 threads on one pool, though nothing is waited for."""
 
 
-def quiet_check(fileno: int) -> Callable[[], int]:
+def pending_data_check(fileno: int) -> Callable[[], int]:
     """Return what tells, when called, whether an idle connection is not fit for use: there is something to read.
 
     One that the other side closed is readable at once. A call costs half a microsecond and no round trip.
@@ -33,7 +33,7 @@ def quiet_check(fileno: int) -> Callable[[], int]:
     return partial(_poll, ctypes.byref(_Poll(fileno, select.POLLIN | select.POLLPRI, 0)), 1, 0)
 
 
-def is_whole(fileno: int) -> bool:
+def is_peer_alive(fileno: int) -> bool:
     """Return whether the other side has not closed a connection, whatever there is to read."""
     poller = select.poll()
     poller.register(fileno, select.POLLRDHUP)

@@ -19,7 +19,7 @@ from p8fs_cluster.providers.storage.observability import tell_slow
 from p8fs_cluster.providers.storage.postgresql.engine import PostgreSQL
 from p8fs_cluster.providers.storage.postgresql.session import RESET, Session, is_of_a_cached_plan, text_of, told
 from p8fs_cluster.providers.storage.server import AsyncServer
-from p8fs_cluster.providers.storage.sockets import quiet_check
+from p8fs_cluster.providers.storage.sockets import pending_data_check
 
 __all__ = ["AsyncPostgreSQL"]
 
@@ -121,26 +121,26 @@ class AsyncPostgreSQL(AsyncServer[_Connection]):
             await connection.execute("SELECT 1")
             await connection.commit()
         except psycopg.Error as exc:
-            raise StorageUnavailable(self._twin.faults.no_answer()) from exc
+            raise StorageUnavailable(self._twin.messages.no_answer()) from exc
 
     async def _connect(self) -> _Connection:
         parameters = await asyncio.to_thread(self._twin.parameters)  # it looks names up
         connection = await _Connection.connect(**parameters, cursor_factory=_Cursor)
-        connection.faults = self._twin.faults
-        connection.begin_life(self._settings, quiet_check(connection.fileno()))
+        connection.messages = self._twin.messages
+        connection.begin_life(self._settings, pending_data_check(connection.fileno()))
         return connection
 
     async def _commit(self, connection: _Connection) -> None:
         try:
             await connection.commit()
         except psycopg.Error as fault:
-            self._twin.faults.raise_for_commit(fault, text_of(fault), lost=connection.closed)
+            self._twin.messages.raise_for_commit(fault, text_of(fault), lost=connection.closed)
 
     async def _renew(self, connection: _Connection) -> None:
         connection.restore_driver(_Cursor, psycopg.AsyncServerCursor)
         if connection.autocommit:
             await connection.set_autocommit(False)
-        if connection.spoilt:
+        if connection.beyond_reset:
             connection.end()
         elif connection.needs_reset(self._settings):
             for undo in (connection.set_isolation_level, connection.set_read_only, connection.set_deferrable):
@@ -148,4 +148,4 @@ class AsyncPostgreSQL(AsyncServer[_Connection]):
             await connection.set_autocommit(True)
             await connection.execute(RESET)
             await connection.set_autocommit(False)
-            connection.soiled = connection.spoilt = False
+            connection.dirty = connection.beyond_reset = False

@@ -17,12 +17,12 @@ from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.storage.engines import Parameters, Span
-from p8fs_cluster.providers.storage.messages import Faults
+from p8fs_cluster.providers.storage.messages import Messages
 from p8fs_cluster.providers.storage.observability import tell_slow
 from p8fs_cluster.providers.storage.outcome import Outcome
 from p8fs_cluster.providers.storage.postgresql.session import RESET, Session, is_of_a_cached_plan, text_of, told
 from p8fs_cluster.providers.storage.server import Server
-from p8fs_cluster.providers.storage.sockets import addresses, quiet_check
+from p8fs_cluster.providers.storage.sockets import addresses, pending_data_check
 
 __all__ = ["PostgreSQL"]
 
@@ -167,7 +167,7 @@ class PostgreSQL(Server[_Connection]):
     error = psycopg.Error
 
     def __init__(self, settings: P8FSConfig) -> None:
-        super().__init__(settings, Faults(self.provider, "pg", settings))
+        super().__init__(settings, Messages(self.provider, "pg", settings))
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -219,7 +219,7 @@ class PostgreSQL(Server[_Connection]):
             connection.execute("SELECT 1")
             connection.commit()
         except psycopg.Error as exc:
-            raise StorageUnavailable(self.faults.no_answer()) from exc
+            raise StorageUnavailable(self.messages.no_answer()) from exc
 
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
@@ -249,8 +249,8 @@ class PostgreSQL(Server[_Connection]):
     def _connect_for(self, outcome: Outcome[_Connection]) -> None:
         try:
             connection = _Connection.connect(**self.parameters(), cursor_factory=_Cursor)
-            connection.faults = self.faults
-            connection.begin_life(self._settings, quiet_check(connection.fileno()))
+            connection.messages = self.messages
+            connection.begin_life(self._settings, pending_data_check(connection.fileno()))
         except Exception as exc:
             outcome.raised(exc)
             return
@@ -263,20 +263,20 @@ class PostgreSQL(Server[_Connection]):
         try:
             connection.commit()
         except psycopg.Error as fault:
-            self.faults.raise_for_commit(fault, text_of(fault), lost=connection.closed)
+            self.messages.raise_for_commit(fault, text_of(fault), lost=connection.closed)
 
     def _renew(self, connection: _Connection) -> None:
         connection.restore_driver(_Cursor, psycopg.ServerCursor)
         if connection.autocommit:
             connection.autocommit = False
-        if connection.spoilt:
+        if connection.beyond_reset:
             connection.end()
         elif connection.needs_reset(self._settings):
             connection.isolation_level = connection.read_only = connection.deferrable = None
             connection.autocommit = True
             connection.execute(RESET)
             connection.autocommit = False
-            connection.soiled = connection.spoilt = False
+            connection.dirty = connection.beyond_reset = False
 
     def parameters(self) -> dict[str, Any]:
         """Return what psycopg connects with; `connect_timeout` is for each address, and 2 is libpq's least."""
@@ -312,5 +312,5 @@ class PostgreSQL(Server[_Connection]):
         text = text_of(exc) if exc else "no connection"
         for words, names, way_out in _FAULTS:
             if words in text:
-                return StorageUnavailable(self.faults.at_fault(text, way_out, *names))
-        return StorageUnavailable(self.faults.no_connection(text))
+                return StorageUnavailable(self.messages.at_fault(text, way_out, *names))
+        return StorageUnavailable(self.messages.no_connection(text))

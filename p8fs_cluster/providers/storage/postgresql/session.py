@@ -17,8 +17,8 @@ from psycopg.abc import AdaptContext
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, StorageTimeout
-from p8fs_cluster.providers.storage.messages import Faults
-from p8fs_cluster.providers.storage.sockets import is_whole
+from p8fs_cluster.providers.storage.messages import Messages
+from p8fs_cluster.providers.storage.sockets import is_peer_alive
 
 __all__ = ["RESET", "Refused", "Session", "TimedOut", "is_of_a_cached_plan", "keeps_session", "text_of", "told"]
 
@@ -93,19 +93,19 @@ class Refused(NotCommitted, psycopg.errors.InFailedSqlTransaction):
 class Session(_Base):
     """What a connection of either kind knows: how long its waits may last, and what became of its session."""
 
-    faults: Faults
+    messages: Messages
     limit: float | None = None
     """Seconds that a wait may take where there is no deadline."""
     deadline: float | None = None
     """When the block's last wait ends, by the monotonic clock."""
     slow: float | None = None
-    peek: Callable[[], int]
+    has_pending_data: Callable[[], int]
     """Says whether an idle connection has something to read, as one that the server closed has."""
     vouched = False
     """Whether what is being waited for leaves the session as it is."""
-    soiled = False
+    dirty = False
     """Whether the session may not be what it was when it was lent."""
-    spoilt = False
+    beyond_reset = False
     """Whether no reset makes it so again."""
 
     failure: psycopg.Error | None = None
@@ -123,11 +123,11 @@ class Session(_Base):
     cursor_factory: Any
     server_cursor_factory: Any
 
-    def begin_life(self, settings: P8FSConfig, peek: Callable[[], int]) -> None:
+    def begin_life(self, settings: P8FSConfig, has_pending_data: Callable[[], int]) -> None:
         """Note what a new connection needs to know."""
-        self.limit, self.slow, self.peek = settings.query_timeout, settings.slow_query, peek
+        self.limit, self.slow, self.has_pending_data = settings.query_timeout, settings.slow_query, has_pending_data
         self.failure = self.deadline = self.give_back = self.holder = None
-        self.prepared = self.vouched = self.soiled = self.spoilt = self.outdated = False
+        self.prepared = self.vouched = self.dirty = self.beyond_reset = self.outdated = False
         self.born = self.idle_since = time.monotonic()
         self.expires = math.inf
         self.threshold, self.attributes = self.prepare_threshold, 0
@@ -153,7 +153,7 @@ class Session(_Base):
         text = self._text(query)
         self.vouched = _keeps_session(text) if len(text) < _LONG else keeps_session(text)
         if not self.vouched:
-            self.spoilt = self.spoilt or bool(_BEYOND_RESET.search(text))
+            self.beyond_reset = self.beyond_reset or bool(_BEYOND_RESET.search(text))
         if two_phases := _TWO_PHASES.match(text):
             self.prepared = bool(two_phases[1])
 
@@ -170,7 +170,7 @@ class Session(_Base):
             self.failure = exc
         if is_of_a_pooler(exc) and not self.threshold_is_off:
             exc.add_note(_POOLER)
-        demoted = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction) and not (self._read_only or self.soiled)
+        demoted = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction) and not (self._read_only or self.dirty)
         if demoted or is_of_a_cached_plan(exc):
             self.outdated = True
 
@@ -210,7 +210,7 @@ class Session(_Base):
         if self.prepared or self._tpc is not None:
             why = "its transaction was left between the two phases of a commit"
             return self._refused(why, "commit or roll back what was prepared before the block ends")
-        if self.peek() and not self.works():
+        if self.has_pending_data() and not self.works():
             return self._refused("the server had ended the session before the commit was sent", "see the server's log")
         return None
 
@@ -222,7 +222,7 @@ class Session(_Base):
         return refused
 
     def _refused(self, why: str, way_out: str) -> Refused:
-        return Refused(self.faults.not_committed(why, way_out))
+        return Refused(self.messages.not_committed(why, way_out))
 
     def restore_driver(self, cursor: Any, server_cursor: Any) -> None:
         """Give the driver's object the state of its beginning. Adapters are made anew for each borrower, in 2 µs."""
@@ -235,7 +235,7 @@ class Session(_Base):
         self._prepared.prepare_threshold = self.threshold
         self._prepared.prepared_max = type(self._prepared).prepared_max
         if self._tpc or self._pipeline or self.prepared or len(self.__dict__) != self.attributes:
-            self.spoilt = True
+            self.beyond_reset = True
         self.failure = None
 
     def seconds_for(self, gen: Any) -> float | None:
@@ -244,7 +244,7 @@ class Session(_Base):
         :raises TimedOut: the deadline has passed; nothing is sent then.
         """
         if not self.vouched and gen.__name__ not in _STATELESS_STEPS:
-            self.soiled = True
+            self.dirty = True
         if self.deadline is None:
             return self.limit
         left = self.deadline - time.monotonic()
@@ -255,7 +255,7 @@ class Session(_Base):
     def too_late(self) -> TimedOut:
         """End the connection, as nothing can be asked of it in the middle of an answer, and return the fault."""
         self.pgconn.finish()
-        return TimedOut(self.faults.too_late(of_block=self.deadline is not None))
+        return TimedOut(self.messages.too_late(of_block=self.deadline is not None))
 
     def end(self) -> None:
         """Close the connection at once, whatever it is doing."""
@@ -264,16 +264,16 @@ class Session(_Base):
 
     def needs_reset(self, settings: P8FSConfig) -> bool:
         """Return whether a reset is due: never behind a PgBouncer, whose sessions are not ours."""
-        return (self.soiled or settings.pool_reset == "always") and not settings.pg_pgbouncer
+        return (self.dirty or settings.pool_reset == "always") and not settings.pg_pgbouncer
 
     def is_fit(self) -> bool:
         """Return whether an idle one can be lent, told without a round trip."""
-        return not self.closed and not self.peek()
+        return not self.closed and not self.has_pending_data()
 
     def works(self) -> bool:
         """Return whether the server has not ended it."""
         try:
-            return not self.closed and is_whole(self.fileno())
+            return not self.closed and is_peer_alive(self.fileno())
         except psycopg.OperationalError:  # it was closed meanwhile
             return False
 

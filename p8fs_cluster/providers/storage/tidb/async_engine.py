@@ -19,7 +19,7 @@ from p8fs_cluster.exceptions import StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.observability import tell_slow
 from p8fs_cluster.providers.storage.server import AsyncServer
-from p8fs_cluster.providers.storage.sockets import addresses, is_whole, quiet_check
+from p8fs_cluster.providers.storage.sockets import addresses, is_peer_alive, pending_data_check
 from p8fs_cluster.providers.storage.tidb.engine import TiDB, opportunistic_tls
 from p8fs_cluster.providers.storage.tidb.session import (
     SILENT,
@@ -71,7 +71,7 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
             packet = await self._packet_in_time(packet_type)
         except TimeoutError as exc:
             self.end()
-            raise TimedOut(self.faults.too_late(of_block=self.deadline is not None)) from exc
+            raise TimedOut(self.messages.too_late(of_block=self.deadline is not None)) from exc
         except pymysql.MySQLError as exc:
             self.in_step, self.given_up = True, False  # if it is closed now, the driver has done so
             if tells_shutdown(exc):
@@ -130,7 +130,7 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
     async def _execute_command(self, command: int, sql: Any) -> None:
         if self.deadline is not None and self.deadline <= time.monotonic():
             self.end()
-            raise TimedOut(self.faults.too_late(of_block=True))  # before anything is sent
+            raise TimedOut(self.messages.too_late(of_block=True))  # before anything is sent
         self.keep_step()
         if self.is_in_doubt(command, sql):
             await super()._execute_command(COMMAND.COM_PING, b"")
@@ -154,7 +154,7 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
         await self._read_ok_packet()
         await self.begin_session()
         await self.select_db(self.db)
-        self.soiled = False
+        self.dirty = False
 
     async def begin_session(self) -> None:
         """Send what each session begins with."""
@@ -175,13 +175,13 @@ class _Connection(Session, aiomysql.Connection):  # type: ignore[misc]
         return self.used
 
     def is_closed_by_server(self) -> bool:
-        return bool(self._reader.at_eof() or (self.peek() and not is_whole(self.fileno())))
+        return bool(self._reader.at_eof() or (self.has_pending_data() and not is_peer_alive(self.fileno())))
 
     def is_fit(self) -> bool:
-        return not self.closed and not self._reader.at_eof() and not self.peek()
+        return not self.closed and not self._reader.at_eof() and not self.has_pending_data()
 
     def works(self) -> bool:
-        return not self.closed and not self._reader.at_eof() and is_whole(self.fileno())
+        return not self.closed and not self._reader.at_eof() and is_peer_alive(self.fileno())
 
     def close(self) -> None:
         self.given_up = True
@@ -220,7 +220,7 @@ class AsyncTiDB(AsyncServer[_Connection]):
         try:
             await connection.ping(reconnect=False)
         except pymysql.MySQLError as exc:
-            raise StorageUnavailable(self._twin.faults.no_answer()) from exc
+            raise StorageUnavailable(self._twin.messages.no_answer()) from exc
 
     async def _connect(self) -> _Connection:
         parameters = self._twin.parameters()
@@ -240,18 +240,18 @@ class AsyncTiDB(AsyncServer[_Connection]):
         )
         connection.client_flag &= ~CLIENT.MULTI_STATEMENTS  # PyMySQL has them off: they hide what they do
         connection.name = connection._host
-        connection.faults, connection.limit = self._twin.faults, self._settings.query_timeout
+        connection.messages, connection.limit = self._twin.messages, self._settings.query_timeout
         connection.slow, connection.beginning = self._settings.slow_query, beginning(self._settings)
         await connection.connect_first(self._settings.pool_timeout)
         await connection.begin_session()
-        connection.begin_life(quiet_check(connection.fileno()))
+        connection.begin_life(pending_data_check(connection.fileno()))
         return connection
 
     async def _commit(self, connection: _Connection) -> None:
         try:
             await connection.commit()
         except pymysql.MySQLError as fault:
-            self._twin.faults.raise_for_commit(fault, text_of(fault), lost=bool(connection.closed))
+            self._twin.messages.raise_for_commit(fault, text_of(fault), lost=bool(connection.closed))
 
     async def _renew(self, connection: _Connection) -> None:
         if connection.reading or not connection.in_step:
@@ -259,6 +259,6 @@ class AsyncTiDB(AsyncServer[_Connection]):
             return
         connection.restore_driver()
         if connection.used:
-            if connection.soiled or self._settings.pool_reset == "always":
+            if connection.dirty or self._settings.pool_reset == "always":
                 await connection.renew()
             await connection.autocommit(False)

@@ -23,10 +23,16 @@ from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.storage.engines import Parameters, Span
-from p8fs_cluster.providers.storage.messages import Faults
+from p8fs_cluster.providers.storage.messages import Messages
 from p8fs_cluster.providers.storage.observability import tell_slow
 from p8fs_cluster.providers.storage.server import Server
-from p8fs_cluster.providers.storage.sockets import LimitedReader, addresses, is_whole, limit_waits, quiet_check
+from p8fs_cluster.providers.storage.sockets import (
+    LimitedReader,
+    addresses,
+    is_peer_alive,
+    limit_waits,
+    pending_data_check,
+)
 from p8fs_cluster.providers.storage.tidb.session import (
     QUESTIONS,
     RETRIED,
@@ -90,8 +96,8 @@ class _Connection(Session, _PyMySQL):
     _limited = False
     """Whether the system sees to the limit."""
 
-    def __init__(self, settings: P8FSConfig, faults: Faults, **parameters: Any) -> None:
-        self.faults, self.beginning = faults, beginning(settings)
+    def __init__(self, settings: P8FSConfig, messages: Messages, **parameters: Any) -> None:
+        self.messages, self.beginning = messages, beginning(settings)
         self.limit, self.slow = settings.query_timeout, settings.slow_query
         super().__init__(**parameters)
 
@@ -175,7 +181,7 @@ class _Connection(Session, _PyMySQL):
         self._force_close()
 
     def is_closed_by_server(self) -> bool:
-        return bool(self.peek()) and not is_whole(self.fileno())
+        return bool(self.has_pending_data()) and not is_peer_alive(self.fileno())
 
     @property
     def closed(self) -> bool:
@@ -189,12 +195,12 @@ class _Connection(Session, _PyMySQL):
 
     def is_fit(self) -> bool:
         """Return whether an idle one can be lent, told without a round trip."""
-        return bool(self.open) and not self.peek()
+        return bool(self.open) and not self.has_pending_data()
 
     def works(self) -> bool:
         """Return whether the server has not ended it."""
         fileno = self.fileno()
-        return fileno >= 0 and is_whole(fileno)
+        return fileno >= 0 and is_peer_alive(fileno)
 
     @property
     def is_lost(self) -> bool:
@@ -211,7 +217,7 @@ class _Connection(Session, _PyMySQL):
         self._read_ok_packet()
         self.begin_session()
         self.select_db(self.db)
-        self.soiled = False
+        self.dirty = False
 
     def begin_session(self) -> None:
         """Send what each session begins with."""
@@ -261,7 +267,7 @@ class _Connection(Session, _PyMySQL):
             raise
 
     def _too_late(self) -> TimedOut:
-        return TimedOut(self.faults.too_late(of_block=self.deadline is not None))
+        return TimedOut(self.messages.too_late(of_block=self.deadline is not None))
 
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         """Share one context: PyMySQL makes one for every connection, which takes longer than all the rest of it."""
@@ -288,7 +294,7 @@ class TiDB(Server[_Connection]):
     error = pymysql.MySQLError
 
     def __init__(self, settings: P8FSConfig) -> None:
-        super().__init__(settings, Faults(self.provider, "tidb", settings))
+        super().__init__(settings, Messages(self.provider, "tidb", settings))
 
     @staticmethod
     def key(settings: P8FSConfig) -> Hashable:
@@ -328,7 +334,7 @@ class TiDB(Server[_Connection]):
         try:
             connection.ping(reconnect=False)
         except pymysql.MySQLError as exc:
-            raise StorageUnavailable(self.faults.no_answer()) from exc
+            raise StorageUnavailable(self.messages.no_answer()) from exc
 
     @staticmethod
     def retry_pause(exc: BaseException) -> float | None:
@@ -336,15 +342,15 @@ class TiDB(Server[_Connection]):
         return RETRIED.get(exc.args[0]) if isinstance(exc, pymysql.MySQLError) and exc.args else None
 
     def _connect(self, seconds: float) -> _Connection:
-        connection = _Connection(self._settings, self.faults, connect_timeout=seconds, **self.parameters())
-        connection.begin_life(quiet_check(connection.fileno()))
+        connection = _Connection(self._settings, self.messages, connect_timeout=seconds, **self.parameters())
+        connection.begin_life(pending_data_check(connection.fileno()))
         return connection
 
     def _commit(self, connection: _Connection) -> None:
         try:
             connection.commit()
         except pymysql.MySQLError as fault:
-            self.faults.raise_for_commit(fault, text_of(fault), lost=not connection.open)
+            self.messages.raise_for_commit(fault, text_of(fault), lost=not connection.open)
 
     def _renew(self, connection: _Connection) -> None:
         if connection.reading or not connection.in_step:
@@ -352,7 +358,7 @@ class TiDB(Server[_Connection]):
             return
         connection.restore_driver()
         if connection.used:
-            if connection.soiled or self._settings.pool_reset == "always":
+            if connection.dirty or self._settings.pool_reset == "always":
                 connection.renew()
             connection.autocommit(False)
 
@@ -375,7 +381,7 @@ class TiDB(Server[_Connection]):
         if settings.is_production and elsewhere and not (settings.tidb_ssl_ca or settings.tidb_insecure):
             names = ("tidb_ssl_ca", "tidb_insecure", "environment")
             raise StorageUnavailable(
-                self.faults.at_fault("production needs verified TLS", "name a file of CAs", *names)
+                self.messages.at_fault("production needs verified TLS", "name a file of CAs", *names)
             )
         if settings.tidb_ssl_ca:
             parameters["ssl"] = self._verified_tls(settings.tidb_ssl_ca)
@@ -387,18 +393,18 @@ class TiDB(Server[_Connection]):
             return _trusting(authorities, (changed.st_mtime_ns, changed.st_size, changed.st_ino))
         except OSError as exc:
             fault = f"{authorities} holds no usable certificates ({exc})"
-            raise StorageUnavailable(self.faults.at_fault(fault, "name another file", "tidb_ssl_ca")) from exc
+            raise StorageUnavailable(self.messages.at_fault(fault, "name another file", "tidb_ssl_ca")) from exc
 
     def unavailable(self, exc: BaseException | None) -> StorageUnavailable:
         """Return the error that tells why there is no connection, and what settings lead there."""
         if isinstance(exc, StorageTimeout):
-            return StorageUnavailable(self.faults.no_answer())
+            return StorageUnavailable(self.messages.no_answer())
         text, number = (text_of(exc), exc.args[0] if exc.args else 0) if exc else ("no connection", 0)
         if refusal := _tls_refusal(exc):
             text, number = text_of(refusal), 2026
         names, way_out = _FAULTS.get(number, ((), ""))
         return StorageUnavailable(
-            self.faults.at_fault(text, way_out, *names) if names else self.faults.no_connection(text)
+            self.messages.at_fault(text, way_out, *names) if names else self.messages.no_connection(text)
         )
 
 

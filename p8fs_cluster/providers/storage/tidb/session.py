@@ -13,7 +13,7 @@ from pymysql.constants import COMMAND, CR, SERVER_STATUS
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, StorageError, StorageTimeout
-from p8fs_cluster.providers.storage.messages import Faults
+from p8fs_cluster.providers.storage.messages import Messages
 from p8fs_cluster.providers.storage.tidb.statements import ends_transaction, touches_session
 
 __all__ = [
@@ -140,10 +140,10 @@ class Refused(NotCommitted, pymysql.OperationalError):
 class Session:
     """What a connection of either kind knows: how long its waits may last, and what became of its session."""
 
-    faults: Faults
+    messages: Messages
     beginning: str
     """The statement that gives a session its state."""
-    peek: Callable[[], int]
+    has_pending_data: Callable[[], int]
     """Says whether an idle connection has something to read, as one that the server closed has."""
     limit: float | None = None
     """Seconds that a wait may take where there is no deadline."""
@@ -152,7 +152,7 @@ class Session:
     slow: float | None = None
     used = False
     """Whether anything but a ping was sent since it was lent."""
-    soiled = False
+    dirty = False
     """Whether the session may not be what it was when it was lent."""
     size = 0
     """Bytes or characters of the last command."""
@@ -178,12 +178,12 @@ class Session:
     encoders: dict[Any, Any]
     decoders: dict[Any, Any]
 
-    def begin_life(self, peek: Callable[[], int]) -> None:
+    def begin_life(self, has_pending_data: Callable[[], int]) -> None:
         """Note what a new connection needs to know; what connecting did is its session's beginning."""
-        self.peek = peek
+        self.has_pending_data = has_pending_data
         self.born = self.idle_since = time.monotonic()
         self.outdated = False
-        self.used = self.soiled = False
+        self.used = self.dirty = False
         self.pristine = {name: self.__dict__[name] for name in _DRIVERS_OWN if name in self.__dict__}
         self.encoders, self.decoders = dict(self.encoders), dict(self.decoders)
         self.attributes = frozenset(self.__dict__) | _OURS
@@ -199,7 +199,7 @@ class Session:
         """
         self.size = len(sql)
         if command != COMMAND.COM_PING:
-            self.soiled = self.soiled or touches_session(command, sql)
+            self.dirty = self.dirty or touches_session(command, sql)
             if end := ends_transaction(command, sql):
                 self._ending(end)
             self.used = True
@@ -212,7 +212,7 @@ class Session:
         """
         if self.reading or not self.in_step:
             self.end()
-            told = f"{self.faults}: the connection was interrupted in the middle of an answer, and has been closed"
+            told = f"{self.messages}: the connection was interrupted in the middle of an answer, and has been closed"
             raise pymysql.OperationalError(CR.CR_SERVER_LOST, told)
 
     def is_in_doubt(self, command: int, sql: Any) -> bool:
@@ -223,7 +223,7 @@ class Session:
         """Note an error that the server answered: it may have ended the transaction, as it does at a deadlock."""
         number = exc.args[0] if exc.args else 0
         read_only = number in _READ_ONLY and re.search("read.only", text_of(exc), re.IGNORECASE)
-        self.outdated = self.outdated or bool(read_only and not self.soiled)
+        self.outdated = self.outdated or bool(read_only and not self.dirty)
         in_transaction = self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
         if number in RETRIED or (in_transaction and not 2000 <= number < 3000):  # the latter are the driver's own
             self.doubtful = self.doubtful or exc
@@ -262,7 +262,7 @@ class Session:
 
     def _refused(self, why: str, way_out: str) -> Refused:
         number = self.ended_by.args[0] if self.ended_by else CR.CR_SERVER_LOST
-        return Refused(number, self.faults.not_committed(why, way_out))
+        return Refused(number, self.messages.not_committed(why, way_out))
 
 
 _DRIVERS_OWN = (
