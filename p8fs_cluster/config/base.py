@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from p8fs_cluster.config.reading import Reading, read, watched
 from p8fs_cluster.config.section import is_setting
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.exceptions import ClusterError
+from p8fs_cluster.forking import Stage, after_fork
 
 if TYPE_CHECKING:
     from p8fs_cluster.config.settings import P8FSConfig
@@ -170,4 +170,4 @@ def _after_fork() -> None:
         base._forked()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(Stage.SETTINGS, _after_fork)

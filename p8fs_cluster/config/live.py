@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from p8fs_cluster.config.base import Base
 from p8fs_cluster.config.watching import Watch
+from p8fs_cluster.forking import Stage, after_fork
 
 if TYPE_CHECKING:
     from p8fs_cluster.config.explanation import Explanation
@@ -125,7 +125,7 @@ def _after_fork() -> None:
     _changing = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(Stage.LOCKS, _after_fork)
 
 
 def _fields(snapshot: P8FSConfig) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
@@ -25,6 +24,7 @@ from p8fs_cluster.di.scopes import ORDER, Order, Scope
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.di.teardown import Step, close, close_async, close_begun
 from p8fs_cluster.exceptions import CloseError
+from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.logging.loggers import FieldLogger
 from p8fs_cluster.providers.api import ApiSettings
 from p8fs_cluster.providers.logger import Loggers
@@ -344,4 +344,4 @@ def _after_fork() -> None:
     context.changed()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(Stage.CONTAINERS, _after_fork)

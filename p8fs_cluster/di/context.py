@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
 from p8fs_cluster.exceptions import InjectionError
+from p8fs_cluster.forking import Stage, after_fork
 
 __all__ = [
     "Cache",
@@ -182,4 +182,4 @@ def _after_fork() -> None:
     _lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(Stage.LOCKS, _after_fork)

@@ -8,7 +8,6 @@ closed when one of them ends. So nothing has to be put back.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import weakref
 from asyncio import _get_running_loop
@@ -22,6 +21,7 @@ from p8fs_cluster.di import context
 from p8fs_cluster.di.entering import is_awaited, opens_asynchronously
 from p8fs_cluster.di.teardown import Step, close, close_async
 from p8fs_cluster.exceptions import InjectionError
+from p8fs_cluster.forking import Stage, after_fork
 
 __all__ = [
     "Footprint",
@@ -464,4 +464,4 @@ def _after_fork() -> None:
     _changing = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(Stage.LOCKS, _after_fork)

@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import functools
 import inspect
-import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -21,6 +20,7 @@ from p8fs_cluster.di.overriding import Key, Overridable, containers, described, 
 from p8fs_cluster.di.providers import Cell
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError
+from p8fs_cluster.forking import Stage, after_fork
 
 __all__ = [
     "ORDER",
@@ -379,7 +379,7 @@ def _after_fork() -> None:
     _inherited.extend(scope.disown() for scope in opened_here())
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(Stage.CONTAINERS, _after_fork)
 
 
 def has_ended(provider: Overridable[Any], scope: Scope) -> InjectionError:

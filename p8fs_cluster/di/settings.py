@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.di import context
 from p8fs_cluster.di.overriding import Layer, Overridable, Override, begin
 from p8fs_cluster.exceptions import ConfigurationError
+from p8fs_cluster.forking import Stage, after_fork
 
 __all__ = ["SettingsProvider", "SettingsSource", "Subscriber"]
 
@@ -217,7 +217,7 @@ def _after_fork() -> None:
         provider._telling = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(Stage.LOCKS, _after_fork)
 
 
 def _checked(value: object) -> P8FSConfig:

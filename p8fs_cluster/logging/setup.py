@@ -11,6 +11,7 @@ from typing import Any
 from p8fs_cluster.config import secrets
 from p8fs_cluster.config.settings import P8FSConfig, config
 from p8fs_cluster.exceptions import ConfigurationError
+from p8fs_cluster.forking import Stage, after_fork, around_fork
 from p8fs_cluster.logging.background import Background, writing
 from p8fs_cluster.logging.files import LogFile
 from p8fs_cluster.logging.formats import JsonFormatter, TextFormatter
@@ -153,5 +154,5 @@ def _after_fork_in_child() -> None:
     _after_fork_in_parent()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+around_fork(_before_fork, _after_fork_in_parent)
+after_fork(Stage.LOGGING, _after_fork_in_child)

@@ -108,10 +108,10 @@ def test_a_clean_session_is_not_reset(sql_case: Case, monkeypatch: pytest.Monkey
             cursor.executemany("INSERT INTO clean VALUES (%s)", [("a",), ("b",)])
             cursor.execute("SELECT * FROM clean")
             assert len(cursor.fetchall()) == 3
-            assert not connection.soiled
+            assert not connection.dirty
         sql_case.storage.execute("SELECT 1")
         with sql_case.storage as connection:
-            assert not connection.soiled
+            assert not connection.dirty
 
 
 def test_always_reset(sql_case: Case) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import sys
 import time
 import weakref
@@ -19,6 +18,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import PoolExhausted, StorageClosed, StorageError
+from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.providers.storage.checkout import Borrowed, Entered
 from p8fs_cluster.providers.storage.engine_lifecycle import tell_cut_off
 from p8fs_cluster.providers.storage.engines import ENGINES, Parameters, engine_class
@@ -444,4 +444,4 @@ def _after_fork() -> None:
         handle.forget_parent()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(Stage.STORAGE, _after_fork)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from p8fs_cluster.di import context
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.di.teardown import Closable, Step
 from p8fs_cluster.exceptions import StorageClosed, StorageError
+from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.providers.storage.checkout import Checkout, Entered
 from p8fs_cluster.providers.storage.engine_lifecycle import Slot
 from p8fs_cluster.providers.storage.engines import ENGINES, Engine, Engines, Parameters, Span, engine_class
@@ -371,4 +371,4 @@ def _after_fork() -> None:
         handle.forget_parent()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(Stage.STORAGE, _after_fork)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.providers.storage.checkout import Borrowed
 
 __all__ = ["look_again", "watch_holders"]
@@ -86,4 +86,4 @@ def report(handle: _Handle) -> None:
 
 _holders = _Holders()
 watch_holders, look_again = _holders.watch, _holders.look_again
-os.register_at_fork(after_in_child=_holders.forget)
+after_fork(Stage.STORAGE, _holders.forget)
