@@ -3,7 +3,7 @@
 # make test    every test, against real servers, which it provides
 # make tidb    builds a TiDB for the tests from its Go packages, once, outside the clone (minutes; needs Go)
 # make compliance   SQLAlchemy's own suite over container.engine(), beside a plain engine, on each SQL server
-# make lint    ruff, mypy --strict, import-linter
+# make lint    ruff, mypy --strict, import-linter, and whether the code for threads is what is made of that for asyncio
 # make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
 # make faults  restarts, outages, hangs, cuts, forks and kills under load, to the handle and to bare pools (ARGS=--short)
 # make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
@@ -41,6 +41,7 @@ lint: $(VENV)/lints
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/threads.py --check
 
 fuzz: $(VENV)/tests
 	$(BIN)/python -m tests.fuzz.configuration $(or $(ARGS),100000)

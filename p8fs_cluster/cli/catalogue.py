@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from p8fs_cluster.config.engines import EngineName, known
 from p8fs_cluster.config.model import Settings
 from p8fs_cluster.config.problems import configuration_error, variable_of
 from p8fs_cluster.config.section import declared, load_installed
@@ -34,6 +35,8 @@ class Setting:
     @property
     def choices(self) -> tuple[Any, ...]:
         """The only values that it takes, if its type lists them."""
+        if any(isinstance(mark, EngineName) for mark in self.info.metadata):
+            return known()
         return get_args(self.info.annotation) if get_origin(self.info.annotation) is Literal else ()
 
     @property

@@ -14,7 +14,7 @@ import typer
 from p8fs_cluster.cli.output import Json, fail, redacted, tell
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.exceptions import ClusterError, StorageError
-from p8fs_cluster.providers.storage.engines import ENGINES, engine_class
+from p8fs_cluster.providers.storage.engines import spec_of
 
 __all__ = ["storage_app"]
 
@@ -53,7 +53,7 @@ def ping(
 def checkpoint(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")],
 ) -> None:
-    """Copy an embedded RocksDB whole, as its backup. While another process has it open, only that one can do so.
+    """Copy an embedded store whole, as its backup. While another process has it open, only that one can do so.
 
     Exit code 0, or 1 with the fault.
     """
@@ -69,20 +69,21 @@ def checkpoint(
 def restore(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint.")],
 ) -> None:
-    """Copy a checkpoint of an embedded RocksDB to P8FS_ROCKSDB_PATH, which must not be there yet, or be empty.
+    """Copy a checkpoint of an embedded store to where the settings have it, which must not be there yet, or be empty.
 
     Exit code 0, or 1 with the fault.
     """
     try:
         container = Container()
         settings = container.config()
-        engine = engine_class(ENGINES, settings)(settings)
+        spec = spec_of(settings)
+        engine: Any = spec.engine_class()(settings)
         if not hasattr(engine, "restore"):
-            raise StorageError(f"{engine.provider} has no checkpoints: use its own tools, pg_restore or BR")
-        engine.restore(folder)
+            raise StorageError(f"{spec.provider} has no checkpoints: use {spec.backup}")
+        place = engine.restore(folder)
     except ClusterError as exc:
         fail(exc)
-    tell(f"{folder} is restored to {settings.rocksdb_path}")
+    tell(f"{folder} is restored to {place}")
 
 
 def _pinged(container: Container) -> dict[str, Any]:

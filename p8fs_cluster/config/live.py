@@ -129,5 +129,5 @@ after_fork(Stage.LOCKS, _after_fork)
 
 
 def _fields(snapshot: P8FSConfig) -> dict[str, Any]:
-    computed = ("pg_connection_string", "tidb_connection_string")
+    computed = [name for name in vars(type(snapshot)) if name.endswith("_connection_string")]
     return {"current": snapshot, **dict(snapshot), **{name: getattr(snapshot, name) for name in computed}}

@@ -147,8 +147,8 @@ class Settings(BaseSettings):
 
     def _take(self, reading: Reading, values: Mapping[str, Any]) -> None:
         given = {self.prefix + str(name): value for name, value in values.items()}
-        problems = [_unknown(name, self._known()) for name in given if name not in self._known()]
-        problems += self._problems_in(reading.under(given))
+        found = self._problems_in(reading.under(given))  # which declares the settings of an engine that is named
+        problems = [*(_unknown(name, self._known()) for name in given if name not in self._known()), *found]
         if problems:
             raise configuration_error(problems)
 

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from importlib.metadata import entry_points
 from typing import Any
 
+from p8fs_cluster.config.engines import ENTRY_POINTS as ENGINES
 from p8fs_cluster.config.model import Settings
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import LOCATORS, Reading, read
@@ -108,17 +109,18 @@ def is_setting(name: str) -> bool:
 
 
 def load_installed() -> tuple[Problem, ...]:
-    """Import the sections that installed packages tell of, and return what went wrong with them."""
+    """Import the sections and engines that installed packages tell of, and return what went wrong with them."""
     global _looked_in  # noqa: PLW0603
     if _looked_in == sys.path:
         return tuple(_failed.values())
     _looked_in = list(sys.path)
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in (*entry_points(group=ENTRY_POINTS), *entry_points(group=ENGINES)):
         if point.value in _failed:
             continue
         try:
             point.load()
         except (Exception, SystemExit) as exc:  # somebody else's module
+            kind = "section" if point.group == ENTRY_POINTS else "engine"
             fault = f"can't be loaded: {type(exc).__name__}: {without_passwords(str(exc))}"
-            _failed[point.value] = Problem(f"the section {point.name}", f"the entry point {point.value}", fault)
+            _failed[point.value] = Problem(f"the {kind} {point.name}", f"the entry point {point.value}", fault)
     return tuple(_failed.values())

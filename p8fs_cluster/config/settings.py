@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Secret
 
 from p8fs_cluster.config import section as sections
 from p8fs_cluster.config.dsn import mysql_dsn, postgresql_dsn
+from p8fs_cluster.config.engines import EngineName
 from p8fs_cluster.config.explanation import Explanation
 from p8fs_cluster.config.live import LiveConfig
 from p8fs_cluster.config.model import Settings
@@ -115,7 +116,7 @@ class P8FSConfig(Settings):
         "", description="The pod's name, in log records; in Kubernetes the host's name if it is empty"
     )
 
-    storage_provider: Literal["postgresql", "tidb", "rocksdb"] = Field(
+    storage_provider: Annotated[str, EngineName()] = Field(
         "postgresql", description="The engine behind `container.storage()`"
     )
     pool_max_size: Annotated[int, Field(ge=1, le=10_000)] = Field(10, description="Most connections a pool opens")

@@ -46,7 +46,7 @@ class SqlEngines:
         if self._storage.sqlalchemy_url is None:
             raise StorageError(
                 f"{self._storage.provider} has no SQL, so no SQLAlchemy engine can use it: "
-                "set P8FS_STORAGE_PROVIDER to postgresql or tidb, or use container.storage()"
+                "set P8FS_STORAGE_PROVIDER to an engine that has, or use container.storage()"
             )
         if self._storage.sqlalchemy_url != ours:
             raise StorageError(

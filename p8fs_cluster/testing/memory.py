@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsProvider, SettingsSource
 from p8fs_cluster.exceptions import StorageError
-from p8fs_cluster.providers.storage.engines import Parameters, Span
+from p8fs_cluster.providers.storage.engines import EngineSpec, Parameters
 from p8fs_cluster.providers.storage.handle import Storage
+from p8fs_cluster.providers.storage.keys import Span
 
 __all__ = ["MemoryEngine", "memory_storage"]
 
@@ -18,17 +19,10 @@ __all__ = ["MemoryEngine", "memory_storage"]
 class MemoryEngine:
     """A database that is gone when it is closed. Each borrower's writes show at its end, or not at all."""
 
-    provider: ClassVar[str] = "memory"
-    sqlalchemy_url: ClassVar[str | None] = None
-    transactional: ClassVar[bool] = True
     questions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: P8FSConfig) -> None:
         self._data: dict[bytes, bytes] = {}
-
-    @staticmethod
-    def key(settings: P8FSConfig) -> Hashable:
-        return settings.rocksdb_path
 
     def open(self) -> None:
         self._data = {}
@@ -126,6 +120,9 @@ def _bytes(value: object) -> bytes:
     return value
 
 
+MEMORY = EngineSpec(provider="memory", engine=MemoryEngine, shares=("rocksdb_path",), embedded=True)
+
+
 def memory_storage(settings: SettingsSource | None = None) -> Storage:
     """Return a `Storage` in memory, whatever provider the settings name; one database a `rocksdb_path`.
 
@@ -138,4 +135,4 @@ def memory_storage(settings: SettingsSource | None = None) -> Storage:
     if settings is None:
         settings = SettingsProvider()
         settings.override(P8FSConfig())
-    return Storage(settings, dict.fromkeys(("postgresql", "tidb", "rocksdb"), MemoryEngine))
+    return Storage(settings, lambda _: MEMORY)

@@ -62,4 +62,4 @@ def test_a_checkpoint_into_what_is_there(rocksdb_settings: dict[str, Any], tmp_p
 def test_a_checkpoint_of_a_server(sql_server: Server, tmp_path: Path) -> None:
     done = p8fs_cluster("storage", "checkpoint", str(tmp_path / "copy"), **sql_server.settings)
     assert done.returncode == 1
-    assert "pg_dump" in done.stderr
+    assert ("pg_dump" if sql_server.kind == "postgresql" else "BR") in done.stderr

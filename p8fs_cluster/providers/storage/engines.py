@@ -1,69 +1,40 @@
-"""What an engine is, and the one table of those there are."""
+"""What an engine is, what tells of it before it is imported, and the one table of those there are."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
+from p8fs_cluster.config.engines import installed
+from p8fs_cluster.config.section import Section
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.exceptions import ConfigurationError
 
-__all__ = ["ENGINES", "Engine", "Engines", "Parameters", "Span", "engine_class"]
+__all__ = ["AsyncEngine", "Engine", "EngineSpec", "Parameters", "SpecOf", "spec_of"]
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
-@dataclass(frozen=True)
-class Span:
-    """The keys from `start` to before `stop`, in the order of bytes; None: to the end.
-
-    >>> Span.of(b"note:", None, b"note:7"), b"note:6" in Span.of(b"note:", None, None)
-    (Span(start=b'note:', stop=b'note:7'), True)
-    """
-
-    start: bytes
-    stop: bytes | None
-
-    @classmethod
-    def of(cls, prefix: bytes, start: bytes | None, stop: bytes | None) -> Span:
-        """Return the keys with a prefix, of these those between two others."""
-        stem = prefix.rstrip(b"\xff")
-        after = stem[:-1] + bytes([stem[-1] + 1]) if stem else None
-        ends = [end for end in (after, stop) if end is not None]
-        return cls(max(prefix, start or b""), min(ends, default=None))
-
-    def __contains__(self, key: bytes) -> bool:
-        return key >= self.start and (self.stop is None or key < self.stop)
-
-
 class Engine(Protocol):
-    """What an engine's file provides. The constructor stores; `open` does I/O; calls come from any thread.
+    """An engine for threads. The constructor stores; `open` does I/O; calls come from any thread.
 
-    Borrowed connections are counted outside: `close` is called once, when none is out.
+    Borrowed connections are counted outside: `close` is called once, when none is out. An embedded store may have
+    besides: `scan(connection, span, reverse)`, which yields keys and values in order, and `checkpoint(folder)`.
     """
 
-    provider: ClassVar[str]
-    sqlalchemy_url: ClassVar[str | None]
-    """`dialect+driver://` for SQLAlchemy; None: the store has no SQL, and `execute` raises StorageError."""
-    transactional: ClassVar[bool]
-    """Whether an exception in the `with` block undoes what the block wrote."""
     questions: ClassVar[tuple[str, ...]]
     """Statements whose answers `inspected` reads; none where there is no server."""
 
     def __init__(self, settings: P8FSConfig) -> None: ...
-
-    @staticmethod
-    def key(settings: P8FSConfig) -> Hashable:
-        """Return all that an engine depends on: equal keys share an engine."""
-
     def open(self) -> None: ...
     def close(self) -> None: ...
     def acquire(self, deadline: float | None, holder: weakref.ref[Any] | None = None) -> Any:
         """Lend a connection whose waits end by `deadline`, of the monotonic clock; None: by `query_timeout` each.
 
-        `holder`: who borrows; a connection whose holder is gone, or says that it is abandoned, may be taken back.
+        `holder`: who borrows; a connection whose holder is gone may be taken back.
 
         :raises StorageUnavailable: none could be had by then, nor within `pool_timeout` seconds.
         """
@@ -71,11 +42,10 @@ class Engine(Protocol):
     def release(self, connection: Any, exc: BaseException | None) -> None:
         """Commit, or roll back if `exc` is given, then take the connection back, whatever happened."""
 
-    def execute(self, connection: Any, sql: str, parameters: Parameters) -> list[Any]: ...
-    def scan(self, connection: Any, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
-        """Yield keys and values in order, backwards if `reverse`.
+    def execute(self, connection: Any, sql: str, parameters: Parameters) -> list[Any]:
+        """Run one statement, whose text has `%s` for each parameter, and return its rows.
 
-        :raises StorageError: the store has no keys.
+        :raises StorageError: the statement failed, or the store has no SQL.
         """
 
     def ping(self, connection: Any) -> None:
@@ -99,21 +69,120 @@ class Engine(Protocol):
         """Return `size`, `idle`, `waiting` and `max_size` of the pool."""
 
 
-Engines = Mapping[str, str | type[Engine]]
+class AsyncEngine(Protocol):
+    """An engine for one event loop, whose calls all come from there; its methods are those of `Engine`."""
 
-ENGINES: Engines = {
-    "postgresql": "p8fs_cluster.providers.storage.postgresql.engine:PostgreSQL",
-    "tidb": "p8fs_cluster.providers.storage.tidb.engine:TiDB",
-    "rocksdb": "p8fs_cluster.providers.storage.rocksdb.engine:RocksDB",
+    async def open(self) -> None: ...
+    def close(self) -> None: ...
+    async def acquire(self, deadline: float | None, holder: weakref.ref[Any] | None = None) -> Any: ...
+    async def release(self, connection: Any, exc: BaseException | None) -> None: ...
+    async def execute(self, connection: Any, sql: str, parameters: Parameters) -> list[Any]: ...
+    async def ping(self, connection: Any) -> None: ...
+    def cut(self, connection: Any) -> None: ...
+    def retry_pause(self, exc: BaseException) -> float | None: ...
+    def stats(self) -> dict[str, int]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSpec:
+    """All that is known of an engine before its driver is imported.
+
+    >>> spec_of(P8FSConfig(storage_provider="tidb")).sqlalchemy_url
+    'mysql+pymysql://'
+    """
+
+    provider: str
+    """The value of `storage_provider` that names it."""
+    engine: str | type[Engine]
+    """Its class for threads, or `package.module:Class`, which is imported when the engine is first used."""
+    async_engine: str | type[AsyncEngine] | None = None
+    """Its class for asyncio; None: there is no driver, and the class for threads is used in threads."""
+    prefix: str = ""
+    """What the names of its flat settings begin with; every one of them belongs to its key."""
+    section: type[Section] | None = None
+    """Its settings, where they are a section; every one of them belongs to its key."""
+    shares: tuple[str, ...] = ()
+    """Names of the other settings on which it depends."""
+    sqlalchemy_url: str | None = None
+    """`dialect+driver://` for SQLAlchemy; None: the store has no SQL, and `execute` raises StorageError."""
+    transactional: bool = True
+    """Whether an exception in the `with` block undoes what the block wrote."""
+    embedded: bool = False
+    """Whether its data are files of this machine."""
+    backup: str = "its own tools"
+    """What copies the store where it has no checkpoints, for a message."""
+    system: str = ""
+    """OpenTelemetry's name for it (`db.system.name`), where that is another one."""
+
+    def key(self, settings: P8FSConfig) -> Hashable:
+        """Return the values of all settings that the engine depends on: equal keys share an engine."""
+        flat = vars(settings)
+        own = (value for name, value in flat.items() if self.prefix and name.startswith(self.prefix))
+        section = tuple(vars(settings.section(self.section)).values()) if self.section else ()
+        return self.provider, *own, *(flat[name] for name in self.shares), *section
+
+    def engine_class(self) -> type[Engine]:
+        """Return the class for threads, imported."""
+        return self.engine if isinstance(self.engine, type) else _imported(self.engine)
+
+    def async_engine_class(self) -> type[Any] | None:
+        """Return the class for asyncio, imported; None if there is none."""
+        return _imported(self.async_engine) if isinstance(self.async_engine, str) else self.async_engine
+
+
+SpecOf = Callable[[P8FSConfig], EngineSpec]
+"""Returns the spec of the engine that the settings name."""
+
+_POOLED = ("pool_max_size", "pool_timeout", "pool_max_lifetime", "pool_reset", "query_timeout", "slow_query")
+
+_BUILT_IN = {
+    spec.provider: spec
+    for spec in (
+        EngineSpec(
+            provider="postgresql",
+            engine="p8fs_cluster.providers.storage.postgresql.engine:PostgreSQL",
+            async_engine="p8fs_cluster.providers.storage.postgresql.async_engine:AsyncPostgreSQL",
+            prefix="pg_",
+            shares=(*_POOLED, "service_name", "pod_name"),
+            sqlalchemy_url="postgresql+psycopg://",
+            backup="pg_dump and pg_restore",
+        ),
+        EngineSpec(
+            provider="tidb",
+            engine="p8fs_cluster.providers.storage.tidb.engine:TiDB",
+            async_engine="p8fs_cluster.providers.storage.tidb.async_engine:AsyncTiDB",
+            prefix="tidb_",
+            shares=(*_POOLED, "service_name", "environment"),
+            sqlalchemy_url="mysql+pymysql://",
+            backup="BR",
+            system="mysql",
+        ),
+        EngineSpec(
+            provider="rocksdb",
+            engine="p8fs_cluster.providers.storage.rocksdb.engine:RocksDB",
+            prefix="rocksdb_",
+            transactional=False,
+            embedded=True,
+        ),
+    )
 }
-"""`storage_provider` → where its class is. The module, and with it the driver, is imported when it is first used."""
 
 
-def engine_class(engines: Engines, settings: P8FSConfig) -> type[Engine]:
-    """Return the class of the engine that the settings name."""
-    place = engines[settings.storage_provider]
-    if not isinstance(place, str):
-        return place
+def spec_of(settings: P8FSConfig) -> EngineSpec:
+    """Return the spec of the engine that `storage_provider` names: one of the built-in ones, or an installed one.
+
+    :raises ConfigurationError: the package that tells of it gives no `EngineSpec` of that name.
+    """
+    name = settings.storage_provider
+    spec = _BUILT_IN.get(name)
+    if spec is not None:
+        return spec
+    spec = installed(name)
+    if not isinstance(spec, EngineSpec) or spec.provider != name:
+        raise ConfigurationError(f"the entry point of the engine {name} gives {spec!r}, no EngineSpec of that name")
+    return spec
+
+
+def _imported(place: str) -> Any:
     module, _, name = place.partition(":")
-    found: type[Engine] = getattr(import_module(module), name)
-    return found
+    return getattr(import_module(module), name)

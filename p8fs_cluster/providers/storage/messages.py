@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import CommitUnknown, NotCommitted, StorageError, StorageTimeout
+from p8fs_cluster.exceptions import (
+    CommitUnknown,
+    NotCommitted,
+    PoolExhausted,
+    StorageError,
+    StorageTimeout,
+    StorageUnavailable,
+)
+from p8fs_cluster.providers.storage.pool import CircuitOpen, Exhausted
 
 __all__ = ["Messages"]
 
 
 class Messages:
-    """Messages about one server, whose settings begin with `prefix`.
+    """Messages about one server, whose flat settings begin with `prefix`.
 
-    >>> print(Messages("postgresql", "pg", P8FSConfig(pg_host="db")).no_connection("refused"))
+    >>> class OfPostgreSQL(Messages):
+    ...     provider, prefix = "postgresql", "pg"
+    >>> print(OfPostgreSQL(P8FSConfig(pg_host="db")).no_connection("refused"))
     postgresql at postgres@db:5438/app: refused: is the server up, and is it there? \
 P8FS_PG_HOST (from code), P8FS_PG_PORT (from the default); P8FS_POOL_TIMEOUT=5
     """
 
-    def __init__(self, provider: str, prefix: str, settings: P8FSConfig) -> None:
-        self._provider = provider
-        self._prefix = prefix
+    provider: ClassVar[str]
+    prefix: ClassVar[str]
+
+    def __init__(self, settings: P8FSConfig) -> None:
         self._settings = settings
+
+    def unavailable(self, exc: BaseException) -> StorageUnavailable:
+        """Return the error that tells why there is no connection, and what settings lead there."""
+        raise NotImplementedError
+
+    def not_lent(self, exc: Exception, seconds: float) -> StorageUnavailable:
+        """Return the error for what came of asking the pool for so many seconds."""
+        if isinstance(exc, Exhausted):
+            return PoolExhausted(self.exhausted(seconds))
+        failure = exc.failure if isinstance(exc, CircuitOpen) else exc
+        if isinstance(failure, StorageUnavailable):
+            return StorageUnavailable(str(failure))  # of the settings; it says all itself
+        if isinstance(failure, TimeoutError):
+            return StorageUnavailable(self.no_answer())
+        return self.unavailable(failure)
 
     def at_fault(self, fault: str, way_out: str, *names: str) -> str:
         """Return the message for a fault of which it is known what settings cause it."""
@@ -29,7 +55,7 @@ P8FS_PG_HOST (from code), P8FS_PG_PORT (from the default); P8FS_POOL_TIMEOUT=5
 
     def no_connection(self, fault: str) -> str:
         """Return the message for any other."""
-        where = self._settings.describe(f"{self._prefix}_host", f"{self._prefix}_port")
+        where = self._settings.describe(f"{self.prefix}_host", f"{self.prefix}_port")
         timeout = f"P8FS_POOL_TIMEOUT={self._settings.pool_timeout:g}"
         return f"{self}: {fault}: is the server up, and is it there? {where}; {timeout}"
 
@@ -70,10 +96,10 @@ P8FS_PG_HOST (from code), P8FS_PG_PORT (from the default); P8FS_POOL_TIMEOUT=5
         if lost:
             told = f"{self}: the connection was lost while the commit was on its way ({text}): look whether it was done"
             raise CommitUnknown(told) from fault
-        raise StorageError(f"{self._provider}: the transaction could not be committed: {text}") from fault
+        raise StorageError(f"{self.provider}: the transaction could not be committed: {text}") from fault
 
     def __str__(self) -> str:
         host, port, database, user = (
-            getattr(self._settings, f"{self._prefix}_{name}") for name in ("host", "port", "database", "user")
+            getattr(self._settings, f"{self.prefix}_{name}") for name in ("host", "port", "database", "user")
         )
-        return f"{self._provider} at {user}@{host}:{port}/{database}"
+        return f"{self.provider} at {user}@{host}:{port}/{database}"

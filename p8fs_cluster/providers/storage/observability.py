@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from p8fs_cluster.providers.storage.engines import EngineSpec
+
 __all__ = ["measure", "tell_slow", "traced"]
 
 log = logging.getLogger("p8fs_cluster.storage")
@@ -18,15 +20,13 @@ _LOGGED = 200
 """Characters of a statement that are logged; its parameters never are."""
 
 _NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
-_SYSTEMS = {"tidb": "mysql"}
-"""Our names → OpenTelemetry's, where they differ."""
 _SHOWN = 2000
 """Characters of a statement that a span has; its parameters never are in it."""
 
 
 class _Handle(Protocol):
     @property
-    def provider(self) -> str: ...
+    def spec(self) -> EngineSpec: ...
     def stats(self) -> dict[str, Any]: ...
 
 
@@ -42,11 +42,11 @@ def traced(handle: _Handle, statement: str) -> AbstractContextManager[Any]:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return _NOTHING
-    system = _SYSTEMS.get(handle.provider, handle.provider)
+    spec = handle.spec
     span: AbstractContextManager[Any] = trace.get_tracer("p8fs_cluster").start_as_current_span(
-        f"{statement.split(None, 1)[0].upper() if statement.strip() else 'execute'} {handle.provider}",
+        f"{statement.split(None, 1)[0].upper() if statement.strip() else 'execute'} {spec.provider}",
         kind=trace.SpanKind.CLIENT,
-        attributes={"db.system.name": system, "db.query.text": statement[:_SHOWN]},
+        attributes={"db.system.name": spec.system or spec.provider, "db.query.text": statement[:_SHOWN]},
     )
     return span
 

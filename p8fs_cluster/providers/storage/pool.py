@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from p8fs_cluster.exceptions import StorageTimeout
 from p8fs_cluster.providers.storage.circuit_breaker import CircuitBreaker
 
-__all__ = ["AsyncPool", "CircuitOpen", "Exhausted", "Holder", "Pool", "Pooled", "ThreadPool"]
+__all__ = ["AsyncPool", "CircuitOpen", "Exhausted", "Pool", "Pooled", "ThreadPool"]
 
 log = logging.getLogger("p8fs_cluster.storage")
 
@@ -37,13 +37,6 @@ _JITTER = 0.1
 """The part of a lifetime by which lifetimes differ, so that connections made together don't end together."""
 
 
-class Holder(Protocol):
-    """What the pool asks of who has borrowed."""
-
-    def is_abandoned(self) -> bool:
-        """Return whether its block has ended without giving the connection back."""
-
-
 class Pooled(Protocol):
     """What the pool asks of a connection."""
 
@@ -54,7 +47,7 @@ class Pooled(Protocol):
     deadline: float | None
     outdated: bool
     """Whether it showed that it, and any connection from before, is of no use."""
-    holder: weakref.ref[Holder] | None
+    holder: weakref.ref[Any] | None
     """Who has borrowed it, where that is known."""
 
     @property
@@ -344,10 +337,7 @@ class Pool(Generic[C]):
 
 
 def _is_abandoned(connection: Pooled) -> bool:
-    if connection.holder is None:
-        return False
-    holder = connection.holder()
-    return holder is None or holder.is_abandoned()
+    return connection.holder is not None and connection.holder() is None
 
 
 class ThreadPool(Pool[C]):
@@ -357,15 +347,9 @@ class ThreadPool(Pool[C]):
         super().__init__(*arguments)
         self._connect = connect
 
-    def acquire(self, until: float, holder: weakref.ref[Holder] | None) -> C:
-        """Lend a connection to `holder`; it is ended when that is gone without giving it back."""
-        connection = self.at_once()
-        if connection is None:
-            connection = self._lent(self.lend(until))
-        connection.holder = holder
-        return connection
-
-    def _lent(self, steps: _Steps[C]) -> C:
+    def acquire(self, until: float) -> C:
+        """Lend a connection, where `at_once` had none."""
+        steps = self.lend(until)
         try:
             step = next(steps)
             while True:
@@ -394,17 +378,15 @@ class ThreadPool(Pool[C]):
 
 
 class AsyncPool(Pool[C]):
-    """A pool for the tasks of one event loop; `connect` makes a connection."""
+    """A pool for the tasks of one event loop; `connect` makes a connection within so many seconds."""
 
-    def __init__(self, connect: Callable[[], Awaitable[C]], *arguments: Any) -> None:
+    def __init__(self, connect: Callable[[float], Awaitable[C]], *arguments: Any) -> None:
         super().__init__(*arguments)
         self._connect = connect
 
     async def acquire(self, until: float) -> C:
-        """Lend a connection."""
-        return self.at_once() or await self._lent(self.lend(until))
-
-    async def _lent(self, steps: _Steps[C]) -> C:
+        """Lend a connection, where `at_once` had none."""
+        steps = self.lend(until)
         try:
             step = next(steps)
             while True:
@@ -421,7 +403,7 @@ class AsyncPool(Pool[C]):
     async def _done(self, step: _Connect | _Pause | _Await) -> Any:
         if isinstance(step, _Connect):
             async with asyncio.timeout(step.seconds):
-                return await self._connect()
+                return await self._connect(step.seconds)
         if isinstance(step, _Pause):
             return await asyncio.sleep(step.seconds)
         try:

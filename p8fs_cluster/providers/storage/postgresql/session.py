@@ -1,85 +1,28 @@
-"""What statements do to a session of PostgreSQL, and what its connections of either kind know of their time."""
+"""What is known of a session of PostgreSQL, by connections of either kind; nothing here waits."""
 
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
-import psycopg.adapt
 import psycopg.rows
 from psycopg.abc import AdaptContext
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, StorageTimeout
-from p8fs_cluster.providers.storage.messages import Messages
+from p8fs_cluster.providers.storage.postgresql import compat
+from p8fs_cluster.providers.storage.postgresql.statements import LONG, Effects, effects
+from p8fs_cluster.providers.storage.session import SessionState
 from p8fs_cluster.providers.storage.sockets import is_peer_alive
 
-__all__ = ["RESET", "Refused", "Session", "TimedOut", "is_of_a_cached_plan", "keeps_session", "text_of", "told"]
+__all__ = ["Refused", "Session", "TimedOut", "described", "is_of_a_cached_plan", "text_of"]
 
-_STATELESS = re.compile(
-    r"[\s(]*(?:select|insert|update|delete|merge|with|values|table|begin|start\s+transaction|commit|end|rollback|abort"
-    r"|savepoint|release|show|truncate|lock|fetch|move|close|notify|set\s+(?:local|transaction))\b",
-    re.IGNORECASE,
-)
-"""What a statement begins with that leaves the session alone, unless something in it says otherwise."""
-
-_STATEFUL = re.compile(
-    r";\s*\S|\btemp(?:orary)?\b|\bpg_temp|\bpg_settings\b|\bu&\""
-    r"|\b(?:set_config|setseed|dblink\w*|lo_\w+|pg_(?:try_)?advisory_(?:un)?lock\w*)\"?(?:\s|/\*.*?\*/|--.*?\n)*\(",
-    re.IGNORECASE | re.DOTALL,
-)
-"""What in such a statement changes a session all the same. A match that means something else costs a reset, no more."""
-
-_BEYOND_RESET = re.compile(r"\b(?:prepare|deallocate|discard|load)\b", re.IGNORECASE)
-"""What no reset undoes without taking psycopg's own prepared statements along: the connection is thrown away."""
-
+_IDLE = psycopg.pq.TransactionStatus.IDLE
 _INERROR = psycopg.pq.TransactionStatus.INERROR
-
-_COMMENTS = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
-_TWO_PHASES = re.compile(
-    _COMMENTS + r"(?:(prepare)\s+transaction|(?:commit|rollback)\s+prepared)\b", re.IGNORECASE | re.DOTALL
-)
-_ROLLS_BACK = re.compile(_COMMENTS + r"(?:rollback|abort)\b", re.IGNORECASE | re.DOTALL)
-
-_LONG = 10_000
-"""Characters from which on a statement is not kept in memory for the next time."""
-
-RESET = (
-    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();"
-    "DISCARD TEMP; DISCARD SEQUENCES"
-)
-"""DISCARD ALL without DEALLOCATE ALL and DISCARD PLANS."""
-
-_STATELESS_STEPS = frozenset(
-    ("_commit_gen", "_rollback_gen", "_enter_gen", "_exit_gen", "_set_autocommit_gen", "_stream_fetchone_gen")
-)
-"""What a connection does that leaves no state in its session; psycopg's names. One not known costs a reset, no more."""
-
-
-def keeps_session(statement: str) -> bool:
-    """Return whether a statement leaves the session as it was. A function that changes it unseen is not recognised.
-
-    >>> keeps_session("UPDATE notes SET title = %s"), keeps_session("SET search_path TO notes")
-    (True, False)
-    """
-    return bool(_STATELESS.match(statement)) and not _STATEFUL.search(statement)
-
-
-_keeps_session = lru_cache(1024)(keeps_session)
-
-
-if TYPE_CHECKING:
-    from psycopg._connection_base import BaseConnection
-
-    _Base = BaseConnection[Any]
-else:
-    _Base = object
+_ACTIVE = psycopg.pq.TransactionStatus.ACTIVE
 
 
 class TimedOut(StorageTimeout, psycopg.OperationalError):
@@ -90,32 +33,19 @@ class Refused(NotCommitted, psycopg.errors.InFailedSqlTransaction):
     """Raised in place of a commit that would commit nothing."""
 
 
-class Session(_Base):
+class Session(SessionState, compat.ConnectionSteps):
     """What a connection of either kind knows: how long its waits may last, and what became of its session."""
 
-    messages: Messages
-    limit: float | None = None
-    """Seconds that a wait may take where there is no deadline."""
-    deadline: float | None = None
-    """When the block's last wait ends, by the monotonic clock."""
-    slow: float | None = None
-    has_pending_data: Callable[[], int]
-    """Says whether an idle connection has something to read, as one that the server closed has."""
-    vouched = False
-    """Whether what is being waited for leaves the session as it is."""
-    dirty = False
-    """Whether the session may not be what it was when it was lent."""
     beyond_reset = False
     """Whether no reset makes it so again."""
-
     failure: psycopg.Error | None = None
     """The last error of a statement."""
     prepared = False
     """Whether the transaction was prepared for a commit in two phases, and neither committed nor rolled back."""
-    outdated = False
-    """Whether it showed that it, and any connection from before, is of no use: a failover, or a changed table."""
     threshold: int | None
     """How often a statement is run before the driver prepares it."""
+    tables: tuple[object, ...]
+    """Those by which values are converted, as long as no borrower has changed them."""
     attributes = 0
     """How many the driver's object has while no borrower has given it others."""
     give_back: Callable[[], None] | None
@@ -123,20 +53,12 @@ class Session(_Base):
     cursor_factory: Any
     server_cursor_factory: Any
 
-    def begin_life(self, settings: P8FSConfig, has_pending_data: Callable[[], int]) -> None:
-        """Note what a new connection needs to know."""
-        self.limit, self.slow, self.has_pending_data = settings.query_timeout, settings.slow_query, has_pending_data
-        self.failure = self.deadline = self.give_back = self.holder = None
-        self.prepared = self.vouched = self.dirty = self.beyond_reset = self.outdated = False
-        self.born = self.idle_since = time.monotonic()
-        self.expires = math.inf
+    def begin_life(self, has_pending_data: Callable[[], int]) -> None:
+        super().begin_life(has_pending_data)
+        self.failure = self.give_back = None
+        self.prepared = self.beyond_reset = False
         self.threshold, self.attributes = self.prepare_threshold, 0
-
-    born: float
-    expires: float
-    idle_since: float
-    holder: Any
-    """See `Pooled`."""
+        self.tables = compat.tables(self)
 
     def lend(self, deadline: float | None) -> None:
         """Note until when its borrower may wait."""
@@ -146,23 +68,21 @@ class Session(_Base):
 
     def adapt(self, context: AdaptContext) -> None:
         """Convert values as a context does, for this borrower."""
-        self._adapters = psycopg.adapt.AdaptersMap(context.adapters)
+        compat.adapt(self, context)
 
-    def vouch(self, query: Any) -> None:
-        """Note what the statement that follows does to the session."""
-        text = self._text(query)
-        self.vouched = _keeps_session(text) if len(text) < _LONG else keeps_session(text)
-        if not self.vouched:
-            self.beyond_reset = self.beyond_reset or bool(_BEYOND_RESET.search(text))
-        if two_phases := _TWO_PHASES.match(text):
-            self.prepared = bool(two_phases[1])
+    def starts(self, query: Any) -> Effects:
+        """Note what the statement that follows does to the session, and return it."""
+        does = effects(query if isinstance(query, str) else self._text(query))
+        if not does.keeps_session:
+            self.dirty = True
+            self.beyond_reset = self.beyond_reset or does.beyond_reset
+        if does.two_phases is not None:
+            self.prepared = does.two_phases
+        return does
 
-    def vouched_for(self) -> None:
-        """Note that the statement is done. The driver counts its runs, and would so keep 100 texts of any size."""
-        self.vouched = False
-        counts = self._prepared._counts
-        if counts and len(next(reversed(counts))[0]) >= _LONG:
-            counts.popitem()
+    def ended(self) -> None:
+        """Note that the statement is done."""
+        compat.forget_last_text(self, LONG)
 
     def note(self, exc: psycopg.Error) -> None:
         """Note an error of the server, and what it tells of the connection."""
@@ -170,7 +90,8 @@ class Session(_Base):
             self.failure = exc
         if is_of_a_pooler(exc) and not self.threshold_is_off:
             exc.add_note(_POOLER)
-        demoted = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction) and not (self._read_only or self.dirty)
+        read_only = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction)
+        demoted = read_only and not (compat.is_read_only(self) or self.dirty)
         if demoted or is_of_a_cached_plan(exc):
             self.outdated = True
 
@@ -181,7 +102,7 @@ class Session(_Base):
 
     def was_undone(self, query: Any) -> bool:
         """Return whether a statement that the server took in a failed transaction was to commit it."""
-        return not self.has_failed and not _ROLLS_BACK.match(self._text(query))
+        return not self.has_failed and not effects(self._text(query)).rolls_back
 
     def _text(self, query: Any) -> str:
         if isinstance(query, bytes):
@@ -196,18 +117,27 @@ class Session(_Base):
     @property
     def unfinished(self) -> bool:
         """Whether there is something to commit."""
-        return bool(self.pgconn.transaction_status) or self.prepared or self._tpc is not None
+        return bool(self.pgconn.transaction_status) or self.prepared or compat.in_two_phases(self)
 
     @property
     def is_lost(self) -> bool:
         """Whether it ended otherwise than by its borrower's closing it, which is a rollback."""
         return self.broken
 
+    def commit_steps(self) -> Any:
+        """Commit, if that is what the server would do.
+
+        :raises NotCommitted: the transaction has failed, was left between two phases, or its session is gone.
+        """
+        if refusal := self.refusal():
+            raise refusal
+        return compat.committing(self)
+
     def refusal(self) -> Refused | None:
         """Return why a commit, sent now, would not commit what the block wrote; None if it would."""
         if self.has_failed:
             return self.undone()
-        if self.prepared or self._tpc is not None:
+        if self.prepared or compat.in_two_phases(self):
             why = "its transaction was left between the two phases of a commit"
             return self._refused(why, "commit or roll back what was prepared before the block ends")
         if self.has_pending_data() and not self.works():
@@ -224,17 +154,17 @@ class Session(_Base):
     def _refused(self, why: str, way_out: str) -> Refused:
         return Refused(self.messages.not_committed(why, way_out))
 
+    @property
+    def is_active(self) -> bool:
+        """Whether a command is on its way, or a COPY was begun."""
+        return bool(self.pgconn.transaction_status == _ACTIVE)
+
     def restore_driver(self, cursor: Any, server_cursor: Any) -> None:
-        """Give the driver's object the state of its beginning. Adapters are made anew for each borrower, in 2 µs."""
+        """Give the driver's object the state of its beginning."""
         self.row_factory, self.cursor_factory = psycopg.rows.tuple_row, cursor
         self.server_cursor_factory = server_cursor
-        self._adapters = None
-        self._notice_handlers.clear()
-        self._notify_handlers.clear()
-        self._notifies_backlog = deque()
-        self._prepared.prepare_threshold = self.threshold
-        self._prepared.prepared_max = type(self._prepared).prepared_max
-        if self._tpc or self._pipeline or self.prepared or len(self.__dict__) != self.attributes:
+        whole = compat.restored(self, self.threshold, self.tables)
+        if not whole or self.prepared or len(self.__dict__) != self.attributes:
             self.beyond_reset = True
         self.failure = None
 
@@ -243,7 +173,7 @@ class Session(_Base):
 
         :raises TimedOut: the deadline has passed; nothing is sent then.
         """
-        if not self.vouched and gen.__name__ not in _STATELESS_STEPS:
+        if gen.__name__ not in _STATELESS_STEPS:
             self.dirty = True
         if self.deadline is None:
             return self.limit
@@ -259,7 +189,7 @@ class Session(_Base):
 
     def end(self) -> None:
         """Close the connection at once, whatever it is doing."""
-        self._closed = True  # so that its finalizer does not warn
+        compat.mark_closed(self)
         self.pgconn.finish()
 
     def needs_reset(self, settings: P8FSConfig) -> bool:
@@ -278,6 +208,9 @@ class Session(_Base):
             return False
 
 
+_STATELESS_STEPS = compat.STATELESS_STEPS | {"commit_steps", "statement_steps", "statements_steps"}
+"""The last two are ours, and tell by themselves what they do."""
+
 _POOLER = "is there a PgBouncer in transaction mode in between? Then set P8FS_PG_PGBOUNCER=true"
 
 
@@ -292,7 +225,7 @@ def is_of_a_cached_plan(exc: BaseException) -> bool:
     return isinstance(exc, psycopg.errors.FeatureNotSupported) and "cached plan" in str(exc)
 
 
-def told(exc: BaseException) -> str:
+def described(exc: BaseException) -> str:
     """Return what an error says, and what to do about it where that is known."""
     return f"{text_of(exc)}; {_POOLER}" if is_of_a_pooler(exc) else text_of(exc)
 

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from errno import ENOENT, ENOTEMPTY
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,8 @@ from rocksdict import AccessType, Checkpoint, Options, Rdict, WriteBatch, WriteO
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
-from p8fs_cluster.providers.storage.engines import Parameters, Span
+from p8fs_cluster.providers.storage.engines import Parameters
+from p8fs_cluster.providers.storage.keys import Span
 
 __all__ = ["RocksDB"]
 
@@ -28,13 +29,10 @@ log = logging.getLogger("p8fs_cluster.storage")
 class RocksDB:
     """One open database directory. Every borrower gets the same `Rdict`, which is safe to share between threads.
 
-    >>> RocksDB(P8FSConfig(rocksdb_path="data/notes")).provider
-    'rocksdb'
+    >>> RocksDB(P8FSConfig(rocksdb_path="data/notes"))
+    <rocksdb at data/notes>
     """
 
-    provider: ClassVar[str] = "rocksdb"
-    sqlalchemy_url: ClassVar[str | None] = None
-    transactional: ClassVar[bool] = False
     questions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: P8FSConfig) -> None:
@@ -44,10 +42,6 @@ class RocksDB:
         self._suspect = False
         """Whether a write failed, after which RocksDB refuses all others until it is opened anew."""
         self._notes: tempfile.TemporaryDirectory[str] | None = None
-
-    @staticmethod
-    def key(settings: P8FSConfig) -> Hashable:
-        return settings.rocksdb_path.resolve(), settings.rocksdb_mode
 
     def open(self) -> None:
         """Open the directory, made if it is missing; as one that looks on, only if it is there.
@@ -92,8 +86,8 @@ class RocksDB:
         except Exception as exc:  # rocksdict knows no other class
             raise StorageError(self._fault(f"no checkpoint in {folder}: {exc}")) from exc
 
-    def restore(self, folder: Path) -> None:
-        """Copy a checkpoint to the directory that the settings name, which must not be there yet, or be empty.
+    def restore(self, folder: Path) -> Path:
+        """Copy a checkpoint to the directory that the settings name, which must be new or empty, and return that.
 
         :raises StorageError: the folder holds no whole RocksDB, the directory is in use, or the copy failed.
         """
@@ -109,6 +103,7 @@ class RocksDB:
             raise StorageError(self._fault(f"{folder} can't be restored there: {told}")) from exc
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+        return self._path
 
     def scan(self, connection: Rdict, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         begin = span.stop if reverse else span.start
@@ -141,7 +136,7 @@ class RocksDB:
     def execute(self, connection: Rdict, sql: str, parameters: Parameters) -> list[Any]:
         raise StorageError(
             "rocksdb has no SQL: use `with container.storage() as db` and db[key], or set "
-            f"{self._settings.describe('storage_provider')} to postgresql or tidb"
+            f"{self._settings.describe('storage_provider')} to an engine that has"
         )
 
     def ping(self, connection: Rdict) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,8 @@ from pymysql.constants import COMMAND, CR, SERVER_STATUS
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, StorageError, StorageTimeout
 from p8fs_cluster.providers.storage.messages import Messages
-from p8fs_cluster.providers.storage.tidb.statements import ends_transaction, touches_session
+from p8fs_cluster.providers.storage.session import SessionState
+from p8fs_cluster.providers.storage.tidb.statements import effects, ends_transaction
 
 __all__ = [
     "QUESTIONS",
@@ -137,37 +137,19 @@ class Refused(NotCommitted, pymysql.OperationalError):
         return str(self.args[1])
 
 
-class Session:
+class Session(SessionState):
     """What a connection of either kind knows: how long its waits may last, and what became of its session."""
 
-    messages: Messages
     beginning: str
     """The statement that gives a session its state."""
-    has_pending_data: Callable[[], int]
-    """Says whether an idle connection has something to read, as one that the server closed has."""
-    limit: float | None = None
-    """Seconds that a wait may take where there is no deadline."""
-    deadline: float | None = None
-    """When the last wait ends, by the monotonic clock."""
-    slow: float | None = None
     used = False
     """Whether anything but a ping was sent since it was lent."""
-    dirty = False
-    """Whether the session may not be what it was when it was lent."""
     size = 0
     """Bytes or characters of the last command."""
     in_step = True
     """Whether no packet is on its way that nobody has read."""
     reading = False
     """Whether a result is being read, of several packets."""
-    outdated = False
-    """Whether it showed that it, and any connection from before, is of no use: its server is no primary any more."""
-    born = 0.0
-    """When it was made, by the monotonic clock."""
-    expires = math.inf
-    idle_since = 0.0
-    holder: Any = None
-    """See `Pooled`."""
     doubtful: pymysql.MySQLError | None = None
     """An error at which the server may have ended the transaction; a ping will tell."""
     ended_by: pymysql.MySQLError | None = None
@@ -178,12 +160,13 @@ class Session:
     encoders: dict[Any, Any]
     decoders: dict[Any, Any]
 
+    def bound(self, settings: P8FSConfig, messages: Messages) -> None:
+        super().bound(settings, messages)
+        self.beginning = beginning(settings)
+
     def begin_life(self, has_pending_data: Callable[[], int]) -> None:
-        """Note what a new connection needs to know; what connecting did is its session's beginning."""
-        self.has_pending_data = has_pending_data
-        self.born = self.idle_since = time.monotonic()
-        self.outdated = False
-        self.used = self.dirty = False
+        super().begin_life(has_pending_data)
+        self.used = False
         self.pristine = {name: self.__dict__[name] for name in _DRIVERS_OWN if name in self.__dict__}
         self.encoders, self.decoders = dict(self.encoders), dict(self.decoders)
         self.attributes = frozenset(self.__dict__) | _OURS
@@ -199,8 +182,9 @@ class Session:
         """
         self.size = len(sql)
         if command != COMMAND.COM_PING:
-            self.dirty = self.dirty or touches_session(command, sql)
-            if end := ends_transaction(command, sql):
+            touches, end = effects(command, sql)
+            self.dirty = self.dirty or touches
+            if end:
                 self._ending(end)
             self.used = True
         self.in_step = False
@@ -209,7 +193,11 @@ class Session:
         """End a connection whose last answer was not read to its end, which would be taken for the next command's.
 
         :raises OperationalError: it was so.
+        :raises TimedOut: the deadline has passed; nothing is sent then.
         """
+        if self.deadline is not None and self.deadline <= time.monotonic():
+            self.drop()
+            raise self.too_late()
         if self.reading or not self.in_step:
             self.end()
             told = f"{self.messages}: the connection was interrupted in the middle of an answer, and has been closed"
@@ -242,6 +230,26 @@ class Session:
             del self.__dict__[name]
         self.doubtful = self.ended_by = None
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether there may be something to commit."""
+        return self.used
+
+    def answered_with(self, exc: pymysql.MySQLError) -> None:
+        """Note an error that was read, or that the driver met while it read."""
+        self.in_step = True
+        if tells_shutdown(exc):
+            self.drop()
+        self.doubt(exc)
+
+    def too_late(self) -> TimedOut:
+        """Return the fault of an answer that did not come in time."""
+        return TimedOut(self.messages.too_late(of_block=self.deadline is not None))
+
+    def drop(self) -> None:
+        """Close it at once, as one that was lost: its block is not committed."""
+        raise NotImplementedError
+
     def end(self) -> None:
         """Close it at once, whatever it is doing."""
         raise NotImplementedError
@@ -272,7 +280,11 @@ _DRIVERS_OWN = (
 )
 """Attributes of the drivers' objects that a borrower may change, and that serve the next one."""
 
-_OURS = frozenset((*Session.__annotations__, *vars(Session), "give_back", "given_up"))
+_OURS = frozenset(
+    name
+    for names in (SessionState.__annotations__, vars(SessionState), Session.__annotations__, vars(Session))
+    for name in names
+) | {"give_back", "given_up", "is_overdue", "timer", "waits_until"}
 
 
 def text_of(exc: BaseException) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from pymysql.constants import COMMAND
 
-__all__ = ["RESET_CONNECTION", "ends_transaction", "keeps_session", "touches_session", "without_values"]
+__all__ = ["RESET_CONNECTION", "effects", "ends_transaction", "keeps_session", "touches_session", "without_values"]
 
 RESET_CONNECTION = 0x1F
 """COM_RESET_CONNECTION, which PyMySQL does not name."""
@@ -73,6 +74,21 @@ def ends_transaction(command: int, sql: Any) -> str:
     start = sql[:_START] if isinstance(sql, str) else bytes(sql[:_START]).decode("latin-1")
     found = _ENDS.match(start)
     return "" if found is None else "commit" if found[1] else "rollback"
+
+
+def effects(command: int, sql: Any) -> tuple[bool, str]:
+    """Return what `touches_session` and `ends_transaction` say of a command.
+
+    >>> effects(COMMAND.COM_QUERY, "COMMIT")
+    (False, 'commit')
+    """
+    short = len(sql) <= _START and isinstance(sql, str | bytes)
+    return _looked_up(command, sql) if short else (touches_session(command, sql), ends_transaction(command, sql))
+
+
+@lru_cache(1024)
+def _looked_up(command: int, sql: Any) -> tuple[bool, str]:
+    return touches_session(command, sql), ends_transaction(command, sql)
 
 
 def without_values(sql: Any) -> Any:

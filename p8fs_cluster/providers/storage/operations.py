@@ -1,0 +1,162 @@
+"""What a handle for threads does with its engines.
+
+Made by `scripts/threads.py`: edit `operations.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from p8fs_cluster.exceptions import PoolExhausted, StorageError
+from p8fs_cluster.providers.storage.checkout import Borrowed, Enter, Exit
+from p8fs_cluster.providers.storage.engine_lifecycle import ThreadEngineLifecycle
+from p8fs_cluster.providers.storage.engine_table import Handle
+from p8fs_cluster.providers.storage.engines import Parameters
+from p8fs_cluster.providers.storage.observability import traced
+from p8fs_cluster.providers.storage.retries import Attempts, seconds
+
+__all__ = ["Checkout", "Operations"]
+
+T = TypeVar("T")
+
+
+class Checkout(Borrowed):
+    """A connection for one `with` block, and who borrowed it."""
+
+    handle: Operations
+    lifecycle: ThreadEngineLifecycle
+
+    def __init__(self, handle: Operations, timeout: float | None = None) -> None:
+        self.handle = handle
+        self._timeout = timeout
+
+    def __enter__(self) -> Any:
+        return self.begin(sys._getframe(1))
+
+    def begin(self, borrower: FrameType) -> Any:
+        """Borrow for the block that begins in this frame."""
+        self.note(borrower)
+        deadline = None if self._timeout is None else self.since + self._timeout
+        self.lifecycle = lifecycle = self.handle.enter(self, deadline)
+        try:
+            self.connection = lifecycle.engine.acquire(deadline, self.reference)
+        except PoolExhausted as exc:
+            lifecycle.leave(self)
+            raise PoolExhausted(f"{exc}; {lifecycle.described_checkouts()}") from exc.__cause__
+        except BaseException:
+            lifecycle.leave(self)
+            raise
+        return self.connection
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.connection is None:
+            raise StorageError("this block has ended already, or was never begun")
+        self.ended = True
+        lifecycle = self.lifecycle
+        if lifecycle.inherited:
+            _inherited.append(self.connection)
+            return  # forked inside the block: the connection is the parent's to give back
+        try:
+            lifecycle.engine.release(self.connection, exc)
+        finally:
+            self.connection = None
+            lifecycle.leave(self)
+
+
+_inherited: list[Any] = []
+"""Connections of the process that this one was forked from: nothing may finalize them."""
+
+
+class Operations(Handle):
+    """What is done with a borrowed connection."""
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> Any: ...
+        def __exit__(
+            self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+        ) -> None: ...
+
+    else:
+        __enter__ = Enter("__enter__")
+        __exit__ = Exit("__exit__")
+
+    def connection(self, timeout: float | None = None) -> Checkout:
+        """Return a context manager that borrows one connection; `with storage` is its short form.
+
+        `timeout`: seconds that the block may take, waiting for the connection and the commit included; past them every
+        wait for the store ends. `math.inf`: no limit. Without it each wait has `query_timeout` seconds of its own.
+
+        :raises StorageUnavailable: none could be had within `pool_timeout` seconds.
+        :raises StorageTimeout: the store did not answer in time.
+        :raises CommitUnknown: the connection was lost during the commit.
+        """
+        return Checkout(self, timeout if timeout is None else seconds(timeout))
+
+    def execute(self, sql: str, parameters: Parameters = None, timeout: float | None = None) -> list[Any]:
+        """Run one statement, committed, and return its rows as a list of tuples; an empty one when it has none.
+
+        `sql` is PEP 249 text with `%s`, on both SQL stores. `timeout`: seconds for it all, as in `connection`.
+
+        :raises StorageTimeout: the store did not answer in time.
+        :raises StorageError: the statement failed (the driver's error is its `__cause__`), or the store has no SQL.
+        """
+        checkout = self.connection(timeout)
+        with traced(self, sql), checkout as connection:
+            return checkout.lifecycle.engine.execute(connection, sql, parameters)
+
+    def run_in_transaction(self, work: Callable[[Any], T], *, retry: int = 5, timeout: float | None = None) -> T:
+        """Return `work(connection)`, committed. A conflict with others runs it all again, up to `retry` times.
+
+        So `work` may run more than once: let it do nothing that a rollback does not undo. Between two attempts is a
+        random pause that grows. A commit whose answer was lost is not repeated. `timeout`: seconds for all of it.
+
+        :raises StorageError: the store has no transactions, or the last attempt failed.
+        :raises CommitUnknown: the connection was lost during a commit.
+        """
+        attempts = Attempts(retry, timeout)
+        while True:
+            checkout = Checkout(self, attempts.seconds_left())
+            try:
+                with checkout as connection:
+                    spec = checkout.lifecycle.spec
+                    if not spec.transactional:
+                        raise StorageError(f"{spec.provider} has no transactions: use storage.connection()")
+                    return work(connection)
+            except Exception as exc:
+                pause = attempts.pause_after(exc, checkout.lifecycle.engine.retry_pause) if checkout.ended else None
+                if pause is None:
+                    raise
+            time.sleep(pause)
+
+    def ping(self) -> float:
+        """Make one round trip to the store and return the seconds it took.
+
+        :raises StorageError: the store did not answer within `pool_timeout` seconds.
+        """
+        started = time.monotonic()
+        checkout = self.connection(self._settings().pool_timeout)
+        with checkout as connection:
+            checkout.lifecycle.engine.ping(connection)
+        return time.monotonic() - started
+
+    def inspect(self) -> str:
+        """Ask the server what it is, and return its version and what of its settings matters; "" without a server.
+
+        :raises StorageError: its settings make reads stale or locks empty.
+        """
+        engine = self.spec.engine_class()
+        return engine.inspected([self.execute(question) for question in engine.questions])
+
+    def enter(self, checkout: Checkout, deadline: float | None) -> ThreadEngineLifecycle:
+        """Return the engine in force, opened, with one more checkout counted.
+
+        :raises StorageUnavailable: it can't be opened.
+        """
+        raise NotImplementedError

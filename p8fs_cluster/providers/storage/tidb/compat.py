@@ -1,0 +1,42 @@
+"""The private names of PyMySQL that this engine uses. `tests/unit/test_compat.py` fails when PyMySQL changes one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pymysql.connections
+import pymysql.cursors
+
+__all__ = ["PRIVATE", "Cursor", "DriverConnection"]
+
+Cursor = pymysql.cursors.Cursor
+
+PRIVATE = (
+    *("_closed", "_create_ssl_ctx", "_execute_command", "_force_close", "_read_ok_packet", "_read_packet"),
+    *("_read_query_result", "_read_timeout", "_rfile", "_sock", "_write_bytes", "_write_timeout"),
+)
+"""What is called, replaced or read of a connection. `_rfile` is where it reads from; `_read_timeout` is asked for
+before each wait."""
+
+if TYPE_CHECKING:
+
+    class DriverConnection(pymysql.connections.Connection):
+        """What its stubs leave out."""
+
+        connect_timeout: float
+        unix_socket: str | None
+        host: str
+        port: int
+        _sock: Any
+        _rfile: Any
+        _closed: bool
+
+        def _force_close(self) -> None: ...
+        def _read_ok_packet(self) -> None: ...
+        def _read_packet(self, packet_type: Any = ...) -> Any: ...
+        def _read_query_result(self, unbuffered: bool = ...) -> int: ...
+        def _write_bytes(self, data: Any) -> None: ...
+        def _execute_command(self, command: int, sql: Any) -> None: ...
+
+else:
+    DriverConnection = pymysql.connections.Connection

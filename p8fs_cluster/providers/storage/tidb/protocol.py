@@ -1,0 +1,67 @@
+"""What is done around the commands of MySQL's protocol for threads, whatever carries them.
+
+Made by `scripts/threads.py`: edit `protocol.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pymysql
+from pymysql.constants import COMMAND
+
+from p8fs_cluster.providers.storage.observability import tell_slow
+from p8fs_cluster.providers.storage.tidb.compat import DriverConnection
+from p8fs_cluster.providers.storage.tidb.session import Session
+from p8fs_cluster.providers.storage.tidb.statements import RESET_CONNECTION, without_values
+
+__all__ = ["Protocol"]
+
+
+class Protocol(Session, DriverConnection):
+    """A connection of the driver that knows what became of its session."""
+
+    db: Any
+
+    def query(self, sql: Any, unbuffered: bool = False) -> int:
+        """Run one statement, and return the number of rows that it has changed."""
+        started = time.monotonic() if self.slow else 0.0
+        try:
+            affected: int = super().query(sql, unbuffered)
+        finally:
+            if self.slow:
+                tell_slow("tidb", without_values(sql), time.monotonic() - started, self.slow)
+        return affected
+
+    def renew(self) -> None:
+        """Give the session back the state of its beginning."""
+        self._execute_command(RESET_CONNECTION, b"")
+        self._read_ok_packet()
+        self.begin_session()
+        self.select_db(self.db)
+        self.dirty = False
+
+    def begin_session(self) -> None:
+        """Send what each session begins with."""
+        self._execute_command(COMMAND.COM_QUERY, self.beginning)
+        self._read_ok_packet()
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        self.keep_step()
+        if self.is_in_doubt(command, sql):
+            super()._execute_command(COMMAND.COM_PING, b"")
+            self._read_ok_packet()
+            self.decide()
+        self.sending(command, sql)
+        super()._execute_command(command, sql)
+
+    def _read_query_result(self, unbuffered: bool = False) -> int:
+        self.reading = True
+        try:
+            affected: int = super()._read_query_result(unbuffered)
+        except pymysql.MySQLError:
+            self.reading = False
+            raise
+        self.reading = False
+        return affected
