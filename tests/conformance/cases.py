@@ -55,6 +55,8 @@ class Case:
     transactional: bool
     sql: bool
     size: Callable[[], int]
+    kind: str
+    """Of the store."""
     server: Server | None
     """What is behind the engine; None: nothing but this process."""
 

@@ -10,16 +10,20 @@ from typing import Any
 import pytest
 
 from p8fs_cluster import Container
+from p8fs_cluster.config.section import claim
 from p8fs_cluster.testing import memory_storage
 from tests.conformance.awaited import Handle, Loop
 from tests.conformance.cases import Bytes, Case, Sql
+from tests.engines.installed import install
+from tests.engines.sqlite import SQLiteSettings
 from tests.servers import SQL, Server
 
 SMALL = 3
 """Connections in the pool, few enough to be exhausted."""
 
 
-ALL = ("memory", "rocksdb", *SQL)
+ALL = ("memory", "rocksdb", *SQL, "sqlite")
+"""The kinds of stores; the last one is the tests' own engine."""
 
 
 def through_both(engines: tuple[str, ...]) -> list[str]:
@@ -35,7 +39,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
 
 @pytest.fixture(params=through_both(SQL))
 def sql_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    """Those that declare SQL, through either handle."""
+    """The SQL servers, through either handle."""
     with case_of(request, tmp_path) as case:
         yield case
 
@@ -49,7 +53,7 @@ def thread_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case
 
 @pytest.fixture(params=SQL)
 def orm_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    """Those that declare SQL, for what only the synchronous handle has: SQLAlchemy."""
+    """The SQL servers, for what only the synchronous handle has: SQLAlchemy."""
     with case_of(request, tmp_path) as case:
         yield case
 
@@ -60,6 +64,11 @@ def case_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     elsewhere: dict[str, Any] = {"rocksdb_path": tmp_path / "elsewhere"}
     engine = request.param.removeprefix("async ")
     server: Server | None = None
+    if engine == "sqlite":
+        request.getfixturevalue("monkeypatch").syspath_prepend(install(tmp_path / "site"))
+        claim(SQLiteSettings)  # a test's sections are forgotten at its end, and a module is imported once
+        settings = {"storage_provider": "sqlite", "sqlite_path": tmp_path / "app.db"}
+        elsewhere = {"service_name": "elsewhere"}
     if engine in SQL:
         server = request.getfixturevalue(f"{engine}_server")
         settings = server.settings
@@ -80,6 +89,7 @@ def case_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
             transactional=storage.transactional,
             sql=url is not None,
             size=lambda: storage.stats()["borrowed"],
+            kind=engine,
             server=server,
         )
         if engine == "memory":

@@ -17,6 +17,7 @@ import pytest
 from p8fs_cluster.providers.storage import handle as module
 from tests.conformance.cases import Case
 from tests.conformance.conftest import SMALL
+from tests.servers.capabilities import needs
 
 pytestmark = pytest.mark.filterwarnings(  # which is how a socket or a connection that was dropped is told
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -66,6 +67,7 @@ def all_can_be_borrowed(case: Case) -> bool:
 
 @pytest.mark.parametrize("form", ["with", "connection", "execute"])
 def test_before_any_line_of_a_block(thread_case: Case, form: str) -> None:
+    needs(thread_case.kind, "connections that end when they are dropped")
     storage, access = thread_case.storage, thread_case.access
 
     def use() -> None:
@@ -89,6 +91,7 @@ def test_before_any_line_of_a_block(thread_case: Case, form: str) -> None:
 
 def test_before_any_line_of_a_block_in_a_frame_that_lives_on(thread_case: Case) -> None:
     """What was interrupted before its block began, or came to its end, is ended by the next block at its place."""
+    needs(thread_case.kind, "connections that end when they are dropped")
     assert all_can_be_borrowed(thread_case)
     for line in count(1):
         struck = True
@@ -112,6 +115,7 @@ def test_before_any_line_of_a_block_in_a_frame_that_lives_on(thread_case: Case) 
 @pytest.mark.timeout(method="thread")  # the signal of the other method is the one used here
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
 def test_signals_at_any_moment(thread_case: Case) -> None:
+    needs(thread_case.kind, "connections that end when they are dropped")
     storage, access = thread_case.storage, thread_case.access
     thread_case.put("key", "value")
 

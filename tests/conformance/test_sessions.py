@@ -116,7 +116,7 @@ def test_a_clean_session_is_not_reset(sql_case: Case, monkeypatch: pytest.Monkey
 
 def test_always_reset(sql_case: Case) -> None:
     assert sql_case.server is not None
-    needs(sql_case.server, "stored functions")
+    needs(sql_case.kind, "stored functions")
     hidden = {
         "postgresql": (
             "CREATE OR REPLACE FUNCTION hidden() RETURNS text LANGUAGE sql AS "
