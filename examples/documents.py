@@ -91,7 +91,7 @@ class KeyedDocuments:
 @contextmanager
 def documents(storage: Storage) -> Iterator[Documents]:
     """Borrow a connection and give the documents in it; the block's end commits."""
-    with storage as connection:
+    with storage.connection() as connection:
         yield SqlDocuments(connection) if storage.sqlalchemy_url else KeyedDocuments(connection)
 
 
