@@ -73,9 +73,10 @@ class AsyncServer(Generic[C]):
         try:
             if exc is not None:
                 await self._undo(connection)
-            elif connection.is_lost:
-                raise NotCommitted(self.messages.lost())
-            elif not connection.closed and connection.unfinished:
+            elif connection.closed:
+                if connection.is_lost:
+                    raise NotCommitted(self.messages.lost())
+            elif connection.unfinished:
                 await self._commit(connection)
         except BaseException:
             await self._undo(connection)

@@ -73,9 +73,10 @@ class Server(Generic[C]):
         try:
             if exc is not None:
                 self._undo(connection)
-            elif connection.is_lost:
-                raise NotCommitted(self.messages.lost())
-            elif not connection.closed and connection.unfinished:
+            elif connection.closed:
+                if connection.is_lost:
+                    raise NotCommitted(self.messages.lost())
+            elif connection.unfinished:
                 self._commit(connection)
         except BaseException:
             self._undo(connection)

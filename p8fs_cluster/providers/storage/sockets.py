@@ -9,6 +9,7 @@ import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -54,17 +55,23 @@ def limit_waits(connection: socket.socket, seconds: float) -> bool:
 class LimitedReader(socket.SocketIO):
     """Reads from a socket until a deadline, however slowly data comes. A wait that the system ends is a timeout."""
 
-    def __init__(self, connection: socket.socket, is_late: Callable[[], bool]) -> None:
-        super().__init__(connection, "r")
-        self._is_late = is_late
+    deadline: float | None = None
+    """By the monotonic clock."""
 
-    def readinto(self, buffer: Any) -> int | None:
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection, "r")
+        self._receive = connection.recv_into
+
+    def readinto(self, buffer: Any) -> int:
         """Return how many bytes were read, 0 at the end.
 
         :raises TimeoutError: none came in time.
         """
-        count = super().readinto(buffer)
-        if count is None or (count < len(buffer) and self._is_late()):
+        try:
+            count = self._receive(buffer)
+        except BlockingIOError:
+            raise TimeoutError("timed out") from None
+        if self.deadline is not None and count < len(buffer) and time.monotonic() > self.deadline:
             raise TimeoutError("timed out")
         return count
 

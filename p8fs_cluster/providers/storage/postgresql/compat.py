@@ -200,7 +200,8 @@ def take(cursor: Any, query: Any, prep: Prepare, name: bytes, results: Sequence[
 def maintained(cursor: Any, query: Any) -> Steps:
     """Note the last query of a cursor, and do what psycopg does with prepared statements after each."""
     cursor._last_query = query
-    return cursor._conn._prepared.maintain_gen(cursor._conn)  # type: ignore[no-any-return]
+    statements = cursor._conn._prepared
+    return statements.maintain_gen(cursor._conn) if statements._to_flush else iter(())
 
 
 def moved(exc: psycopg.Error, characters: int) -> None:

@@ -38,11 +38,12 @@ class SessionCursor(compat.CursorSteps):
     def statements_steps(self, query: Any, steps: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
         """Run one statement many times."""
         connection: Session = compat.connection_of(self)
-        connection.starts(query)
+        does = connection.starts(query)
         try:
             yield from steps
         finally:
-            connection.ended()
+            if does.is_long:
+                connection.ended()
 
     def statement_steps(
         self, query: Any, params: Any, prepare: bool | None, binary: bool | None
@@ -68,7 +69,8 @@ class SessionCursor(compat.CursorSteps):
             yield from compat.rolling_back(connection)  # nothing was done before, nor by the statement
             yield from self.psycopgs_steps(query, params, False, binary)
         finally:
-            connection.ended()
+            if does.is_long:
+                connection.ended()
             if connection.slow:
                 tell_slow("postgresql", query, time.monotonic() - started, connection.slow)
         if before == _INERROR and connection.was_undone(query):

@@ -81,7 +81,7 @@ class Session(SessionState, compat.ConnectionSteps):
         return does
 
     def ended(self) -> None:
-        """Note that the statement is done."""
+        """Note that a long statement is done."""
         compat.forget_last_text(self, LONG)
 
     def note(self, exc: psycopg.Error) -> None:

@@ -64,13 +64,15 @@ class Effects(NamedTuple):
     rolls_back: bool
     takes_begin_along: bool
     """Whether BEGIN can be sent together with it: it is one statement, for sure, and no COPY."""
+    is_long: bool
+    """Whether it is not to be kept in memory for the next time."""
 
 
 def effects(statement: str) -> Effects:
     """Return what a statement does.
 
-    >>> effects("PREPARE TRANSACTION 'a'")
-    Effects(keeps_session=False, beyond_reset=True, two_phases=True, rolls_back=False, takes_begin_along=True)
+    >>> effects("PREPARE TRANSACTION 'a'").two_phases, effects("ROLLBACK").rolls_back
+    (True, True)
     >>> [effects(text).takes_begin_along for text in ("SELECT 1;", "SELECT 1; SELECT 2", "copy notes to stdout")]
     [True, False, False]
     """
@@ -85,6 +87,7 @@ def _effects(statement: str) -> Effects:
         bool(two_phases[1]) if two_phases else None,
         bool(_ROLLS_BACK.match(statement)),
         ";" not in statement.rstrip(_ENDS) and not _COPIES.match(statement),
+        len(statement) >= LONG,
     )
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         _sock: Any
         _rfile: Any
         _closed: bool
+        _read_timeout: float | None
+        _write_timeout: float | None
 
         def _force_close(self) -> None: ...
         def _read_ok_packet(self) -> None: ...

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import math
 import socket
 import ssl
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -41,27 +39,28 @@ class Connection(Protocol):
     give_back: Callable[[], None] | None = None
     _limited = False
     """Whether the system sees to the limit."""
+    _reader: LimitedReader
 
     def __init__(self, settings: P8FSConfig, messages: Messages, **given: Any) -> None:
         self.bound(settings, messages)
         super().__init__(**given)
 
-    @property
-    def _read_timeout(self) -> float | None:
-        """What PyMySQL asks for before each wait."""
-        if self.deadline is None:
-            return None if self._limited else self.limit
-        left = self.deadline - time.monotonic()
+    def lend(self, deadline: float | None) -> None:
+        super().lend(deadline)
+        self._reader.deadline = deadline
+        if deadline is None:
+            self._read_timeout = self._write_timeout = None if self._limited else self.limit
+
+    def _wait_until_deadline(self) -> None:
+        """Set what PyMySQL looks at before it waits.
+
+        :raises TimedOut: the deadline has passed.
+        """
+        left = (self.deadline or 0) - time.monotonic()
         if left <= 0:
             self.drop()
             raise self.too_late()
-        return min(left, _FOREVER) if self._limited or not math.isinf(left) else None
-
-    @_read_timeout.setter
-    def _read_timeout(self, seconds: float | None) -> None:
-        """PyMySQL's own constructor sets it; the limit and the deadline rule."""
-
-    _write_timeout = _read_timeout
+        self._read_timeout = self._write_timeout = min(left, _FOREVER)
 
     def connect(self, sock: Any = None) -> None:
         """Connect to the first address of the host that answers; one that refuses or hangs leaves time for the next.
@@ -74,6 +73,7 @@ class Connection(Protocol):
             seconds = max(ends - time.monotonic(), 0.001) / len(candidates)
             address = candidates.pop(0)
             self.deadline = time.monotonic() + seconds
+            self._read_timeout = self._write_timeout = seconds
             try:
                 super().connect(sock if address is None else self._socket(address, seconds))
                 self.begin_session()
@@ -99,13 +99,16 @@ class Connection(Protocol):
         """Let the system end waits that have no deadline: Python's own timeouts cost two calls more for each of them,
         and let go of the interpreter's lock as often, which took a third of the throughput of 8 threads."""
         self._rfile.close()
-        this = weakref.ref(self)  # a cycle would keep a connection that was dropped until the garbage is collected
-        self._rfile = io.BufferedReader(LimitedReader(self._sock, lambda: _is_late(this())))
+        self._reader = LimitedReader(self._sock)
+        self._rfile = io.BufferedReader(self._reader)
         plain = not isinstance(self._sock, ssl.SSLSocket)
         self._limited = plain and self.limit is not None and limit_waits(self._sock, self.limit)
+        self._read_timeout = self._write_timeout = None if self._limited else self.limit
 
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         self.in_step = False
+        if self.deadline is not None:
+            self._wait_until_deadline()
         try:
             packet = super()._read_packet(packet_type)
         except pymysql.MySQLError as exc:
@@ -118,6 +121,8 @@ class Connection(Protocol):
         return packet
 
     def _write_bytes(self, data: Any) -> None:
+        if self.deadline is not None:
+            self._wait_until_deadline()
         try:
             super()._write_bytes(data)
         except pymysql.OperationalError as exc:
@@ -136,19 +141,19 @@ class Connection(Protocol):
     @property
     def closed(self) -> bool:
         """Whether it is not open."""
-        return not self.open
+        return self._sock is None
 
     @property
     def is_lost(self) -> bool:
         """Whether it ended otherwise than by `close()`."""
-        return not self.open and not self._closed
+        return self._sock is None and not self._closed
 
     def is_closed_by_server(self) -> bool:
         return bool(self.has_pending_data()) and not is_peer_alive(self.fileno())
 
     def is_fit(self) -> bool:
         """Return whether an idle one can be lent, told without a round trip."""
-        return bool(self.open) and not self.has_pending_data()
+        return self._sock is not None and not self.has_pending_data()
 
     def works(self) -> bool:
         """Return whether the server has not ended it."""
@@ -179,8 +184,3 @@ def connect(settings: P8FSConfig, messages: Messages, seconds: float) -> Connect
     connection = Connection(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
     connection.begin_life(pending_data_check(connection.fileno()))
     return connection
-
-
-def _is_late(connection: Connection | None) -> bool:
-    deadline = connection.deadline if connection else None
-    return deadline is not None and time.monotonic() > deadline

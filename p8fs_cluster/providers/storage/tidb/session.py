@@ -284,7 +284,7 @@ _OURS = frozenset(
     name
     for names in (SessionState.__annotations__, vars(SessionState), Session.__annotations__, vars(Session))
     for name in names
-) | {"give_back", "given_up", "is_overdue", "timer", "waits_until"}
+) | {"give_back", "given_up", "is_overdue", "timer", "waits_until", "_limited", "_reader"}
 
 
 def text_of(exc: BaseException) -> str:
