@@ -143,7 +143,8 @@ class Handle:
         finally:
             self._loop.call(pairs.aclose)
 
-    open = ping
+    def open(self) -> None:
+        self._loop.call(self._storage.open)
 
     def stats(self) -> Any:
         """Return the numbers when the loop has heard of all changes."""

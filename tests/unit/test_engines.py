@@ -221,6 +221,13 @@ def test_an_engine_that_can_not_be_opened_is_tried_again(side: Side) -> None:
     assert side.asked() == "first"
 
 
+def test_both_handles_have_the_same_names() -> None:
+    def public(cls: type) -> set[str]:
+        return {name for name in dir(cls) if not name.startswith("_")}
+
+    assert public(Storage) == public(AsyncStorage)
+
+
 def test_closed_while_it_is_opened(settings: SettingsProvider) -> None:
     """The thread that opens an engine is the one that closes it, if nobody wants it any more."""
     storage = Storage(settings, lambda _: SPEC)

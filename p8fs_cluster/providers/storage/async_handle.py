@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from p8fs_cluster.config.settings import P8FSConfig
@@ -14,7 +15,7 @@ from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import StorageClosed
 from p8fs_cluster.providers.storage.async_operations import AsyncCheckout, AsyncOperations
 from p8fs_cluster.providers.storage.engine_lifecycle import AsyncEngineLifecycle
-from p8fs_cluster.providers.storage.engine_table import EngineTable
+from p8fs_cluster.providers.storage.engine_table import CLOSED, EngineTable
 from p8fs_cluster.providers.storage.engines import EngineSpec, SpecOf, spec_of
 from p8fs_cluster.providers.storage.handle import Storage
 from p8fs_cluster.providers.storage.leak_monitor import look_again, watch_holders
@@ -59,6 +60,24 @@ class AsyncStorage(AsyncOperations):
         """What is known of the engine in force: of a fake in place of the handle for threads, which stands in here."""
         return self._synchronous().spec
 
+    async def open(self) -> None:
+        """Open the engine in force now, for this event loop, rather than at the first borrower.
+
+        :raises StorageUnavailable: it can't be reached, or refuses us.
+        """
+        self._admit()
+        if self._is_in_threads():
+            await asyncio.to_thread(self._synchronous().open)
+        else:
+            await self._adopt(self._table())
+
+    async def checkpoint(self, folder: str | Path) -> None:
+        """Write a whole copy of an embedded store into a new folder, as `Storage.checkpoint` does, in a thread.
+
+        :raises StorageError: it can't be written, or the store has no checkpoints but tools of its own for that.
+        """
+        await asyncio.to_thread(self._synchronous().checkpoint, folder)
+
     async def scan(
         self, prefix: bytes = b"", *, start: bytes | None = None, stop: bytes | None = None, reverse: bool = False
     ) -> AsyncIterator[tuple[bytes, bytes]]:
@@ -83,8 +102,7 @@ class AsyncStorage(AsyncOperations):
         return self._synchronous().holders() if self._is_in_threads() else super().holders()
 
     async def enter(self, checkout: AsyncCheckout, deadline: float | None) -> AsyncEngineLifecycle:
-        if self._closed:
-            raise StorageClosed("the container of this storage was closed: use it inside `with container:`")
+        self._admit()
         table = self._table()
         lifecycle = table.in_force if table.version is context.version else None
         if lifecycle is not None and not context.in_force.get().isolated and lifecycle.enter(checkout):
@@ -106,6 +124,11 @@ class AsyncStorage(AsyncOperations):
         measure(self)
         table.put_in_force(lifecycle, version)
         return lifecycle
+
+    def _admit(self) -> None:
+        """A new loop has a table of its own, which knows nothing of the end of the container."""
+        if self._closed:
+            raise StorageClosed(CLOSED)
 
     def _is_in_threads(self) -> bool:
         """Return whether the engine in force has no driver for asyncio, or is a fake."""

@@ -18,7 +18,9 @@ from p8fs_cluster.providers.storage.engine_lifecycle import EngineLifecycle
 from p8fs_cluster.providers.storage.engines import EngineSpec, SpecOf
 from p8fs_cluster.providers.storage.leak_monitor import look_again
 
-__all__ = ["EngineTable", "Handle"]
+__all__ = ["CLOSED", "EngineTable", "Handle"]
+
+CLOSED = "the container of this storage was closed: use it inside `with container:`"
 
 L = TypeVar("L", bound=EngineLifecycle[Any])
 
@@ -61,7 +63,8 @@ class EngineTable(Generic[L]):
         key = self._key(snapshot)
         while True:
             with self._lock:
-                self._admit()
+                if self._closed:
+                    raise StorageClosed(CLOSED)
                 engine = self._engines.get(key)
                 if engine is None or engine.gone.is_set():
                     engine = self._engines[key] = self._made(self._spec_of(snapshot), snapshot)
@@ -104,10 +107,6 @@ class EngineTable(Generic[L]):
     def reopen(self) -> None:
         """Serve borrowers again."""
         self._closed = False
-
-    def _admit(self) -> None:
-        if self._closed:
-            raise StorageClosed("the container of this storage was closed: use it inside `with container:`")
 
     def _key(self, snapshot: P8FSConfig) -> Hashable:
         return self._spec_of(snapshot).key(snapshot)
