@@ -7,6 +7,7 @@
 # make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
 # make faults  restarts, outages, hangs, cuts, forks and kills under load, to the handle and to bare pools (ARGS=--short)
 # make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
+#              (ARGS="--rtt 1": the former over a network whose round trips take a millisecond more)
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
 # make bench-logging     JSON records against text of logging and three peers
 

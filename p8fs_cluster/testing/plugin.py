@@ -153,7 +153,7 @@ def _leaks(container: Container, before: dict[str, tuple[Any, ...]]) -> list[str
         for name, overriding in _overriding(container).items()
         if len(overriding) > len(before.get(name, ()))
     ]
-    gc.collect()  # a lease that only a dead cycle holds has ended
+    gc.collect()  # a checkout that only a dead cycle holds has ended
     borrowed = [] if container.storage.overridden else [container.storage().stats()["borrowed"]]
     if any(borrowed):
         leaks.append(f"{borrowed[0]} borrowed connection(s): use `with container.storage()`")

@@ -90,7 +90,7 @@ def test_before_any_line_of_a_block(thread_case: Case, form: str) -> None:
 
 
 def test_before_any_line_of_a_block_in_a_frame_that_lives_on(thread_case: Case) -> None:
-    """What was interrupted before its block began, or came to its end, is ended by the next block at its place."""
+    """What was interrupted before its block began, or came to its end, is taken back, though its frame goes on."""
     needs(thread_case.kind, "connections that end when they are dropped")
     assert all_can_be_borrowed(thread_case)
     for line in count(1):

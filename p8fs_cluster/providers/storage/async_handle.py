@@ -14,6 +14,7 @@ from p8fs_cluster.di import context
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import StorageClosed
 from p8fs_cluster.providers.storage.async_operations import AsyncCheckout, AsyncOperations
+from p8fs_cluster.providers.storage.checkout import Borrowed
 from p8fs_cluster.providers.storage.engine_lifecycle import AsyncEngineLifecycle
 from p8fs_cluster.providers.storage.engine_table import CLOSED, EngineTable
 from p8fs_cluster.providers.storage.engines import EngineSpec, SpecOf, spec_of
@@ -51,9 +52,8 @@ class AsyncStorage(AsyncOperations):
     _kind = "async storage"
 
     def __init__(self, settings: SettingsSource, synchronous: Callable[[], Storage], spec_of: SpecOf = spec_of) -> None:
-        super().__init__(settings, spec_of)
         self._synchronous = synchronous
-        self._forget()
+        super().__init__(settings, spec_of)
 
     @property
     def spec(self) -> EngineSpec:
@@ -97,7 +97,7 @@ class AsyncStorage(AsyncOperations):
         """Return numbers for metrics, of all event loops together, named as `Storage.stats` names them."""
         return self._synchronous().stats() if self._is_in_threads() else super().stats()
 
-    def holders(self) -> list[Any]:
+    def holders(self) -> list[Borrowed]:
         """Return who holds a connection now: the place that borrowed it, and since when."""
         return self._synchronous().holders() if self._is_in_threads() else super().holders()
 

@@ -14,6 +14,7 @@ from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.di.teardown import Closable, Step
 from p8fs_cluster.exceptions import StorageClosed
 from p8fs_cluster.forking import Stage, after_fork
+from p8fs_cluster.providers.storage.checkout import Borrowed
 from p8fs_cluster.providers.storage.engine_lifecycle import EngineLifecycle
 from p8fs_cluster.providers.storage.engines import EngineSpec, SpecOf
 from p8fs_cluster.providers.storage.leak_monitor import look_again
@@ -120,6 +121,7 @@ class Handle(Closable):
         self._spec_of = spec_of
         self._closed = False
         self._inherited: list[Any] = []
+        self._forget()
         settings.follow(self._follow)
         settings.verify(self._verify)
         _handles.add(self)
@@ -153,19 +155,20 @@ class Handle(Closable):
 
         `size`, `idle` and `waiting` are sums over the open engines; `max_size` is what the engine in force may open.
         """
-        engines = self._open_ones()
+        engines, tables = self._open_ones(), self._tables()
         pools = [engine.engine.stats() for engine in engines]
+        serving = [engine.engine.stats() for table in tables if (engine := table.in_force) and engine in engines]
         counts = {name: sum(pool[name] for pool in pools) for name in ("size", "idle", "waiting")}
         return {
             "provider": self.provider,
             "engines": len(engines),
             "borrowed": sum(engine.borrowed for engine in engines),
-            "swaps": sum(table.swaps for table in self._tables()),
-            "max_size": pools[-1]["max_size"] if pools else self._settings().pool_max_size,
+            "swaps": sum(table.swaps for table in tables),
+            "max_size": serving[-1]["max_size"] if serving else self._settings().pool_max_size,
             **counts,
         }
 
-    def holders(self) -> list[Any]:
+    def holders(self) -> list[Borrowed]:
         """Return who holds a connection now: the place that borrowed it, and since when."""
         return [checkout for engine in self._open_ones() for checkout in engine.checkouts]
 

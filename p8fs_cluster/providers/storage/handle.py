@@ -40,7 +40,6 @@ class Storage(Operations):
 
     def __init__(self, settings: SettingsSource, spec_of: SpecOf = spec_of) -> None:
         super().__init__(settings, spec_of)
-        self._forget()
 
     def open(self) -> None:
         """Open the engine in force now, rather than at the first borrower.
