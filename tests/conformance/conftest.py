@@ -37,9 +37,16 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
         yield case
 
 
-@pytest.fixture(params=through_both(SQL))
+@pytest.fixture(params=through_both((*SQL, "sqlite")))
 def sql_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    """The SQL servers, through either handle."""
+    """Those that declare SQL, through either handle."""
+    with case_of(request, tmp_path) as case:
+        yield case
+
+
+@pytest.fixture(params=through_both(SQL))
+def server_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """The SQL servers, for what they say of sessions and conflicts, through either handle."""
     with case_of(request, tmp_path) as case:
         yield case
 
@@ -51,9 +58,16 @@ def thread_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case
         yield case
 
 
-@pytest.fixture(params=SQL)
+@pytest.fixture(params=(*SQL, "sqlite"))
 def orm_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    """The SQL servers, for what only the synchronous handle has: SQLAlchemy."""
+    """Those that declare SQL, for what only the synchronous handle has: SQLAlchemy."""
+    with case_of(request, tmp_path) as case:
+        yield case
+
+
+@pytest.fixture(params=SQL)
+def orm_server_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """The SQL servers, for SQLAlchemy."""
     with case_of(request, tmp_path) as case:
         yield case
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import sqlite3
 import threading
 from typing import Any
 
@@ -29,7 +30,7 @@ def run(connection: Any, statement: Any) -> Any:
 
 def fail(connection: Any) -> None:
     """Let a statement fail, and catch its error."""
-    with contextlib.suppress(psycopg.Error, pymysql.MySQLError):
+    with contextlib.suppress(psycopg.Error, pymysql.MySQLError, sqlite3.Error):
         run(connection, "SELECT * FROM there_is_no_such_table")
 
 
@@ -55,36 +56,36 @@ def test_the_error_that_was_caught_is_the_cause(sql_case: Case) -> None:
     assert isinstance(caught.value.__cause__, psycopg.errors.UndefinedTable)
 
 
-def test_a_rollback_by_the_block_is_no_error(sql_case: Case) -> None:
+def test_a_rollback_by_the_block_is_no_error(server_case: Case) -> None:
     for how in ("method", "statement"):
-        with sql_case.storage as connection:
-            sql_case.access.put(connection, "undone", "x")
+        with server_case.storage as connection:
+            server_case.access.put(connection, "undone", "x")
             fail(connection)
             connection.rollback() if how == "method" else run(connection, "ROLLBACK")
-            sql_case.access.put(connection, how, "x")
-        assert (sql_case.get("undone"), sql_case.get(how)) == (None, "x")
+            server_case.access.put(connection, how, "x")
+        assert (server_case.get("undone"), server_case.get(how)) == (None, "x")
 
 
-def test_a_rollback_in_any_clothes(sql_case: Case) -> None:
+def test_a_rollback_in_any_clothes(server_case: Case) -> None:
     statements: list[Any] = ["/* all of it */ ROLLBACK", "-- all\n rollback", b"ROLLBACK"]
-    if ends_transactions(sql_case):
+    if ends_transactions(server_case):
         statements += [psycopg.sql.SQL("ROLLBACK"), "ABORT"]
     for number, statement in enumerate(statements):
-        with sql_case.storage as connection:
-            sql_case.access.put(connection, "undone", "x")
+        with server_case.storage as connection:
+            server_case.access.put(connection, "undone", "x")
             fail(connection)
             run(connection, statement)
-            sql_case.access.put(connection, f"kept {number}", "x")
-        assert (sql_case.get("undone"), sql_case.get(f"kept {number}")) == (None, "x")
+            server_case.access.put(connection, f"kept {number}", "x")
+        assert (server_case.get("undone"), server_case.get(f"kept {number}")) == (None, "x")
 
 
-def test_a_savepoint_keeps_the_rest(sql_case: Case) -> None:
-    with sql_case.storage as connection:
-        sql_case.access.put(connection, "kept", "x")
+def test_a_savepoint_keeps_the_rest(server_case: Case) -> None:
+    with server_case.storage as connection:
+        server_case.access.put(connection, "kept", "x")
         run(connection, "SAVEPOINT here")
         fail(connection)
         run(connection, "ROLLBACK TO SAVEPOINT here")
-    assert sql_case.get("kept") == "x"
+    assert server_case.get("kept") == "x"
 
 
 @pytest.mark.parametrize("how", ["method", "COMMIT", "end", "/* all */ COMMIT"])
@@ -165,20 +166,20 @@ def conflicting(case: Case) -> Any:
     return work, attempts
 
 
-def test_a_deadlock_that_the_block_caught_is_run_again(sql_case: Case) -> None:
+def test_a_deadlock_that_the_block_caught_is_run_again(server_case: Case) -> None:
     """The server ended the transaction at the deadlock: what followed must not be committed alone."""
-    work, attempts = conflicting(sql_case)
-    sql_case.storage.run_in_transaction(work)
+    work, attempts = conflicting(server_case)
+    server_case.storage.run_in_transaction(work)
     assert len(attempts) == 2
-    assert [sql_case.get(name) for name in ("a", "b", "alone")] == ["0+", "0+", None]
+    assert [server_case.get(name) for name in ("a", "b", "alone")] == ["0+", "0+", None]
 
 
-def test_a_deadlock_that_a_plain_block_caught_is_told(sql_case: Case) -> None:
-    work, _ = conflicting(sql_case)
-    with pytest.raises(NotCommitted, match=r"1213|had failed"), sql_case.storage as connection:
+def test_a_deadlock_that_a_plain_block_caught_is_told(server_case: Case) -> None:
+    work, _ = conflicting(server_case)
+    with pytest.raises(NotCommitted, match=r"1213|had failed"), server_case.storage as connection:
         work(connection)
-    assert [sql_case.get(name) for name in ("a", "b", "alone")] == ["0", "0", None]
-    assert sql_case.storage.execute("SELECT 1") == [(1,)]
+    assert [server_case.get(name) for name in ("a", "b", "alone")] == ["0", "0", None]
+    assert server_case.storage.execute("SELECT 1") == [(1,)]
 
 
 def test_a_commit_that_is_refused_leaves_nothing(sql_case: Case) -> None:
@@ -225,19 +226,19 @@ def test_a_stream_that_is_left_early(sql_case: Case) -> None:
     assert (sql_case.get("whole"), sql_case.get("early")) == ("x", None)
 
 
-def test_a_session_that_the_server_ended_is_no_unknown_commit(sql_case: Case) -> None:
-    storage = sql_case.storage
+def test_a_session_that_the_server_ended_is_no_unknown_commit(server_case: Case) -> None:
+    storage = server_case.storage
     session, kill = {
         POSTGRESQL: ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),
         "tidb": ("SELECT CONNECTION_ID()", "KILL {}"),
     }[storage.provider]
     with pytest.raises(NotCommitted, match="before the commit was sent"), storage as connection:
-        sql_case.access.put(connection, "ended", "x")
+        server_case.access.put(connection, "ended", "x")
         number = run(connection, session)[0][0]
         storage.execute(kill.format(number))
         until(lambda: select.select([connection.fileno()], [], [], 0)[0], "the server closes it")
         until(lambda: is_closed(connection.fileno()), "the server closes it")
-    assert sql_case.get("ended") is None
+    assert server_case.get("ended") is None
 
 
 def is_closed(fileno: int) -> bool:

@@ -41,31 +41,31 @@ def test_an_update_that_changes_nothing_finds_its_row(orm_case: Case) -> None:
         assert connection.execute(sa.update(Row).values(text="new")).rowcount == 1
 
 
-def test_an_invalidated_connection_is_not_lent_again(orm_case: Case) -> None:
+def test_an_invalidated_connection_is_not_lent_again(orm_server_case: Case) -> None:
     session = sa.text(
-        "SELECT pg_backend_pid()" if orm_case.storage.provider == "postgresql" else "SELECT CONNECTION_ID()"
+        "SELECT pg_backend_pid()" if orm_server_case.storage.provider == "postgresql" else "SELECT CONNECTION_ID()"
     )
-    with orm_case.container.config.override({"pool_max_size": 1}):
-        with orm_case.container.engine().connect() as connection:
+    with orm_server_case.container.config.override({"pool_max_size": 1}):
+        with orm_server_case.container.engine().connect() as connection:
             first = connection.scalar(session)
             connection.invalidate()
-        with orm_case.container.engine().connect() as connection:
+        with orm_server_case.container.engine().connect() as connection:
             assert connection.scalar(session) != first
-        assert orm_case.storage.stats()["borrowed"] == 0
+        assert orm_server_case.storage.stats()["borrowed"] == 0
 
 
-def test_a_level_of_isolation_with_the_drivers_cursor(orm_case: Case) -> None:
-    level = "SERIALIZABLE" if orm_case.storage.provider == "postgresql" else "READ COMMITTED"
-    with orm_case.container.config.override({"pool_max_size": 1}):
+def test_a_level_of_isolation_with_the_drivers_cursor(orm_server_case: Case) -> None:
+    level = "SERIALIZABLE" if orm_server_case.storage.provider == "postgresql" else "READ COMMITTED"
+    with orm_server_case.container.config.override({"pool_max_size": 1}):
         for _ in range(3):
-            with orm_case.container.engine().connect().execution_options(isolation_level=level) as connection:
+            with orm_server_case.container.engine().connect().execution_options(isolation_level=level) as connection:
                 cursor = connection.connection.cursor()
                 cursor.execute("SELECT 1")
                 cursor.close()
                 assert connection.get_isolation_level() == level
-            with orm_case.container.engine().connect() as connection:
+            with orm_server_case.container.engine().connect() as connection:
                 assert connection.get_isolation_level() != level
-        assert orm_case.storage.stats()["borrowed"] == 0
+        assert orm_server_case.storage.stats()["borrowed"] == 0
 
 
 def test_json_and_arrays(orm_case: Case) -> None:

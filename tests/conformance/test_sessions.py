@@ -83,25 +83,25 @@ def run(connection: Any, statement: str) -> Any:
 
 @pytest.mark.parametrize("fails", [False, True], ids=["", "in a block that fails"])
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_left_behind(sql_case: Case, name: str, fails: bool) -> None:
-    statement, look, clean = LEFT_BEHIND[sql_case.storage.provider].get(name, ("SELECT 1", "SELECT 1", 1))
-    with sql_case.container.config.override({"pool_max_size": 1}):
-        with contextlib.suppress(ZeroDivisionError), sql_case.storage as first:
+def test_nothing_is_left_behind(server_case: Case, name: str, fails: bool) -> None:
+    statement, look, clean = LEFT_BEHIND[server_case.storage.provider].get(name, ("SELECT 1", "SELECT 1", 1))
+    with server_case.container.config.override({"pool_max_size": 1}):
+        with contextlib.suppress(ZeroDivisionError), server_case.storage as first:
             run(first, statement)
-            assert name not in LEFT_BEHIND[sql_case.storage.provider] or run(first, look) != [(clean,)]
+            assert name not in LEFT_BEHIND[server_case.storage.provider] or run(first, look) != [(clean,)]
             if fails:
                 raise ZeroDivisionError
-        with sql_case.storage as second:
+        with server_case.storage as second:
             assert second == first or "prepared" in name, "it is the same connection"
             assert run(second, look) == [(clean,)]
 
 
-def test_a_clean_session_is_not_reset(sql_case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clean_session_is_not_reset(server_case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reset is a round trip, and takes the prepared statements along."""
-    sql_case.storage.execute("DROP TABLE IF EXISTS clean")
-    sql_case.storage.execute("CREATE TABLE clean (name VARCHAR(40))")
-    with sql_case.container.config.override({"pool_max_size": 1}):
-        with sql_case.storage as connection:
+    server_case.storage.execute("DROP TABLE IF EXISTS clean")
+    server_case.storage.execute("CREATE TABLE clean (name VARCHAR(40))")
+    with server_case.container.config.override({"pool_max_size": 1}):
+        with server_case.storage as connection:
             cursor = connection.cursor()
             cursor.execute("INSERT INTO clean VALUES (%s)", ("SET me@home; temporary := get_lock('",))
             cursor.execute("UPDATE clean SET name = %s", ("x",))
@@ -109,14 +109,14 @@ def test_a_clean_session_is_not_reset(sql_case: Case, monkeypatch: pytest.Monkey
             cursor.execute("SELECT * FROM clean")
             assert len(cursor.fetchall()) == 3
             assert not connection.dirty
-        sql_case.storage.execute("SELECT 1")
-        with sql_case.storage as connection:
+        server_case.storage.execute("SELECT 1")
+        with server_case.storage as connection:
             assert not connection.dirty
 
 
-def test_always_reset(sql_case: Case) -> None:
-    assert sql_case.server is not None
-    needs(sql_case.kind, "stored functions")
+def test_always_reset(server_case: Case) -> None:
+    assert server_case.server is not None
+    needs(server_case.kind, "stored functions")
     hidden = {
         "postgresql": (
             "CREATE OR REPLACE FUNCTION hidden() RETURNS text LANGUAGE sql AS "
@@ -125,42 +125,43 @@ def test_always_reset(sql_case: Case) -> None:
         ),
         "tidb": ("CREATE OR REPLACE FUNCTION hidden() RETURNS INT BEGIN SET @left_behind = 7; RETURN 1; END",
                  "SELECT @left_behind = 7"),
-    }[sql_case.storage.provider]  # fmt: skip
-    with sql_case.container.config.override({"pool_max_size": 1, "pool_reset": "always"}):
-        sql_case.storage.execute(hidden[0])
-        with sql_case.storage as connection:
+    }[server_case.storage.provider]  # fmt: skip
+    with server_case.container.config.override({"pool_max_size": 1, "pool_reset": "always"}):
+        server_case.storage.execute(hidden[0])
+        with server_case.storage as connection:
             run(connection, "SELECT hidden()")
             assert run(connection, hidden[1]) in ([(True,)], [(1,)])
-        assert sql_case.storage.execute(hidden[1]) in ([(False,)], [(None,)])
+        assert server_case.storage.execute(hidden[1]) in ([(False,)], [(None,)])
 
 
-def test_sqlalchemys_sessions_are_reset_too(orm_case: Case) -> None:
+def test_sqlalchemys_sessions_are_reset_too(orm_server_case: Case) -> None:
     set_it, look = {
         "postgresql": ("SET statement_timeout = 12345", "SHOW statement_timeout"),
         "tidb": ("SET @left_behind = 7", "SELECT @left_behind"),
-    }[orm_case.storage.provider]
-    with orm_case.container.config.override({"pool_max_size": 1}):
-        engine = orm_case.container.engine()
+    }[orm_server_case.storage.provider]
+    with orm_server_case.container.config.override({"pool_max_size": 1}):
+        engine = orm_server_case.container.engine()
         with engine.connect() as connection:
             connection.exec_driver_sql(set_it)
-        assert orm_case.storage.execute(look) in ([("0",)], [(None,)])
+        assert orm_server_case.storage.execute(look) in ([("0",)], [(None,)])
 
 
-def test_prepared_statements_of_the_driver_outlive_a_reset(sql_case: Case) -> None:
-    with sql_case.container.config.override({"pool_max_size": 1}):
+def test_prepared_statements_of_the_driver_outlive_a_reset(server_case: Case) -> None:
+    with server_case.container.config.override({"pool_max_size": 1}):
         for number in range(20):
-            with sql_case.storage as connection:
-                run(connection, "SET lock_timeout = 5" if sql_case.storage.provider == "postgresql" else "SET @a = 1")
+            with server_case.storage as connection:
+                is_mysql = server_case.storage.provider == "tidb"
+                run(connection, "SET @a = 1" if is_mysql else "SET lock_timeout = 5")
                 cursor = connection.cursor()
                 cursor.execute("SELECT %s + 1", (number,))
                 assert list(cursor.fetchall()) == [(number + 1,)]
 
 
-def test_what_is_left_on_the_drivers_object(sql_case: Case) -> None:
+def test_what_is_left_on_the_drivers_object(server_case: Case) -> None:
     """Adapters, handlers, thresholds and factories of psycopg; converters, character sets and attributes of PyMySQL."""
-    storage = sql_case.storage
+    storage = server_case.storage
     heard: list[Any] = []
-    with sql_case.container.config.override({"pool_max_size": 1}):
+    with server_case.container.config.override({"pool_max_size": 1}):
         with storage as connection:
             driver = getattr(connection, "behind", connection)
             if storage.provider == "postgresql":
@@ -189,21 +190,21 @@ def test_what_is_left_on_the_drivers_object(sql_case: Case) -> None:
                 assert driver.server_cursor_factory is not None
 
 
-def test_a_character_set_is_not_left_behind(sql_case: Case) -> None:
-    if sql_case.storage.provider == "postgresql":
+def test_a_character_set_is_not_left_behind(server_case: Case) -> None:
+    if server_case.storage.provider == "postgresql":
         return
     look = "SELECT @@character_set_client, @@collation_connection"
-    with sql_case.container.config.override({"pool_max_size": 1}):
-        before = sql_case.storage.execute(look)
-        with sql_case.storage as connection:
+    with server_case.container.config.override({"pool_max_size": 1}):
+        before = server_case.storage.execute(look)
+        with server_case.storage as connection:
             (getattr(connection, "set_character_set", None) or connection.set_charset)("latin1")
-        assert sql_case.storage.execute(look) == before
-        assert sql_case.storage.execute("SELECT %s", ("→ 😀",)) == [("→ 😀",)]
+        assert server_case.storage.execute(look) == before
+        assert server_case.storage.execute("SELECT %s", ("→ 😀",)) == [("→ 😀",)]
 
 
-def test_several_statements_in_one_are_refused_on_both_handles(sql_case: Case) -> None:
+def test_several_statements_in_one_are_refused_on_both_handles(server_case: Case) -> None:
     """What comes after the first one would change the session unseen."""
-    if sql_case.storage.provider == "postgresql":
+    if server_case.storage.provider == "postgresql":
         return
     with pytest.raises(StorageError):
-        sql_case.storage.execute("SELECT 1; SET @left_behind = 7")
+        server_case.storage.execute("SELECT 1; SET @left_behind = 7")

@@ -120,19 +120,19 @@ def test_the_shape_of_rows_does_not_reach_the_next_borrower(sql_case: Case) -> N
         assert list(cursor.fetchall()) == [(1,)]
 
 
-def test_autocommit_does_not_reach_the_next_borrower(sql_case: Case) -> None:
-    with sql_case.storage as connection:
-        if sql_case.storage.provider == "postgresql":
+def test_autocommit_does_not_reach_the_next_borrower(server_case: Case) -> None:
+    with server_case.storage as connection:
+        if server_case.storage.provider == "postgresql":
             connection.autocommit = True
         else:
             connection.autocommit(True)
-        sql_case.access.put(connection, "at once", "x")
-        assert sql_case.get("at once") == "x"
+        server_case.access.put(connection, "at once", "x")
+        assert server_case.get("at once") == "x"
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), sql_case.storage as connection:
-            sql_case.access.put(connection, "undone", "x")
+        with pytest.raises(ZeroDivisionError), server_case.storage as connection:
+            server_case.access.put(connection, "undone", "x")
             1 / 0  # noqa: B018
-    assert sql_case.get("undone") is None
+    assert server_case.get("undone") is None
 
 
 def test_a_connection_that_its_borrower_closed_is_replaced(sql_case: Case) -> None:
@@ -142,8 +142,8 @@ def test_a_connection_that_its_borrower_closed_is_replaced(sql_case: Case) -> No
     assert sql_case.storage.execute("SELECT 1") == [(1,)]
 
 
-def test_a_server_that_ended_the_session_is_noticed(sql_case: Case) -> None:
-    storage = sql_case.storage
+def test_a_server_that_ended_the_session_is_noticed(server_case: Case) -> None:
+    storage = server_case.storage
     by_provider = {
         "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%s)"),
         "tidb": ("SELECT connection_id()", "KILL %s"),
@@ -213,13 +213,13 @@ def test_bytes_as_parameters(sql_case: Case, value: Any) -> None:
     assert bytes(back) == bytes(value)
 
 
-def test_lists_as_parameters(sql_case: Case) -> None:
+def test_lists_as_parameters(server_case: Case) -> None:
     """Each driver has its own form for many values: arrays on PostgreSQL, lists in brackets on MySQL's protocol."""
-    if sql_case.storage.provider == "postgresql":
-        assert sql_case.storage.execute("SELECT 1 WHERE 'a' = ANY(%s)", (["a", "b"],)) == [(1,)]
+    if server_case.storage.provider == "postgresql":
+        assert server_case.storage.execute("SELECT 1 WHERE 'a' = ANY(%s)", (["a", "b"],)) == [(1,)]
         return
     for values in (("a", "b"), ["a", "b"], [b"a"], {"a"}):
-        assert sql_case.storage.execute("SELECT 1 WHERE 'a' IN %s", (values,)) == [(1,)]
+        assert server_case.storage.execute("SELECT 1 WHERE 'a' IN %s", (values,)) == [(1,)]
 
 
 @pytest.mark.parametrize("timeout", [math.inf, 1e9, 1e300])
@@ -229,14 +229,14 @@ def test_endless_and_huge_timeouts_as_the_first_use(case: Case, timeout: float) 
     assert case.get("key") == "x"
 
 
-def test_large_statements_stay_in_no_cache(sql_case: Case) -> None:
+def test_large_statements_stay_in_no_cache(server_case: Case) -> None:
     import tracemalloc
 
-    sql_case.storage.execute("SELECT 1")
+    server_case.storage.execute("SELECT 1")
     tracemalloc.start()
     try:
         for number in range(40):
-            sql_case.storage.execute(f"SELECT LENGTH('{number:08d}{'x' * 1_000_000}')")
+            server_case.storage.execute(f"SELECT LENGTH('{number:08d}{'x' * 1_000_000}')")
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

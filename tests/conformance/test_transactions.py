@@ -36,43 +36,43 @@ def failing(errors: list[Exception], case: Case) -> Any:
     return work, attempts
 
 
-def test_conflicts_run_it_all_again(sql_case: Case) -> None:
-    for error in CONFLICTS[sql_case.storage.provider]:
-        work, attempts = failing([error, error], sql_case)
-        assert sql_case.storage.run_in_transaction(work) == "done"
+def test_conflicts_run_it_all_again(server_case: Case) -> None:
+    for error in CONFLICTS[server_case.storage.provider]:
+        work, attempts = failing([error, error], server_case)
+        assert server_case.storage.run_in_transaction(work) == "done"
         assert len(attempts) == 3
-        assert [sql_case.get(f"attempt {number}") for number in (1, 2, 3)] == [None, None, "x"]
-        sql_case.storage.execute("DELETE FROM conformance")
+        assert [server_case.get(f"attempt {number}") for number in (1, 2, 3)] == [None, None, "x"]
+        server_case.storage.execute("DELETE FROM conformance")
 
 
-def test_an_error_raised_from_a_conflict_counts(sql_case: Case) -> None:
+def test_an_error_raised_from_a_conflict_counts(server_case: Case) -> None:
     error = RuntimeError("of the caller")
-    error.__cause__ = CONFLICTS[sql_case.storage.provider][0]
-    work, attempts = failing([error], sql_case)
-    assert sql_case.storage.run_in_transaction(work) == "done"
+    error.__cause__ = CONFLICTS[server_case.storage.provider][0]
+    work, attempts = failing([error], server_case)
+    assert server_case.storage.run_in_transaction(work) == "done"
     assert len(attempts) == 2
 
 
-def test_nothing_else_is_tried_again(sql_case: Case) -> None:
-    for error in (*OTHERS[sql_case.storage.provider], ValueError("x"), CommitUnknown("x")):
-        work, attempts = failing([error], sql_case)
+def test_nothing_else_is_tried_again(server_case: Case) -> None:
+    for error in (*OTHERS[server_case.storage.provider], ValueError("x"), CommitUnknown("x")):
+        work, attempts = failing([error], server_case)
         with pytest.raises(type(error)):
-            sql_case.storage.run_in_transaction(work)
+            server_case.storage.run_in_transaction(work)
         assert len(attempts) == 1
-        assert sql_case.get("attempt 1") is None
+        assert server_case.get("attempt 1") is None
 
 
-def test_the_last_conflict_is_raised(sql_case: Case) -> None:
-    error = CONFLICTS[sql_case.storage.provider][0]
-    work, attempts = failing([error] * 9, sql_case)
+def test_the_last_conflict_is_raised(server_case: Case) -> None:
+    error = CONFLICTS[server_case.storage.provider][0]
+    work, attempts = failing([error] * 9, server_case)
     with pytest.raises(type(error)):
-        sql_case.storage.run_in_transaction(work, retry=2)
+        server_case.storage.run_in_transaction(work, retry=2)
     assert len(attempts) == 3
 
 
-def test_real_conflicts_lose_nothing(sql_case: Case) -> None:
+def test_real_conflicts_lose_nothing(server_case: Case) -> None:
     """Threads that add up a number: on PostgreSQL serializable, on MySQL by rows locked in turn."""
-    storage = sql_case.storage
+    storage = server_case.storage
     storage.execute("DROP TABLE IF EXISTS counters")
     storage.execute("CREATE TABLE counters (name VARCHAR(10) PRIMARY KEY, n INT NOT NULL)")
     storage.execute("INSERT INTO counters VALUES ('a', 0), ('b', 0)")

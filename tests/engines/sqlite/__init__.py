@@ -21,7 +21,7 @@ SPEC = EngineSpec(
     engine="tests.engines.sqlite.engine:SQLite",
     async_engine="tests.engines.sqlite.async_engine:AsyncSQLite",
     section=SQLiteSettings,
-    shares=("pool_max_size", "pool_timeout", "pool_max_lifetime", "service_name"),
+    shares=("pool_max_size", "pool_timeout", "pool_max_lifetime", "slow_query", "service_name"),
     sqlalchemy_url="sqlite+pysqlite://",
     embedded=True,
 )

@@ -26,7 +26,11 @@ class AsyncCursor:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    async def execute(self, sql: str, parameters: Any = ()) -> AsyncCursor:
+    @property
+    def description(self) -> Any:
+        return self._cursor.description
+
+    async def execute(self, sql: str, parameters: Any = None) -> AsyncCursor:
         await asyncio.to_thread(self._cursor.execute, sql, parameters)
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any, Self
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageUnavailable
 from p8fs_cluster.providers.storage.messages import Messages
+from p8fs_cluster.providers.storage.observability import tell_slow
 from tests.engines.sqlite import SQLiteSettings
 
 __all__ = ["Connection", "Cursor", "SQLiteMessages", "connect"]
@@ -27,6 +29,18 @@ class SQLiteMessages(Messages):
         return f"sqlite at {self._settings.section(SQLiteSettings).path}"
 
 
+def translated(sql: str, parameters: Any) -> tuple[str, Any]:
+    """Return PEP 249's "format" and "pyformat" as SQLite has them; a text without parameters is as it is."""
+    if parameters is None:
+        return sql, ()
+    text = re.sub(r"%(?:\((\w+)\))?([s%])", lambda found: _marked(found[1], found[2]), sql)
+    return text, parameters
+
+
+def _marked(name: str | None, kind: str) -> str:
+    return "%" if kind == "%" else f":{name}" if name else "?"
+
+
 class Cursor(sqlite3.Cursor):
     def __enter__(self) -> Self:
         return self
@@ -34,11 +48,17 @@ class Cursor(sqlite3.Cursor):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def execute(self, sql: str, parameters: Any = ()) -> Self:
-        return super().execute(sql.replace("%s", "?"), parameters or ())
+    def execute(self, sql: str, parameters: Any = None) -> Self:
+        """SQLAlchemy's statements have `?`, and ours `%s`."""
+        started = time.monotonic()
+        try:
+            return super().execute(*translated(sql, parameters))
+        finally:
+            if slow := getattr(self.connection, "slow", None):
+                tell_slow("sqlite", sql, time.monotonic() - started, slow)
 
     def executemany(self, sql: str, parameters: Any) -> Self:
-        return super().executemany(sql.replace("%s", "?"), parameters)
+        return super().executemany(translated(sql, ())[0], parameters)
 
 
 class Connection(sqlite3.Connection):
@@ -51,6 +71,7 @@ class Connection(sqlite3.Connection):
     outdated = False
     closed = False
     is_lost = False
+    slow: float | None = None
     give_back: Callable[[], None] | None = None
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -92,4 +113,5 @@ def connect(settings: P8FSConfig, messages: Messages, seconds: float) -> Connect
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, seconds, check_same_thread=False, factory=Connection)
     connection.execute("PRAGMA journal_mode = WAL")
+    connection.slow = settings.slow_query
     return connection
