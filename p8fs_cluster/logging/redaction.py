@@ -49,7 +49,7 @@ class Redactor:
         for hint in self._forms().hints:
             if hint in text:
                 return True
-        if "://" in text and "@" in text:
+        if ":/" in text and "@" in text:
             return True
         lower = text.lower()
         return "passw" in lower or "pwd" in lower
