@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextvars import ContextVar
+from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
@@ -108,7 +109,10 @@ class Settings(BaseSettings):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, secrets.shown(value) if isinstance(value, (str, list, dict)) else value
+            if isinstance(value, PurePath) or type(value) in (tuple, set, frozenset):
+                yield name, type(value)(secrets.shown(value))
+            else:
+                yield name, secrets.shown(value) if isinstance(value, (str, list, dict)) else value
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__

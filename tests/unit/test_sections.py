@@ -260,3 +260,16 @@ def test_explanations_are_for_machines_too(monkeypatch: pytest.MonkeyPatch) -> N
     assert "hunter" not in told
     with pytest.raises(ConfigurationError, match="did you mean P8FS_MAIL_KEYS"):
         P8FSConfig().explain("mail_kees")
+
+
+def test_a_password_in_a_value_that_is_no_secret_is_masked() -> None:
+    class Places(Section, prefix="places_"):
+        folder: Path = Path("data")
+        hosts: tuple[str, ...] = ()
+        known: frozenset[str] = frozenset()
+
+    url = "postgresql://me:hunter2@db/app"
+    places = Places(folder=url, hosts=[url], known=[url])
+    assert "hunter2" not in f"{places!r}{places}{places.explain('folder')}{places.explain('hosts')}"
+    assert "PosixPath('postgresql:/me:***@db/app')" in repr(places)
+    assert places.folder == Path(url), "it is shown otherwise than it is"
