@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import sqlalchemy
 
 from p8fs_cluster import Container
-from p8fs_cluster.exceptions import NotCommitted
+from p8fs_cluster.exceptions import NotCommitted, StorageError
 from tests.conformance.awaited import Awaited, Handle, Loop
 from tests.relays import Turns, relay
 from tests.servers import Server
@@ -101,9 +102,8 @@ def test_a_transaction_that_is_run_again(wire: Wire) -> None:
         assert wire.storage.run_in_transaction(work) == [("a",)]
 
 
+@pytest.mark.parametrize("wire", ["threads"], indirect=True)
 def test_sessions_of_sqlalchemy(wire: Wire) -> None:
-    if isinstance(wire.storage, Handle):
-        pytest.skip("SQLAlchemy's sessions are for threads")
     with wire.container.session() as session:
         session.execute(sqlalchemy.text("SELECT 1"))
     with wire.takes(2), wire.container.session() as session:
@@ -193,9 +193,16 @@ class TestBeginAlone:
 
     def test_another_kind_of_cursor(self, wire: Wire) -> None:
         if isinstance(wire.storage, Handle):
-            pytest.skip("its cursors are made by `cursor_factory`, which the test for threads covers")
-        with wire.takes(3 + RESET), wire.storage.connection() as connection:
-            assert rows(psycopg.ClientCursor(connection).execute("SELECT %s", ("a",))) == [("a",)]
+
+            async def asked() -> Any:
+                async with wire.container.async_storage().connection() as connection:
+                    return await (await psycopg.AsyncClientCursor(connection).execute("SELECT %s", ("a",))).fetchall()
+
+            with wire.takes(3 + RESET):
+                assert wire.storage._loop.call(asked) == [("a",)]
+        else:
+            with wire.takes(3 + RESET), wire.storage.connection() as connection:
+                assert rows(psycopg.ClientCursor(connection).execute("SELECT %s", ("a",))) == [("a",)]
 
 
 FAILING = {
@@ -259,6 +266,33 @@ def test_a_block_that_ends_its_transaction_first(wire: Wire) -> None:
             connection.execute(text)
             connection.commit()
     assert wire.storage.execute("SELECT 1") == [(1,)]
+
+
+class Interrupt(Exception):
+    """Raised by a signal handler."""
+
+
+@pytest.mark.parametrize("wire", ["threads"], indirect=True)
+@pytest.mark.parametrize("parameters", [None, (5,)], ids=["without", "with"])
+def test_a_first_statement_that_a_signal_interrupts(wire: Wire, parameters: Any) -> None:
+    """Its answer is never taken for that of the next one, though the block goes on while the error is at hand."""
+
+    def strike(*_: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with pytest.raises(StorageError), wire.storage.connection() as connection:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                connection.execute("SELECT pg_sleep(5)" if parameters is None else "SELECT pg_sleep(%s)", parameters)
+            except Interrupt:
+                with pytest.raises(psycopg.OperationalError):
+                    connection.execute("INSERT INTO trips VALUES (%s, 'a')", (1,))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert wire.storage.execute("SELECT * FROM trips") == []
 
 
 def test_how_values_are_converted_is_of_a_block(wire: Wire) -> None:

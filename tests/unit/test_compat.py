@@ -101,6 +101,7 @@ class TestPsycopg:
                 "_tpc": type(None),
                 "_read_only": type(None),
                 "_closed": bool,
+                "_num_transactions": int,
                 "_notice_handlers": list,
                 "_notify_handlers": list,
                 "_notifies_backlog": deque,
@@ -108,6 +109,8 @@ class TestPsycopg:
             assert {name: type(getattr(connection, name)) for name in kinds} == kinds
             statements = connection._prepared
             assert isinstance(statements._counts, OrderedDict)
+            assert isinstance(statements._to_flush, deque)
+            assert len(of_psycopg.tables(connection)) == 3 + 2 + 2 + 1
             connection.execute("SELECT 1")
             [(text, *_)] = statements._counts
             assert text == b"SELECT 1", "the text is what a long statement is known by"

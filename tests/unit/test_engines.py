@@ -66,6 +66,14 @@ def test_each_setting_of_an_engine_is_in_its_key_and_no_other(provider: str) -> 
     assert asked > 30
 
 
+def test_one_directory_in_two_spellings_is_one_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = P8FSConfig(storage_provider="rocksdb", rocksdb_path="data/notes")
+    spec = spec_of(settings)
+    for spelling in (tmp_path / "data" / "notes", "data/../data/notes", "./data/notes"):
+        assert spec.key(settings.with_changes({"rocksdb_path": spelling})) == spec.key(settings)
+
+
 class FakeEngine:
     """An engine whose opening the test may hold up."""
 

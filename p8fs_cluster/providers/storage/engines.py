@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from p8fs_cluster.config.engines import installed
@@ -117,9 +118,12 @@ class EngineSpec:
     def key(self, settings: P8FSConfig) -> Hashable:
         """Return the values of all settings that the engine depends on: equal keys share an engine."""
         flat = vars(settings)
-        own = (value for name, value in flat.items() if self.prefix and name.startswith(self.prefix))
-        section = tuple(vars(settings.section(self.section)).values()) if self.section else ()
-        return self.provider, *own, *(flat[name] for name in self.shares), *section
+        own = [value for name, value in flat.items() if self.prefix and name.startswith(self.prefix)]
+        section = vars(settings.section(self.section)).values() if self.section else ()
+        values = (*own, *(flat[name] for name in self.shares), *section)
+        if self.embedded:  # one file has many spellings, and may be opened once
+            values = tuple(value.resolve() if isinstance(value, Path) else value for value in values)
+        return self.provider, *values
 
     def engine_class(self) -> type[Engine]:
         """Return the class for threads, imported."""
@@ -179,7 +183,8 @@ def spec_of(settings: P8FSConfig) -> EngineSpec:
         return spec
     spec = installed(name)
     if not isinstance(spec, EngineSpec) or spec.provider != name:
-        raise ConfigurationError(f"the entry point of the engine {name} gives {spec!r}, no EngineSpec of that name")
+        kind = type(spec).__name__
+        raise ConfigurationError(f"the entry point of the engine {name} gives a {kind}, no EngineSpec of that name")
     return spec
 
 

@@ -47,6 +47,9 @@ class AsyncConnection(Session, psycopg.AsyncConnection[Any]):
             if self.is_active:
                 self.pgconn.finish()  # psycopg would cancel the query, and wait up to 10 s for a server that hangs
             raise
+        except BaseException:
+            gen.close()  # as on threads
+            raise
 
     @asynccontextmanager
     async def transaction(self, *args: Any, **kwargs: Any) -> AsyncIterator[psycopg.AsyncTransaction]:

@@ -42,6 +42,9 @@ class Connection(Session, psycopg.Connection[Any]):
         except psycopg.Error as exc:
             self.note(exc)
             raise
+        except BaseException:
+            gen.close()  # ends a connection that was left in the middle of an answer, before its block goes on
+            raise
 
     @contextmanager
     def transaction(self, *args: Any, **kwargs: Any) -> Iterator[psycopg.Transaction]:
