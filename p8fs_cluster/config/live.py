@@ -43,7 +43,7 @@ class LiveConfig(_View):
 
     @property
     def base(self) -> Base:
-        """What is in force when nothing overrides it."""
+        """Return what is in force when nothing overrides it."""
         base: Base = self._base
         return base
 

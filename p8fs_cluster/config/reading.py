@@ -46,7 +46,7 @@ class Reading:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with the sources themselves."""
+        """Return what is wrong with the sources themselves."""
         return tuple(problem for source in self.sources for problem in source.problems)
 
     def entries(self, name: str) -> tuple[Entry, ...]:

@@ -229,12 +229,12 @@ class P8FSConfig(Settings):
 
     @property
     def reloads(self) -> bool:
-        """Whether `watch()` follows changed files: as `reload` says, else in development only."""
+        """Return whether `watch()` follows changed files: as `reload` says, else in development only."""
         return _spelt(self.environment) in ("development", "dev") if self.reload is None else self.reload
 
     @property
     def is_production(self) -> bool:
-        """Whether the process runs in production, however that is spelt.
+        """Return whether the process runs in production, however that is spelt.
 
         >>> [P8FSConfig(environment=name).is_production for name in ("Production", " prod", "staging")]
         [True, True, False]

@@ -52,7 +52,7 @@ class Watch:
 
     @property
     def running(self) -> bool:
-        """Whether changes of files are followed."""
+        """Return whether changes of files are followed."""
         return self._files and self._thread is not None and self._thread.is_alive()
 
     def start(self, *, files: bool) -> None:
@@ -170,7 +170,7 @@ class _Folders:
         return self._commands.get() if seen == "stop" else "look"
 
     def is_set(self) -> bool:
-        """Whether the wait is to be ended, as watchfiles asks."""
+        """Return whether the wait is to be ended, as watchfiles asks."""
         return not self._commands.empty()
 
     def close(self) -> None:

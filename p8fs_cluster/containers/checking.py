@@ -190,7 +190,7 @@ class _Check:
             yield f"{where} wants {text_of(wanted)}, not {self._told(what, value)}", self._offer(wanted)
 
     def _told(self, what: Given, value: Any) -> str:
-        """What is given instead, and where it comes from; never a value, which may be a secret."""
+        """Return what is given instead, and where it comes from; never a value, which may be a secret."""
         if not isinstance(value, providers.Provider):
             return text_of(what.annotation)
         source = self._reached.text(value)

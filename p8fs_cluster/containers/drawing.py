@@ -215,7 +215,7 @@ def _size(node: Node, edges: Sequence[Edge]) -> Size:
 
 
 def _port(node: Node, row: int) -> float:
-    """How far below the upper edge of its box an argument's line begins."""
+    """Return how far below the upper edge of its box an argument's line begins."""
     return HEAD + len(_texts(node)) * ROW + row * ROW - 3
 
 

@@ -33,7 +33,7 @@ class Node:
 
     @property
     def overridden(self) -> bool:
-        """Whether an override is in force."""
+        """Return whether an override is in force."""
         return self.overridden_by is not None
 
 
@@ -106,7 +106,7 @@ class Providers:
             self._explore(provider)
 
     def is_node(self, provider: Any) -> bool:
-        """Whether it is drawn, and named in a path."""
+        """Return whether it is drawn, and named in a path."""
         if provider in self._named:
             return True
         return not isinstance(provider, _PASSED) and not _is_plain(provider)
@@ -287,7 +287,7 @@ def _argument(provider: Any, key: int | str) -> str:
 
 
 def _part(provider: Any, key: int | str) -> str:
-    """What a provider that passes on takes of what it is given."""
+    """Return what a provider that passes on takes of what it is given."""
     if isinstance(provider, providers.AttributeGetter):
         return f".{provider.name}"
     if isinstance(provider, providers.ItemGetter):

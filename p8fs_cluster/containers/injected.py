@@ -32,7 +32,7 @@ class Injection(NamedTuple):
 
     @property
     def live(self) -> bool:
-        """Whether it gets the provider itself."""
+        """Return whether it gets the provider itself."""
         return isinstance(self.marker, _LIVE)
 
     @property

@@ -90,12 +90,12 @@ class _Plan:
 
     @property
     def is_known(self) -> bool:
-        """Whether every annotation could be read."""
+        """Return whether every annotation could be read."""
         return self._injections is not None
 
     @property
     def injections(self) -> tuple[Injection, ...]:
-        """What is to be injected.
+        """Return what is to be injected.
 
         :raises InjectionError: an annotation names what does not exist.
         """
@@ -418,7 +418,7 @@ def _is_given(injection: Injection, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _is_constant(get: Callable[[], Any]) -> bool:
-    """Whether `get` returns the same until `context.version` changes."""
+    """Return whether `get` returns the same until `context.version` changes."""
     root = _root(get)
     if root is not get and not isinstance(root, SettingsProvider):
         return False  # an attribute of an object that may change

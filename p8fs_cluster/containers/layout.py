@@ -98,7 +98,7 @@ def _columns(count: int, lines: Iterable[Line]) -> list[int]:
 
 
 def _ranks(needs: Mapping[int, Sequence[int]]) -> dict[int, int]:
-    """How many boxes there are on the longest way on from each."""
+    """Return how many boxes there are on the longest way on from each."""
     needed_by: dict[int, list[int]] = {number: [] for number in needs}
     for number, others in needs.items():
         for other in others:
@@ -115,7 +115,7 @@ def _ranks(needs: Mapping[int, Sequence[int]]) -> dict[int, int]:
 
 
 def _chain(line: Line, columns: Sequence[int]) -> list[_Place]:
-    """What a line passes, its two ends included."""
+    """Return what a line passes, its two ends included."""
     first, last = columns[line.source], columns[line.target]
     passed = range(first + 1, last) if first < last else range(first, last - 1, -1)
     inner = [_Place(column, line.target, line.style, first >= last) for column in passed]

@@ -128,13 +128,13 @@ class Overridable(providers.Provider[T]):
 
     @property
     def overridden(self) -> tuple[providers.Provider[Any], ...]:  # type: ignore[override]
-        """What stands in its place for the whole process, innermost last."""
+        """Return what stands in its place for the whole process, innermost last."""
         found = (layer.replaced.get(self) for layer in self.layers if layer.active)
         return tuple(replacement for replacement in found if replacement is not None)
 
     @property
     def last_overriding(self) -> providers.Provider[Any] | None:
-        """What stands in its place, None if nothing does."""
+        """Return what stands in its place, None if nothing does."""
         overridden = self.overridden
         return overridden[-1] if overridden else None
 

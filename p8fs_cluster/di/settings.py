@@ -66,7 +66,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
 
     @property
     def announced(self) -> bool:
-        """Whether what is in force is the same for the whole process and followers hear of every change of it.
+        """Return whether what is in force is the same for the whole process and followers hear of every change of it.
 
         Not so when somebody's provider gives the settings, which may change in silence, nor in an isolated override.
         """
@@ -76,7 +76,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
 
     @property
     def fault(self) -> Exception | None:
-        """Why the last reload failed, None if it did not: then the last good settings are in force."""
+        """Return why the last reload failed, None if it did not: then the last good settings are in force."""
         return self._base.fault
 
     def share(self, base: Base) -> None:

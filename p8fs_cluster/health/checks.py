@@ -29,7 +29,7 @@ class Step:
 
     @property
     def ok(self) -> bool:
-        """Whether it worked."""
+        """Return whether it worked."""
         return self.fault is None
 
 

@@ -50,7 +50,7 @@ class ApiSettings:
 
     @property
     def environment(self) -> str:
-        """Where the process runs: development, test, production, …"""
+        """Return where the process runs: development, test, production, …"""
         return self._settings().environment
 
     @property

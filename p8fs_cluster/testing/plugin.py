@@ -122,7 +122,7 @@ class CapturedLogs(logging.Handler):
 
 @pytest.fixture
 def capture_logs() -> Iterator[CapturedLogs]:
-    """What is logged in the test; from the moment a container sets logging up, what its level lets through."""
+    """Return what is logged in the test; from the moment a container sets logging up, what its level lets through."""
     root, captured = logging.getLogger(), CapturedLogs()
     level = root.level
     root.addHandler(captured)

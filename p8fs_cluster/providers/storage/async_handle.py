@@ -57,7 +57,7 @@ class AsyncStorage(AsyncOperations):
 
     @property
     def spec(self) -> EngineSpec:
-        """What is known of the engine in force: of a fake in place of the handle for threads, which stands in here."""
+        """Return what is known of the engine in force, or of a fake in place of the handle for threads."""
         return self._synchronous().spec
 
     async def open(self) -> None:

@@ -72,17 +72,17 @@ class EngineLifecycle(Generic[E]):
 
     @property
     def borrowed(self) -> int:
-        """How many checkouts there are, those included that wait for a connection."""
+        """Return how many checkouts there are, those included that wait for a connection."""
         return len(self._known())
 
     @property
     def is_open(self) -> bool:
-        """Whether the engine was opened and not closed."""
+        """Return whether the engine was opened and not closed."""
         return bool(self.opened_at) and not self.gone.is_set()
 
     @property
     def is_being_opened(self) -> bool:
-        """Whether an attempt to open the engine goes on, which nobody may wait for any more."""
+        """Return whether an attempt to open the engine goes on, which nobody may wait for any more."""
         return False
 
     def described_checkouts(self) -> str:

@@ -128,7 +128,7 @@ class Handle(Closable):
 
     @property
     def spec(self) -> EngineSpec:
-        """What is known of the engine in force. Asking loads no driver."""
+        """Return what is known of the engine in force. Asking loads no driver."""
         return self._spec_of(self._settings())
 
     @property
@@ -143,7 +143,7 @@ class Handle(Closable):
 
     @property
     def transactional(self) -> bool:
-        """Whether an exception in a `with` block undoes, on the engine in force, what the block wrote."""
+        """Return whether an exception in a `with` block undoes, on the engine in force, what the block wrote."""
         return self.spec.transactional
 
     def settings_now(self) -> P8FSConfig:

@@ -54,11 +54,11 @@ class Pooled(Protocol):
     def closed(self) -> bool: ...
     @property
     def is_lost(self) -> bool:
-        """Whether it ended otherwise than by its borrower's closing it, which is a rollback."""
+        """Return whether it ended otherwise than by its borrower's closing it, which is a rollback."""
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is something to commit."""
+        """Return whether there is something to commit."""
 
     def fileno(self) -> int: ...
     def lend(self, deadline: float | None) -> None:
@@ -160,17 +160,17 @@ class Pool(Generic[C]):
 
     @property
     def size(self) -> int:
-        """How many connections there are."""
+        """Return how many connections there are."""
         return len(self._all)
 
     @property
     def idle(self) -> int:
-        """How many of them nobody has borrowed."""
+        """Return how many of them nobody has borrowed."""
         return len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """How many wait for one now."""
+        """Return how many wait for one now."""
         return sum(turn is not None and not turn.over for turn in (reference() for reference in tuple(self._queue)))
 
     def at_once(self) -> C | None:

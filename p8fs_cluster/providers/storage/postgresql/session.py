@@ -97,7 +97,7 @@ class Session(SessionState, compat.ConnectionSteps):
 
     @property
     def threshold_is_off(self) -> bool:
-        """Whether the driver prepares nothing, as behind a PgBouncer."""
+        """Return whether the driver prepares nothing, as behind a PgBouncer."""
         return self.threshold is None
 
     def was_undone(self, query: Any) -> bool:
@@ -111,17 +111,17 @@ class Session(SessionState, compat.ConnectionSteps):
 
     @property
     def has_failed(self) -> bool:
-        """Whether the server would answer a commit with a rollback, and no error."""
+        """Return whether the server would answer a commit with a rollback, and no error."""
         return bool(self.pgconn.transaction_status == _INERROR)
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is something to commit."""
+        """Return whether there is something to commit."""
         return bool(self.pgconn.transaction_status) or self.prepared or compat.in_two_phases(self)
 
     @property
     def is_lost(self) -> bool:
-        """Whether it ended otherwise than by its borrower's closing it, which is a rollback."""
+        """Return whether it ended otherwise than by its borrower's closing it, which is a rollback."""
         return self.broken
 
     def commit_steps(self) -> Any:
@@ -156,7 +156,7 @@ class Session(SessionState, compat.ConnectionSteps):
 
     @property
     def is_active(self) -> bool:
-        """Whether a command is on its way, or a COPY was begun."""
+        """Return whether a command is on its way, or a COPY was begun."""
         return bool(self.pgconn.transaction_status == _ACTIVE)
 
     def restore_driver(self, cursor: Any, server_cursor: Any) -> None:

@@ -140,12 +140,12 @@ class Connection(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether it is not open."""
+        """Return whether it is not open."""
         return self._sock is None
 
     @property
     def is_lost(self) -> bool:
-        """Whether it ended otherwise than by `close()`."""
+        """Return whether it ended otherwise than by `close()`."""
         return self._sock is None and not self._closed
 
     def is_closed_by_server(self) -> bool:

@@ -232,7 +232,7 @@ class Session(SessionState):
 
     @property
     def unfinished(self) -> bool:
-        """Whether there may be something to commit."""
+        """Return whether there may be something to commit."""
         return self.used
 
     def answered_with(self, exc: pymysql.MySQLError) -> None:
