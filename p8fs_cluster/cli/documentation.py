@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from p8fs_cluster.cli.catalogue import Models, Setting, settings_of
-from p8fs_cluster.cli.texts import quoted, text_of
+from p8fs_cluster.cli.rendering import quoted, text_of
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import LOCATORS
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic.fields import FieldInfo
 
 from p8fs_cluster.cli.catalogue import Models, Setting, settings_of
-from p8fs_cluster.cli.texts import same, text_of
+from p8fs_cluster.cli.rendering import same, text_of
 from p8fs_cluster.config.model import Settings
 from p8fs_cluster.config.problems import configuration_error, variable_of
 from p8fs_cluster.config.reading import Reading

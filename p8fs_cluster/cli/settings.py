@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from p8fs_cluster.cli.catalogue import Models, models, settings_of
-from p8fs_cluster.cli.comparing import differences
+from p8fs_cluster.cli.diff import differences
+from p8fs_cluster.cli.diff_sources import operand
 from p8fs_cluster.cli.documentation import env_example, settings_table
 from p8fs_cluster.cli.kubernetes import Mount, manifests, misnamed, pod_spec, stream
-from p8fs_cluster.cli.operands import operand
 from p8fs_cluster.cli.output import Json, fail, print_json, refuse, tell, write_private
 from p8fs_cluster.cli.schema import json_schema
 from p8fs_cluster.config.explanation import Explanation

@@ -5,47 +5,54 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from pkgutil import resolve_name
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from p8fs_cluster.config.base import Base
+from p8fs_cluster.config.explanation import Explanation
+from p8fs_cluster.config.store import SettingsStore, Snapshot
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.forking import Stage, after_fork
 
-if TYPE_CHECKING:
-    from p8fs_cluster.config.explanation import Explanation
-    from p8fs_cluster.config.settings import P8FSConfig
-
-    _View = P8FSConfig
-else:
-    _View = object
-
 __all__ = ["LiveConfig"]
+
+
+class _Settings(Snapshot, Protocol):
+    """What the view asks of a snapshot beside its fields."""
+
+    def explain(self, name: str, /) -> Explanation: ...
+
+
+S = TypeVar("S", bound=_Settings)
 
 _changing = threading.RLock()
 
 
-class LiveConfig(_View):
-    """Reads like a `P8FSConfig`, and always shows the settings in force. `current` is the frozen snapshot itself.
+class LiveConfig(Generic[S]):
+    """Reads like a snapshot, and always shows the settings in force. `current` is the frozen snapshot itself.
+
+    `name` is where the view itself is found, as `pkgutil.resolve_name` takes it: a pickled view is that of the process
+    that reads it.
 
     Its `__dict__` holds the fields of the snapshot and is swapped as a whole, so that a read costs what an attribute
     costs and never sees half of a change. It is empty until the first read.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_base", "_changes", "_in_force")
+    __slots__ = ("__dict__", "__weakref__", "_changes", "_in_force", "_name", "_store")
 
-    current: P8FSConfig
+    current: S
 
-    def __init__(self, load: Callable[[], P8FSConfig]) -> None:
-        object.__setattr__(self, "_base", Base(load))
+    def __init__(self, load: Callable[[], S], name: str = "") -> None:
+        object.__setattr__(self, "_store", SettingsStore(load))
+        object.__setattr__(self, "_name", name)
         object.__setattr__(self, "_changes", 0)
         object.__setattr__(self, "_in_force", _base_only)
-        self._base.follow(self._refresh)
+        self._store.follow(self._refresh)
 
     @property
-    def base(self) -> Base:
-        """Return what is in force when nothing overrides it."""
-        base: Base = self._base
-        return base
+    def store(self) -> SettingsStore[S]:
+        """Return what keeps the settings that are in force when nothing overrides them."""
+        store: SettingsStore[S] = self._store
+        return store
 
     def explain(self, name: str) -> Explanation:
         """Return why a setting has its value; also, if the last reload failed, why it is not a newer one.
@@ -53,7 +60,7 @@ class LiveConfig(_View):
         :raises ConfigurationError: there is no such setting.
         """
         explained = self.current.explain(name)
-        fault = self._base.fault
+        fault = self._store.fault
         return dataclasses.replace(explained, stale=str(fault)) if fault else explained
 
     def watch(self) -> Watch:
@@ -61,11 +68,10 @@ class LiveConfig(_View):
 
         :raises ConfigurationError: the settings can't be used.
         """
-        watch: Watch = self._base.watch()
-        return watch
+        return self.store.watch()
 
-    def follow(self, in_force: Callable[[], P8FSConfig | None]) -> None:
-        """Show what `in_force` returns; None: the base, loaded at the next read. The last to call has the last word."""
+    def follow(self, in_force: Callable[[], S | None]) -> None:
+        """Show what `in_force` returns; None: what the store loads at the next read. The last caller wins."""
         with _changing:
             object.__setattr__(self, "_in_force", in_force)
             self._refresh()
@@ -82,15 +88,15 @@ class LiveConfig(_View):
         snapshot = vars(self).get("current") or self._load()
         return snapshot if name == "current" else getattr(snapshot, name)
 
-    def _load(self) -> P8FSConfig:
+    def _load(self) -> S:
         while True:
             changes = self._changes
-            snapshot = self._base()
+            snapshot = self.store()
             with _changing:
                 if changes == self._changes:  # else what was loaded may be out of date by now
                     if not vars(self):
                         object.__setattr__(self, "__dict__", _fields(snapshot))
-                    current: P8FSConfig = vars(self)["current"]
+                    current: S = vars(self)["current"]
                     return current
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -106,18 +112,12 @@ class LiveConfig(_View):
         loaded = vars(self).get("current")
         return f"<live view of {loaded!r}>" if loaded else "<live view of settings that were not read yet>"
 
-    def __reduce__(self) -> tuple[Callable[[], LiveConfig], tuple[()]]:
-        return _of_this_process, ()
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        return resolve_name, (self._name,)
 
 
 def _base_only() -> None:
-    """Nothing overrides the base."""
-
-
-def _of_this_process() -> LiveConfig:
-    from p8fs_cluster.config.settings import config
-
-    return config
+    """Nothing overrides the settings of the store."""
 
 
 def _after_fork() -> None:
@@ -128,6 +128,6 @@ def _after_fork() -> None:
 after_fork(Stage.LOCKS, _after_fork)
 
 
-def _fields(snapshot: P8FSConfig) -> dict[str, Any]:
+def _fields(snapshot: Any) -> dict[str, Any]:
     computed = [name for name in vars(type(snapshot)) if name.endswith("_connection_string")]
     return {"current": snapshot, **dict(snapshot), **{name: getattr(snapshot, name) for name in computed}}

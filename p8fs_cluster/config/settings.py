@@ -309,4 +309,11 @@ class P8FSConfig(Settings):
 
 sections.claim(P8FSConfig)
 
-config = LiveConfig(P8FSConfig)
+if TYPE_CHECKING:
+
+    class _Live(LiveConfig[P8FSConfig], P8FSConfig):
+        """The live view has all that a snapshot has."""
+
+    config: _Live
+else:
+    config = LiveConfig(P8FSConfig, "p8fs_cluster.config.settings:config")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from p8fs_cluster.config.base import Once
 from p8fs_cluster.config.settings import config
+from p8fs_cluster.config.store import Once
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di import context
 
@@ -17,7 +17,7 @@ class _Default:
 
     def __init__(self) -> None:
         self.container = Container()
-        self.container.config.share(config.base)
+        self.container.config.share(config.store)
         self.container.config.follow(self._follow)
 
     def _follow(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from dependency_injector import providers
 
-from p8fs_cluster.config.base import Base
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.config.store import SettingsStore
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.di import context
 from p8fs_cluster.di.overriding import Layer, Overridable, Override, begin
@@ -53,13 +53,13 @@ class SettingsProvider(Overridable[P8FSConfig]):
     'postgresql://postgres:postgres@db:5432/app'
     """
 
-    def __init__(self, base: Base | None = None) -> None:
+    def __init__(self, base: SettingsStore[P8FSConfig] | None = None) -> None:
         self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
         self._checks: list[weakref.WeakMethod[Callable[[P8FSConfig], None]]] = []
         self._subscribers: list[Subscriber] = []
         self._told: P8FSConfig | None = None
         self._telling = threading.RLock()
-        self.share(base or Base(P8FSConfig))
+        self.share(base or SettingsStore(P8FSConfig))
         _all.add(self)
         self._isolated: weakref.WeakSet[Layer] = weakref.WeakSet()
         super().__init__()
@@ -79,7 +79,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
         """Return why the last reload failed, None if it did not: then the last good settings are in force."""
         return self._base.fault
 
-    def share(self, base: Base) -> None:
+    def share(self, base: SettingsStore[P8FSConfig]) -> None:
         """Take the base from elsewhere: the default container shares it with the live view `config`."""
         self._base = base
         base.follow(self._reloaded)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from p8fs_cluster.cli.comparing import differences
-from p8fs_cluster.cli.operands import operand
+from p8fs_cluster.cli.diff import differences
+from p8fs_cluster.cli.diff_sources import operand
 from p8fs_cluster.config.settings import P8FSConfig
 from tests.command import install, p8fs_cluster
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, SecretStr
 from p8fs_cluster import ConfigurationError, Section
 from p8fs_cluster.cli.catalogue import Models
 from p8fs_cluster.cli.kubernetes import Manifests, Mount, manifests, misnamed, pod_spec, stream
-from p8fs_cluster.cli.texts import same
+from p8fs_cluster.cli.rendering import same
 from p8fs_cluster.config import section
 from p8fs_cluster.config.settings import P8FSConfig
 from tests.command import p8fs_cluster

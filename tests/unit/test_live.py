@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from p8fs_cluster.config.base import Base, Once
 from p8fs_cluster.config.live import LiveConfig
 from p8fs_cluster.config.settings import P8FSConfig, config
+from p8fs_cluster.config.store import Once, SettingsStore
 from p8fs_cluster.exceptions import ConfigurationError
 
 
@@ -38,7 +38,7 @@ def test_a_load_that_a_change_overtook_is_not_shown() -> None:
     """A reader has the base; before it shows it, a reload puts another one in force."""
     hosts = iter(["old", "new"])
 
-    class Overtaken(Base):
+    class Overtaken(SettingsStore):
         def __call__(self) -> P8FSConfig:
             first = not self.loaded
             snapshot = super().__call__()
@@ -48,7 +48,7 @@ def test_a_load_that_a_change_overtook_is_not_shown() -> None:
             return snapshot
 
     view = LiveConfig(P8FSConfig)
-    object.__setattr__(view, "_base", Overtaken(lambda: P8FSConfig(pg_host=next(hosts))))
+    object.__setattr__(view, "_store", Overtaken(lambda: P8FSConfig(pg_host=next(hosts))))
     assert view.pg_host == "new"
 
 
@@ -129,7 +129,7 @@ def test_the_last_good_base_stays() -> None:
             raise result
         return result
 
-    base = Base(load)
+    base = SettingsStore(load)
     assert base.loaded == ()
     first = base()
     with pytest.raises(ConfigurationError, match="bad"):
@@ -148,7 +148,7 @@ def test_a_follower_that_fails_takes_the_reload_back() -> None:
                 raise OSError("can't follow")
 
     hosts = iter(["good", "bad"])
-    base, following = Base(lambda: P8FSConfig(pg_host=next(hosts))), Following()
+    base, following = SettingsStore(lambda: P8FSConfig(pg_host=next(hosts))), Following()
     base()
     base.follow(following.changed)
     with pytest.raises(OSError, match="can't follow"):

@@ -213,7 +213,7 @@ class TestInvalid:
         assert view.explain("pg_host").stale == ""
         monkeypatch.setenv("P8FS_PG_PORT", "abc")
         with pytest.raises(ConfigurationError):
-            view.base.reload()
+            view.store.reload()
         assert "P8FS_PG_PORT (from the environment)" in view.explain("pg_host").stale
         assert "the last reload failed" in str(view.explain("pg_host"))
         json.dumps(view.explain("pg_host").as_dict())

@@ -6,7 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import Reading, read, watched
@@ -15,12 +15,19 @@ from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.exceptions import ClusterError
 from p8fs_cluster.forking import Stage, after_fork
 
-if TYPE_CHECKING:
-    from p8fs_cluster.config.settings import P8FSConfig
+__all__ = ["Once", "SettingsStore", "Snapshot"]
 
-__all__ = ["Base", "Once"]
+
+class Snapshot(Protocol):
+    """What a store asks of the settings that it keeps."""
+
+    @property
+    def reloads(self) -> bool: ...
+    def differing(self, other: Self, /) -> frozenset[str]: ...
+
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Snapshot)
 
 log = logging.getLogger("p8fs_cluster.config")
 
@@ -28,7 +35,7 @@ _SETTLED = 0.005
 """Seconds in which nothing changes in what was read before it is believed: somebody may be half-way through writing."""
 _TRIES = 40
 
-_bases: weakref.WeakSet[Base] = weakref.WeakSet()
+_stores: weakref.WeakSet[SettingsStore[Any]] = weakref.WeakSet()
 
 
 class Once(Generic[T]):
@@ -57,23 +64,23 @@ class Once(Generic[T]):
         return self._loaded
 
 
-class Base(Once["P8FSConfig"]):
+class SettingsStore(Once[S]):
     """The settings as the sources have them. `fault` is why the last reload failed, None if it did not.
 
     >>> from p8fs_cluster.config.settings import P8FSConfig
-    >>> base = Base(P8FSConfig)
-    >>> base.reload() == base()
+    >>> store = SettingsStore(P8FSConfig)
+    >>> store.reload() == store()
     True
     """
 
-    def __init__(self, load: Callable[[], P8FSConfig]) -> None:
+    def __init__(self, load: Callable[[], S]) -> None:
         super().__init__(load)
         self.fault: Exception | None = None
         self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
-        self._checks: list[weakref.WeakMethod[Callable[[P8FSConfig], None]]] = []
+        self._checks: list[weakref.WeakMethod[Callable[[S], None]]] = []
         self._tried: Reading | None = None
         self._watch = Watch(self._look, watched)
-        _bases.add(self)
+        _stores.add(self)
 
     def follow(self, changed: Callable[[], None]) -> None:
         """Call the bound method `changed` after each reload, for as long as its object lives.
@@ -82,11 +89,11 @@ class Base(Once["P8FSConfig"]):
         """
         self._followers.append(weakref.WeakMethod(changed))
 
-    def verify(self, check: Callable[[P8FSConfig], None]) -> None:
+    def verify(self, check: Callable[[S], None]) -> None:
         """Call the bound method `check` with what each reload has read, before it is in force; it may raise."""
         self._checks.append(weakref.WeakMethod(check))
 
-    def reload(self) -> P8FSConfig:
+    def reload(self) -> S:
         """Read every source anew, and return the new snapshot.
 
         :raises ConfigurationError: the sources can't be used; the last good snapshot stays in force.
@@ -115,7 +122,7 @@ class Base(Once["P8FSConfig"]):
         """End what `watch` has begun."""
         self._watch.stop()
 
-    def _verified(self, snapshot: P8FSConfig) -> P8FSConfig:
+    def _verified(self, snapshot: S) -> S:
         for reference in tuple(self._checks):
             if check := reference():
                 check(snapshot)
@@ -123,7 +130,7 @@ class Base(Once["P8FSConfig"]):
                 self._checks.remove(reference)
         return snapshot
 
-    def _put(self, loaded: tuple[P8FSConfig, ...]) -> None:
+    def _put(self, loaded: tuple[S, ...]) -> None:
         self._loaded = loaded
         for reference in tuple(self._followers):
             changed = reference()
@@ -166,8 +173,8 @@ def _tell(names: frozenset[str]) -> None:
 
 
 def _after_fork() -> None:
-    for base in tuple(_bases):
-        base._forked()
+    for store in tuple(_stores):
+        store._forked()
 
 
 after_fork(Stage.SETTINGS, _after_fork)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p8fs_cluster.cli.catalogue import Models, settings_of
-from p8fs_cluster.cli.texts import same
+from p8fs_cluster.cli.rendering import same
 from p8fs_cluster.config.model import DEFAULT, Settings
 from p8fs_cluster.config.problems import configuration_error, variable_of
 from p8fs_cluster.config.reading import Reading

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from p8fs_cluster.cli.cluster import cluster_sources
+from p8fs_cluster.cli.manifests import cluster_sources
 from p8fs_cluster.config.reading import Reading, read
 from p8fs_cluster.config.section import is_setting
 from p8fs_cluster.config.sources.document import parse_document
