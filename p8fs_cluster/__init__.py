@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` would be nearly all that this import costs
 if TYPE_CHECKING:
+    from p8fs_cluster.config.secrets import NotSecret as NotSecret
     from p8fs_cluster.config.section import Section as Section
     from p8fs_cluster.containers.container import Container as Container
     from p8fs_cluster.containers.injection import Closing as Closing
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from p8fs_cluster.exceptions import StorageError as StorageError
     from p8fs_cluster.exceptions import StorageUnavailable as StorageUnavailable
     from p8fs_cluster.logging.context import log_context as log_context
+    from p8fs_cluster.logging.loggers import FieldLogger as FieldLogger
     from p8fs_cluster.providers.storage.handle import Storage as Storage
 
     container: Container
@@ -30,6 +32,8 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Container": "p8fs_cluster.containers.container",
+    "FieldLogger": "p8fs_cluster.logging.loggers",
+    "NotSecret": "p8fs_cluster.config.secrets",
     "Section": "p8fs_cluster.config.section",
     "Closing": "p8fs_cluster.containers.injection",
     "Joining": "p8fs_cluster.containers.injection",

@@ -12,6 +12,7 @@ import pytest
 
 from p8fs_cluster import Container
 from p8fs_cluster.config import secrets, section, spelling
+from p8fs_cluster.config.sources import registered, source
 from p8fs_cluster.logging.setup import LoggingSetup
 from tests import servers
 
@@ -78,7 +79,10 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         entries = vars(section)[table].items()  # a test that is about an engine of the tests declares its settings
         known = {name: cls for name, cls in entries if not cls.__module__.startswith("tests.engines.")}
         monkeypatch.setattr(section, table, known)
-    monkeypatch.setattr(spelling, "_warned", set())
+    monkeypatch.setattr(registered, "_registered", {})
+    monkeypatch.setattr(registered, "_defaults", {})
+    monkeypatch.setattr(source, "_own", None)
+    spelling.forget()
     secrets.forget()
     yield
     LoggingSetup.reset()

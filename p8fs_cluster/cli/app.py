@@ -19,6 +19,7 @@ from p8fs_cluster.cli.settings import config_app
 from p8fs_cluster.cli.storage import storage_app
 from p8fs_cluster.config.problems import configuration_error
 from p8fs_cluster.config.section import load_installed
+from p8fs_cluster.config.spelling import judge
 from p8fs_cluster.containers.checking import require
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.containers.drawing import dot, mermaid, svg
@@ -131,7 +132,7 @@ def _strictly(container: Container) -> str:
     """Validate all settings there are, those of sections that nobody has imported yet included."""
     problems = list(load_installed())
     try:
-        settings = container.config()
+        settings = judge(container.config)
         settings.with_changes({"strict": True})
     except ConfigurationError as exc:
         if not exc.problems:

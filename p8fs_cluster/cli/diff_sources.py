@@ -14,16 +14,15 @@ from p8fs_cluster.config.section import is_setting
 from p8fs_cluster.config.sources.document import parse_document
 from p8fs_cluster.config.sources.dotenv import parse_dotenv
 from p8fs_cluster.config.sources.environment import read_environment
-from p8fs_cluster.config.sources.files import LIMIT, UnusableError, read_text, shown
+from p8fs_cluster.config.sources.files import LIMIT, UnusableError, read_text
 from p8fs_cluster.config.sources.mounted import read_mounted
-from p8fs_cluster.config.sources.source import PREFIX
+from p8fs_cluster.config.sources.source import prefix
 
 __all__ = ["Operand", "operand"]
 
 STDIN = "the standard input"
 
 _IN_MANIFEST = re.compile(r"""^[\s{-]*["']?apiVersion["']?\s*:""", re.MULTILINE)
-_IN_DOTENV = re.compile(rf"^\s*(export\s+)?{PREFIX}\w+\s*=", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def _of_path(path: Path) -> Operand:
     is_dotenv = ending == ".env" or path.name.startswith(".env")
     if not is_dotenv and ending not in (".toml", ".yaml", ".yml", ".json") and path.exists():
         raise UnusableError("has to end in .env, .toml, .yaml or .json, or be a folder")
-    text, place = read_text(path), shown(path.absolute())
+    text, place = read_text(path), str(path)
     if ending == ".toml":
         return Operand(Reading((parse_document(text, ending, place, is_setting),)))
     return _of_dotenv(text, place) if is_dotenv else _of_yaml(text, place)
@@ -82,7 +81,8 @@ def _of_stdin() -> Operand:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UnusableError("is not UTF-8 text") from None
-    is_dotenv = _IN_DOTENV.search(text) and not _IN_MANIFEST.search(text)
+    in_dotenv = rf"^\s*(export\s+)?{prefix()}\w+\s*="
+    is_dotenv = re.search(in_dotenv, text, re.MULTILINE | re.IGNORECASE) and not _IN_MANIFEST.search(text)
     return _of_dotenv(text, STDIN) if is_dotenv else _of_yaml(text, STDIN)
 
 

@@ -9,6 +9,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from p8fs_cluster.cli.catalogue import Models, Setting, settings_of
 from p8fs_cluster.cli.rendering import quoted, text_of
+from p8fs_cluster.config.forms import Form, form_of
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import LOCATORS
 
@@ -70,13 +71,14 @@ def _shown(setting: Setting) -> str:
     if default:
         return default
     field: Any = setting.info
+    form = form_of(field)
     adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
-    return next((text for text in (*map(str, setting.choices), *_INSTEAD) if _takes(adapter, text)), "")
+    return next((text for text in (*map(str, setting.choices), *_INSTEAD) if _takes(adapter, form, text)), "")
 
 
-def _takes(adapter: TypeAdapter[Any], text: str) -> bool:
+def _takes(adapter: TypeAdapter[Any], form: Form, text: str) -> bool:
     try:
-        adapter.validate_python(text)
+        adapter.validate_python(form.read(text))
     except ValidationError:
         return False
     return True

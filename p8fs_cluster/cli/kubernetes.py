@@ -19,15 +19,16 @@ from p8fs_cluster.config.secrets import without_passwords
 from p8fs_cluster.config.section import Section
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.sources.environment import read_environment
-from p8fs_cluster.config.sources.source import Entry, Source
+from p8fs_cluster.config.sources.source import Source, found, source_of
 from p8fs_cluster.exceptions import Problem
 
-__all__ = ["Manifests", "Mount", "manifests", "misnamed", "pod_spec", "stream"]
+__all__ = ["Manifests", "Mount", "manifests", "misnamed", "pod_spec", "stream", "unreachable"]
 
 Mount = Literal["volumes", "env"]
 
 CONFIG_DIR = "/etc/p8fs/config"
 SECRETS_DIR = "/etc/p8fs/secrets"
+_LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 READABLE = 0o444
 """A pod's user is seldom root, and only its own containers see what is mounted."""
 LIMIT = 1024 * 1024
@@ -58,12 +59,12 @@ def misnamed(name: str) -> str | None:
 
 
 def manifests(settings: P8FSConfig, models: Models, mount: Mount) -> Manifests:
-    """Return the values that differ from their defaults.
+    """Return the values that differ from their defaults, and what a pod needs to be reached and to follow a rotation.
 
     :raises ConfigurationError: values that a pod would not read back as they are, or that are too large.
 
     >>> manifests(P8FSConfig(pg_port=5432, pg_password="x"), (P8FSConfig,), "env")
-    Manifests(config={'P8FS_PG_PORT': '5432'})
+    Manifests(config={'P8FS_API_HOST': '0.0.0.0', 'P8FS_PG_PORT': '5432'})
     """
     origins = {model.prefix + field: _part(settings, model).origin(field) for model, field in _fields(models)}
     config: dict[str, str] = {}
@@ -83,7 +84,23 @@ def manifests(settings: P8FSConfig, models: Models, mount: Mount) -> Manifests:
         problems += _read_otherwise(settings, models, {**config, **hidden}, mount, origins)
     if problems:
         raise configuration_error(problems)
-    return Manifests(config, hidden)
+    return Manifests({**_for_a_pod(settings, mount), **config}, hidden)
+
+
+def unreachable(settings: P8FSConfig) -> str | None:
+    """Return what to tell of an address that was given, and that nobody outside the pod can reach.
+
+    >>> unreachable(P8FSConfig(api_host="localhost"))
+    'P8FS_API_HOST (from code) is localhost: nobody outside the pod reaches it'
+    """
+    if "api_host" not in settings.model_fields_set or not settings.api_host.startswith(_LOOPBACK):
+        return None
+    return f"{settings.describe('api_host')} is {settings.api_host}: nobody outside the pod reaches it"
+
+
+def _for_a_pod(settings: P8FSConfig, mount: Mount) -> dict[str, str]:
+    needed = {"api_host": "0.0.0.0"} | ({"reload": "true"} if mount == "volumes" else {})  # noqa: S104
+    return {variable_of(name): text for name, text in needed.items() if name not in settings.model_fields_set}
 
 
 def stream(made: Manifests, name: str, namespace: str | None, mount: Mount) -> str:
@@ -115,6 +132,15 @@ def pod_spec(name: str, mount: Mount) -> str:
     enableServiceLinks: false
     containers:
     - name: "notes"
+      env:
+      - name: P8FS_POD_NAME
+        valueFrom:
+          fieldRef:
+            fieldPath: metadata.name
+      - name: P8FS_NODE_NAME
+        valueFrom:
+          fieldRef:
+            fieldPath: spec.nodeName
       envFrom:
       - configMapRef:
           name: notes-config
@@ -129,7 +155,10 @@ def pod_spec(name: str, mount: Mount) -> str:
 def _mounting() -> dict[str, Any]:
     places = {"config": CONFIG_DIR, "secrets": SECRETS_DIR}
     return {
-        "env": [{"name": variable_of(f"{kind}_dir"), "value": place} for kind, place in places.items()],
+        "env": [
+            *({"name": variable_of(f"{kind}_dir"), "value": place} for kind, place in places.items()),
+            *_own_names(),
+        ],
         "volumeMounts": [
             {"name": f"p8fs-{kind}", "mountPath": place, "readOnly": True} for kind, place in places.items()
         ],
@@ -142,8 +171,17 @@ def _volumes(name: str) -> dict[str, Any]:
     return {"volumes": [{"name": "p8fs-config", "configMap": config}, {"name": "p8fs-secrets", "secret": secret}]}
 
 
+def _own_names() -> list[dict[str, Any]]:
+    """Return the variables by which a process knows its pod and its machine."""
+    paths = {"pod_name": "metadata.name", "node_name": "spec.nodeName"}
+    return [{"name": variable_of(name), "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in paths.items()]
+
+
 def _importing(name: str) -> dict[str, Any]:
-    return {"envFrom": [{"configMapRef": {"name": f"{name}-config"}}, {"secretRef": {"name": f"{name}-secrets"}}]}
+    return {
+        "env": _own_names(),
+        "envFrom": [{"configMapRef": {"name": f"{name}-config"}}, {"secretRef": {"name": f"{name}-secrets"}}],
+    }
 
 
 def _fields(models: Models) -> Iterator[tuple[type[Settings], str]]:
@@ -202,26 +240,19 @@ def _read_otherwise(
         for field in model.model_fields:
             name = model.prefix + field
             if not same(getattr(here, field), getattr(there, field)):
-                yield Problem(variable_of(name), origins[name], _why(name, reading, mount))
+                yield Problem(variable_of(name), origins[name], _why(name, reading))
 
 
 def _mounted(texts: Mapping[str, str]) -> Source:
     """Return what `read_mounted` makes of files with these texts."""
-    entries = {
-        variable.lower().removeprefix("p8fs_"): Entry(text.encode().decode("utf-8-sig").rstrip("\r\n"), "the manifest")
-        for variable, text in texts.items()
-    }
-    return Source(entries)
+    items = ((variable, found(text.encode().decode("utf-8-sig"), "the manifest")) for variable, text in texts.items())
+    return source_of(items)
 
 
-def _why(name: str, reading: Reading, mount: Mount) -> str:
+def _why(name: str, reading: Reading) -> str:
     if reading.foreign(name):
         return "looks like Kubernetes' link to a Service, which is no setting in the environment: use --mount volumes"
-    if mount == "volumes":
-        return (
-            "a file would lose the line ends at its end or a mark at its beginning: take them off, or use --mount env"
-        )
-    return "has a value that no text stands for"
+    return "would lose line ends or blanks around it, or a mark or ~ at its beginning: take them off"
 
 
 def _metadata(name: str, namespace: str | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.sources.document import Item, yaml_documents, yaml_items
 from p8fs_cluster.config.sources.files import UnusableError
-from p8fs_cluster.config.sources.source import Entry, Source, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Source, found, unprefixed
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["cluster_sources"]
@@ -35,8 +35,8 @@ def cluster_sources(text: str, place: str) -> tuple[tuple[Source, ...], tuple[st
     >>> cluster_sources(text, "a.yaml")[0][0].entries
     {'pg_password': Entry(value='secret', origin='a.yaml, line 1')}
     """
-    found = [manifest for root in yaml_documents(text) for manifest in _manifests(list(yaml_items(root, _is_none)))]
-    taken = [manifest for kind in KINDS for manifest in reversed(found) if manifest.kind == kind]
+    manifests = [manifest for root in yaml_documents(text) for manifest in _manifests(list(yaml_items(root, _is_none)))]
+    taken = [manifest for kind in KINDS for manifest in reversed(manifests) if manifest.kind == kind]
     if not taken:
         raise UnusableError("holds neither a ConfigMap nor a Secret")
     binary = any(path[0] == "binaryData" for manifest in taken for path, _, _ in manifest.items)
@@ -76,20 +76,20 @@ def _source(manifest: _Manifest, place: str) -> Source:
             origin = place if line is None else f"{place}, line {line}"
             try:
                 encoded = manifest.kind == "Secret" and part == "data"
-                entries[name] = Entry(_text(value, len(path) == 2, encoded), origin)
+                entries[name] = found(_text(value, len(path) == 2, encoded), origin)
             except UnusableError as exc:
                 problems.append(Problem(variable_of(name), origin, str(exc)))
     return Source(entries, tuple(problems))
 
 
 def _text(value: Any, is_flat: bool, encoded: bool) -> str:
-    """Return what a pod finds in the file; line ends at its end are no part of a value."""
+    """Return what a pod finds in the file."""
     if not is_flat or not isinstance(value, (str, type(None))):
         raise UnusableError("is no text")
     text = value or ""
     try:
         data = base64.b64decode("".join(text.split()), validate=True) if encoded else text.encode()
-        return data.decode("utf-8-sig").rstrip("\r\n")
+        return data.decode("utf-8-sig")
     except binascii.Error:
         fault = "is not in base64, as the data of a Secret has to be"
     except UnicodeError:

@@ -16,7 +16,7 @@ from p8fs_cluster.cli.catalogue import Models, models, settings_of
 from p8fs_cluster.cli.diff import differences
 from p8fs_cluster.cli.diff_sources import operand
 from p8fs_cluster.cli.documentation import env_example, settings_table
-from p8fs_cluster.cli.kubernetes import Mount, manifests, misnamed, pod_spec, stream
+from p8fs_cluster.cli.kubernetes import Mount, manifests, misnamed, pod_spec, stream, unreachable
 from p8fs_cluster.cli.output import Json, fail, print_json, refuse, tell, write_private
 from p8fs_cluster.cli.schema import json_schema
 from p8fs_cluster.config.explanation import Explanation
@@ -123,7 +123,9 @@ def k8s(
         _put(pod_spec(name, mount), output)
         return
     known = _models()
-    made = _or_fail(lambda: manifests(_read(), known, mount))
+    settings = _read()
+    made = _or_fail(lambda: manifests(settings, known, mount))
+    _tell_all(filter(None, [unreachable(settings)]))
     if made.secrets and output is None and sys.stdout.isatty():
         refuse("the Secret's values are not for a terminal: pipe them (| kubectl apply -f -), or use --output FILE")
     _put(stream(made, name, namespace, mount), output)

@@ -1,12 +1,13 @@
-"""The live view of the settings in force, and the loader that it shares with the default container."""
+"""The live view of the settings in force, and the store that it shares with the default container."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 import threading
 from collections.abc import Callable
 from pkgutil import resolve_name
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from p8fs_cluster.config.explanation import Explanation
 from p8fs_cluster.config.store import SettingsStore, Snapshot
@@ -20,30 +21,45 @@ class _Settings(Snapshot, Protocol):
     """What the view asks of a snapshot beside its fields."""
 
     def explain(self, name: str, /) -> Explanation: ...
+    def shown(self) -> dict[str, Any]: ...
 
 
 S = TypeVar("S", bound=_Settings)
 
 _changing = threading.RLock()
 
+_TEST_TOOLS = ("unittest.mock", "mock.mock", "_pytest.monkeypatch")
+"""Modules whose assignments are overrides for the time of a test."""
+
+
+class _Patch(NamedTuple):
+    """An attribute that a test has patched, what was there before, and what ends the override."""
+
+    name: str
+    before: Any
+    end: Callable[[], None]
+
 
 class LiveConfig(Generic[S]):
     """Reads like a snapshot, and always shows the settings in force. `current` is the frozen snapshot itself.
 
     `name` is where the view itself is found, as `pkgutil.resolve_name` takes it: a pickled view is that of the process
-    that reads it.
+    that reads it. `override` is where the override of the settings shown is found: what `unittest.mock.patch` and
+    pytest's `monkeypatch` assign is in force through it, until they take it back.
 
     Its `__dict__` holds the fields of the snapshot and is swapped as a whole, so that a read costs what an attribute
     costs and never sees half of a change. It is empty until the first read.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_changes", "_in_force", "_name", "_store")
+    __slots__ = ("__dict__", "__weakref__", "_changes", "_in_force", "_name", "_override", "_patches", "_store")
 
     current: S
 
-    def __init__(self, load: Callable[[], S], name: str = "") -> None:
+    def __init__(self, load: Callable[[], S], name: str = "", override: str = "") -> None:
         object.__setattr__(self, "_store", SettingsStore(load))
         object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_override", override)
+        object.__setattr__(self, "_patches", [])
         object.__setattr__(self, "_changes", 0)
         object.__setattr__(self, "_in_force", _base_only)
         self._store.follow(self._refresh)
@@ -99,11 +115,28 @@ class LiveConfig(Generic[S]):
                     current: S = vars(self)["current"]
                     return current
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"settings are frozen: use container.config.override({{{name!r}: …}})")
+    def __setattr__(self, name: str, value: object) -> None:
+        if sys._getframe(1).f_globals.get("__name__") not in _TEST_TOOLS:
+            raise AttributeError(f"settings are frozen: use container.config.override({{{name!r}: …}})")
+        last = self._last_patch(name)
+        if last is not None and last.before is value:
+            self._patches.remove(last)
+            last.end()
+            return
+        before = getattr(self, name)
+        overriding = resolve_name(self._override)(value if name == "current" else {name: value})
+        self._patches.append(_Patch(name, before, overriding.end))
 
-    def __delattr__(self, name: str) -> NoReturn:
-        self.__setattr__(name, None)
+    def __delattr__(self, name: str) -> None:
+        last = self._last_patch(name)
+        if last is None:
+            raise AttributeError("settings are frozen")
+        self._patches.remove(last)
+        last.end()
+
+    def _last_patch(self, name: str) -> _Patch | None:
+        patches: list[_Patch] = self._patches
+        return next((patch for patch in reversed(patches) if patch.name == name), None)
 
     def __dir__(self) -> list[str]:
         return sorted({"current", *dir(self.current)})
@@ -130,4 +163,4 @@ after_fork(Stage.LOCKS, _after_fork)
 
 def _fields(snapshot: Any) -> dict[str, Any]:
     computed = [name for name in vars(type(snapshot)) if name.endswith("_connection_string")]
-    return {"current": snapshot, **dict(snapshot), **{name: getattr(snapshot, name) for name in computed}}
+    return {"current": snapshot, **snapshot.shown(), **{name: getattr(snapshot, name) for name in computed}}

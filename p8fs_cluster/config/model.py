@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import PurePath
-from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Self, get_args, get_origin
 
-from pydantic import BaseModel, ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from p8fs_cluster.config import secrets
 from p8fs_cluster.config.explanation import Explanation, Loser
-from p8fs_cluster.config.problems import configuration_error, problems_of, unknown_setting, variable_of
+from p8fs_cluster.config.forms import Form, dropped, form_of
+from p8fs_cluster.config.oddities import oddity
+from p8fs_cluster.config.problems import configuration_error, no_such_name, problems_of, unknown_setting, variable_of
 from p8fs_cluster.config.reading import CODE, Reading
-from p8fs_cluster.config.sources.source import PREFIX
+from p8fs_cluster.config.sources.registered import APPLICATION
+from p8fs_cluster.config.sources.source import Entry, unprefixed
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
 __all__ = ["Settings"]
@@ -33,12 +43,17 @@ _in_use: ContextVar[Reading] = ContextVar("p8fs_cluster_reading", default=Readin
 class Settings(BaseSettings):
     """One frozen, validated snapshot of settings."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=False, env_prefix=PREFIX)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", case_sensitive=False, validate_by_name=True, validate_by_alias=False
+    )
 
     prefix: ClassVar[str] = ""
     secret_names: ClassVar[frozenset[str]] = frozenset()
-    """The fields that hold secrets."""
-    _many: ClassVar[Mapping[str, Many]] = {}
+    """The fields that hold secrets, by their type or by their name."""
+    _aliases: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The fields that may have another name as well in a source, such as `OPENAI_API_KEY`."""
+    _masked: ClassVar[frozenset[str]] = frozenset()
+    _forms: ClassVar[Mapping[str, Form]] = {}
 
     _reading: Reading = PrivateAttr(default_factory=Reading)
 
@@ -51,19 +66,20 @@ class Settings(BaseSettings):
 
     def origin(self, name: str) -> str:
         """Return in words where the value of the field `name` comes from."""
-        entry = self._reading.winning.get(self.prefix + name)
-        return DEFAULT if entry is None else entry.origin
+        found = self._entries(self._reading, name)
+        return found[0].origin if found else DEFAULT
 
     def describe(self, *names: str) -> str:
         """Return variables and origins of fields for an error message."""
-        return ", ".join(f"{variable_of(self.prefix + name)} (from {self.origin(name)})" for name in names)
+        told = ", ".join(f"{variable_of(self.prefix + name)} (from {self.origin(name)})" for name in names)
+        return told + self._outdated(names)
 
     def explain(self, name: str) -> Explanation:
         """Return the value of a setting, where it comes from, and what lost against it with what; secrets masked.
 
         :raises ConfigurationError: there is no such setting.
         """
-        field = name.lower().removeprefix(PREFIX.lower()).removeprefix(self.prefix)
+        field = (unprefixed(name) or name.lower()).removeprefix(self.prefix)
         if field not in type(self).model_fields:
             raise configuration_error([_unknown(name, self._known())])
         return self._explained(field)
@@ -107,9 +123,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (_ReadingSource(settings_cls),)
 
+    @model_serializer(mode="wrap", when_used="json")
+    def _as_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Mask what is no `SecretStr`, and a secret by its name; as Python objects, values are dumped as they are."""
+        found: dict[str, Any] = handler(self)
+        return {name: secrets.MASK if name in self._masked and value else value for name, value in found.items()}
+
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            if isinstance(value, PurePath) or type(value) in (tuple, set, frozenset):
+            if name in self._masked:
+                yield name, secrets.shown(value, secret=True)
+            elif isinstance(value, PurePath) or type(value) in (tuple, set, frozenset):
                 yield name, type(value)(secrets.shown(value))
             else:
                 yield name, secrets.shown(value) if isinstance(value, (str, list, dict)) else value
@@ -129,8 +153,10 @@ class Settings(BaseSettings):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         fields = cls.model_fields.items()
-        cls.secret_names = frozenset(name for name, field in fields if _holds_secret(field.annotation))
-        cls._many = {name: many for name, field in fields if (many := _many_of(field.annotation))}
+        cls._masked = frozenset(name for name, field in fields if _sounds_secret(name, field))
+        cls.secret_names = cls._masked | {name for name, field in fields if _holds_secret(field.annotation)}
+        cls._aliases = {name: _aliases(field) for name, field in fields if field.validation_alias}
+        cls._forms = {name: form_of(field) for name, field in fields}
 
     @classmethod
     def _known(cls) -> Collection[str]:
@@ -167,13 +193,38 @@ class Settings(BaseSettings):
     @classmethod
     def _texts(cls, reading: Reading) -> Iterator[str]:
         for name in cls.secret_names:
-            for entry in reading.entries(cls.prefix + name):
+            for entry in cls._entries(reading, name):
                 yield from secrets.within(entry.value)
+
+    @classmethod
+    def _entries(cls, reading: Reading, field: str) -> tuple[Entry, ...]:
+        return reading.entries(cls.prefix + field, cls._aliases.get(field, ()))
+
+    @classmethod
+    def _winning(cls, reading: Reading) -> dict[str, Entry]:
+        found = {field: cls._entries(reading, field) for field in cls.model_fields}
+        return {field: entries[0] for field, entries in found.items() if entries}
+
+    def _outdated(self, names: Collection[str]) -> str:
+        """Return what to add to a message that names settings of files that are others now."""
+        changed = [str(path) for path in self._reading.changed()]
+        origins = [self.origin(name) for name in names]
+        files = [path for path in changed if any(origin.partition(", ")[0] == path for origin in origins)]
+        return f"; {', '.join(files)} changed since the settings were read" if files else ""
+
+    def _notes(self) -> Iterator[Problem]:
+        """Yield what was taken as it is, and can hardly be meant."""
+        for field, entry in self._winning(self._reading).items():
+            value = getattr(self, field)
+            text = next(secrets.within(value), "") if field in self.secret_names else value
+            told = oddity(text) if isinstance(text, str) and entry.origin not in (CODE, APPLICATION) else None
+            if told and self._forms[field].is_text:
+                yield Problem(variable_of(self.prefix + field), entry.origin, f"{told}; the value is taken as it is")
 
     def _explained(self, field: str) -> Explanation:
         name, described = self.prefix + field, type(self).model_fields[field]
         hidden = field in self.secret_names
-        found = self._reading.entries(name)
+        found = self._entries(self._reading, field)
         losers = [Loser(secrets.shown(entry.value, hidden), entry.origin) for entry in found[1:]]
         if found and not described.is_required():
             losers.append(Loser(secrets.shown(described.get_default(call_default_factory=True), hidden), DEFAULT))
@@ -190,7 +241,7 @@ class Settings(BaseSettings):
         except ValidationError as exc:
             values = data if isinstance(data, Mapping) else {}
             origins = {cls.prefix + name: CODE for name in values}
-            origins |= {name: entry.origin for name, entry in reading.winning.items()}
+            origins |= {cls.prefix + field: entry.origin for field, entry in cls._winning(reading).items()}
             try:
                 problems = problems_of(exc, cls.prefix, cls._known(), cls.secret_names, origins)
             except UnicodeError:  # pydantic can't tell of such texts
@@ -198,8 +249,20 @@ class Settings(BaseSettings):
         else:
             snapshot._reading = reading
             secrets.remember(snapshot.secrets())
-            return snapshot
+            problems = tuple(cls._not_taken(data, snapshot))
+            if not problems:
+                return snapshot
         raise configuration_error(problems)  # outside the handler: the ValidationError, which holds inputs, stays out
+
+    @classmethod
+    def _not_taken(cls, data: Any, snapshot: Self) -> Iterator[Problem]:
+        for field, value in data.items() if isinstance(data, Mapping) else ():
+            for path, names in dropped(value, getattr(snapshot, field, None)):
+                yield Problem(
+                    variable_of(cls.prefix + field),
+                    snapshot.origin(field),
+                    no_such_name(path, names, hidden=field in cls.secret_names),
+                )
 
 
 class _ReadingSource(PydanticBaseSettingsSource):
@@ -210,47 +273,8 @@ class _ReadingSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         cls: Any = self.settings_cls
-        winning = _in_use.get().winning
-        found = {field: winning[cls.prefix + field] for field in cls.model_fields if cls.prefix + field in winning}
-        return {field: _decoded(entry.value, cls._many.get(field)) for field, entry in found.items()}
-
-
-Many = Literal["list", "table"]
-_LISTS = (list, tuple, set, frozenset, Sequence, AbstractSet)
-
-
-def _many_of(annotation: Any) -> Many | None:
-    """Return whether text for a field is to be read as a list or as a table; None: it is taken as it is."""
-    kind = get_origin(annotation) or annotation
-    if kind in (Union, UnionType, Annotated):
-        parts = get_args(annotation)[:1] if kind is Annotated else get_args(annotation)
-        found = [_many_of(part) for part in parts if part is not NoneType]
-        return found[0] if len(set(found)) == 1 else None
-    if kind in _LISTS:
-        return "list"
-    is_table = kind in (dict, Mapping) or (isinstance(kind, type) and issubclass(kind, BaseModel))
-    return "table" if is_table else None
-
-
-def _decoded(value: Any, many: Many | None) -> Any:
-    """Return what a text for several values holds, or the text itself if it can't be understood."""
-    if many is None or not isinstance(value, str):
-        return value
-    text = value.strip()
-    if text.startswith("[" if many == "list" else "{"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return value
-    parts = [part.strip() for part in text.split(",")] if text else []
-    if many == "list":
-        return parts
-    pairs = [part.partition("=") for part in parts]
-    return (
-        {name.strip(): told.strip() for name, _, told in pairs}
-        if all(name and sign for name, sign, _ in pairs)
-        else value
-    )
+        found = cls._winning(_in_use.get())
+        return {field: cls._forms[field].read(entry.value) for field, entry in found.items()}
 
 
 def _not_utf8(reading: Reading) -> Iterator[Problem]:
@@ -261,6 +285,29 @@ def _not_utf8(reading: Reading) -> Iterator[Problem]:
 
 def _unknown(name: str, known: Collection[str]) -> Problem:
     return Problem(variable_of(name), CODE, unknown_setting(name, known))
+
+
+def _aliases(field: FieldInfo) -> tuple[str, ...]:
+    given = field.validation_alias
+    choices = given.choices if isinstance(given, AliasChoices) else [given]
+    return tuple(choice for choice in choices if choice is not None and not isinstance(choice, AliasPath))
+
+
+def _sounds_secret(name: str, field: FieldInfo) -> bool:
+    if any(isinstance(mark, secrets.NotSecret) or mark is secrets.NotSecret for mark in field.metadata):
+        return False
+    return (secrets.sounds_secret(name) and _holds_text(field.annotation)) or _holds_sounding(field.annotation)
+
+
+def _holds_sounding(annotation: Any) -> bool:
+    """Return whether a nested model has a text whose name sounds like a secret's."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_sounds_secret(name, field) for name, field in annotation.model_fields.items())
+    return any(map(_holds_sounding, get_args(annotation)))
+
+
+def _holds_text(annotation: Any) -> bool:
+    return annotation in (str, bytes) or any(map(_holds_text, get_args(annotation)))
 
 
 def _holds_secret(annotation: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,10 +11,10 @@ from pydantic_core import ErrorDetails
 
 from p8fs_cluster.config.reading import LOCATORS
 from p8fs_cluster.config.secrets import shown, without_passwords
-from p8fs_cluster.config.sources.source import PREFIX
+from p8fs_cluster.config.sources.source import prefix
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
-__all__ = ["configuration_error", "nearest_setting", "problems_of", "unknown_setting", "variable_of"]
+__all__ = ["configuration_error", "nearest", "no_such_name", "problems_of", "unknown_setting", "variable_of"]
 
 _SHOWN = 60
 """Characters of a bad value that are shown."""
@@ -40,13 +40,14 @@ def configuration_error(problems: Iterable[Problem]) -> ConfigurationError:
 
 
 def problems_of(
-    exc: ValidationError, prefix: str, known: Collection[str], secret: frozenset[str], origins: Mapping[str, str]
+    exc: ValidationError, own: str, known: Collection[str], secret: frozenset[str], origins: Mapping[str, str]
 ) -> tuple[Problem, ...]:
     """Return the faults of `exc`, not to be raised inside its handler: it holds secrets.
 
-    `secret` are fields; `prefix` makes the name of a setting of a field's, and `origins` go by such names.
+    `secret` are fields; `own`, the prefix of a section, makes the name of a setting of a field's; `origins` go by
+    such names.
     """
-    return tuple(_problem(details, prefix, known, secret, origins) for details in exc.errors(include_url=False))
+    return tuple(_problem(details, own, known, secret, origins) for details in exc.errors(include_url=False))
 
 
 def variable_of(name: str) -> str:
@@ -55,13 +56,27 @@ def variable_of(name: str) -> str:
     >>> variable_of("pg_host")
     'P8FS_PG_HOST'
     """
-    return PREFIX + name.upper()
+    return prefix() + name.upper()
 
 
-def nearest_setting(name: str, known: Iterable[str]) -> str | None:
-    """Return the setting whose name is most like this one."""
-    nearest = difflib.get_close_matches(name.lower(), list(known), n=1)
-    return nearest[0] if nearest else None
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the name that is most like this one."""
+    found = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return found[0] if found else None
+
+
+def no_such_name(path: Sequence[str], known: Collection[str], *, hidden: bool = False) -> str:
+    """Return why the last name of a path into a setting's value is refused; `hidden`, without what was given.
+
+    >>> no_such_name(("limits", "dialy"), ["daily"])
+    "at limits: there is no name 'dialy'; did you mean 'daily'?"
+    """
+    *above, last = path
+    if hidden:
+        return f"there is a name in it that is none of {', '.join(sorted(known))}"
+    meant = nearest(last, known)
+    told = "".join(f"at {part}: " for part in above) + f"there is no name {shown(last)!r}"
+    return told + (f"; did you mean {meant!r}?" if meant else "")
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> str:
@@ -72,15 +87,15 @@ def unknown_setting(name: str, known: Iterable[str]) -> str:
     """
     if name in LOCATORS:
         return "says where settings are, and is only looked for in the environment"
-    nearest = nearest_setting(name, [*known, *LOCATORS])
-    return "there is no such setting" + (f"; did you mean {variable_of(nearest)}?" if nearest else "")
+    meant = nearest(name, [*known, *LOCATORS])
+    return "there is no such setting" + (f"; did you mean {variable_of(meant)}?" if meant else "")
 
 
 def _problem(
-    details: ErrorDetails, prefix: str, known: Collection[str], secret: frozenset[str], origins: Mapping[str, str]
+    details: ErrorDetails, own: str, known: Collection[str], secret: frozenset[str], origins: Mapping[str, str]
 ) -> Problem:
     field, *inner = map(str, details["loc"] or ("",))
-    name = prefix + field
+    name = own + field
     variable = variable_of(name) if field else "the settings"
     if details["type"] == "extra_forbidden" and not inner:
         return Problem(variable, origins.get(name), unknown_setting(name, known))
@@ -111,6 +126,7 @@ def _got(details: ErrorDetails, hidden: bool) -> str:
         return f", got a {type(value).__name__}"
     if not isinstance(value, str):
         return f", got {value!r}"
-    first, *others = value.splitlines()  # what an unfinished quote has swallowed may hold secrets
-    text = repr(shown(first))
+    first, *others = value.strip().splitlines() or [""]  # what an unfinished quote has swallowed may hold secrets
+    others = [line for line in others if line]
+    text = repr(shown(first if others else value))
     return f", got {text[:_SHOWN] + '…' if others or len(text) > _SHOWN else text}"

@@ -8,16 +8,61 @@ from typing import Any
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
-__all__ = ["KINDS", "MASK", "forget", "known", "remember", "shown", "within", "without_passwords"]
+__all__ = [
+    "KINDS",
+    "MASK",
+    "NotSecret",
+    "forget",
+    "known",
+    "remember",
+    "shown",
+    "sounds_secret",
+    "within",
+    "without_passwords",
+]
 
 KINDS = (SecretStr, SecretBytes, Secret)
 """The types of fields that hold secrets."""
 
 MASK = "***"
+
+_WORDS = re.compile(
+    r"(?:^|_)(?:password|passwd|pwd|pass|passphrase|passcode|pin|secret|token|key|apikey|credential|salt|jwt|pat)s?(?:_|$)"
+)
+_TAKEN_BACK = re.compile(
+    r"_(?:ur[li]|endpoint|host|file|path|dir|folder|names?|ids?|type|kind|prefix|suffix|header|field|column|algorithms?"
+    r"|expiry|ttl|length|size|count|limit|policy|scheme|issuer|audience|provider|version|format|mode|class|pattern"
+    r"|encoding|duration|rotation|enabled|required|usage|command)$"
+)
+"""Last words of names that tell of a secret, and are none: `token_url`, `secret_name`."""
+_OTHER_KEYS = re.compile(
+    r"(?:^|_)(?:public|sort|partition|primary|foreign|routing|group|shard|row|cache|dedup|order)_keys?$"
+)
 _DSN_PASSWORD = re.compile(
     r"(:/{1,2}[^\s:/?#@]*:)(?:(?!\d{1,5}[/?#])(?:(?!://)[^\s\"'<>])*|[^\s/]*)(?=@)"  # a port, or any password
 )
 _known: frozenset[str] = frozenset()
+
+
+class NotSecret:
+    """Marks a text whose name sounds like a secret's, and is none: `Annotated[str, NotSecret()]`.
+
+    >>> from p8fs_cluster import Section
+    >>> class MapSettings(Section, prefix="map_"):
+    ...     key: Annotated[str, NotSecret()] = "north"
+    >>> MapSettings()
+    MapSettings(key='north')
+    """
+
+
+def sounds_secret(name: str) -> bool:
+    """Return whether a setting of this name holds a secret, if it is a text.
+
+    >>> sounds_secret("smtp_password"), sounds_secret("api_key"), sounds_secret("token_url"), sounds_secret("monkey")
+    (True, True, False, False)
+    """
+    name = name.lower()
+    return bool(_WORDS.search(name)) and not _TAKEN_BACK.search(name) and not _OTHER_KEYS.search(name)
 
 
 def remember(secrets: Iterable[str]) -> None:

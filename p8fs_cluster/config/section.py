@@ -6,16 +6,31 @@ import re
 import sys
 from collections.abc import Collection
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import AliasChoices, AliasPath
+from pydantic.fields import FieldInfo
 
 from p8fs_cluster.config.engines import ENTRY_POINTS as ENGINES
 from p8fs_cluster.config.model import Settings
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import LOCATORS, Reading, read
 from p8fs_cluster.config.secrets import without_passwords
+from p8fs_cluster.config.sources.source import unprefixed
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
-__all__ = ["ENTRY_POINTS", "Section", "declared", "is_setting", "load_installed", "names", "owner"]
+__all__ = [
+    "ENTRY_POINTS",
+    "Section",
+    "aliases",
+    "declared",
+    "is_setting",
+    "load_installed",
+    "names",
+    "owner",
+    "setting_of",
+    "shown_on_config",
+]
 
 ENTRY_POINTS = "p8fs_cluster.sections"
 """The group of entry points with which a package tells of its sections, without being imported."""
@@ -29,8 +44,10 @@ _looked_in: list[str] = []
 class Section(Settings):
     """A module's own settings: fields as in any pydantic model, read as `P8FS_` + prefix + name from the same sources.
 
-    Declaring it is enough. A secret is a `SecretStr`; lists are read from `a,b` and JSON, tables from `a=1,b=2` and
-    JSON.
+    Declaring it is enough; the prefix may be empty. Lists are read from `a,b` and JSON, tables from `a=1,b=2` and JSON.
+    A secret is a `SecretStr`; a plain text with a name like `password`, `token` or `api_key` is masked like one, unless
+    it is marked `Annotated[str, NotSecret()]`. `Field(validation_alias="OPENAI_API_KEY")` is read under that name as
+    well. With `on_config=True`, the fields are on `config` too, under their full names: `config.mail_server`.
 
     :raises ConfigurationError: at the declaration, when another section or the core has a setting of the same name.
 
@@ -41,22 +58,26 @@ class Section(Settings):
     ['ann', 'ben']
     """
 
-    def __init_subclass__(cls, *, prefix: str = "", **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, prefix: str = "", on_config: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in vars(cls).get("__annotations__", {}):
             if hasattr(Settings, name) and not name.startswith(("_", "model_")):
                 raise ConfigurationError(f"{cls.__qualname__}.{name} is a method of every section; name it otherwise")
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, prefix: str = "", **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(cls, *, prefix: str = "", on_config: bool = False, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if not re.fullmatch(r"[a-z][a-z0-9_]*_", prefix):
+        if not re.fullmatch(r"(?:[a-z][a-z0-9_]*_)?", prefix):
             raise ConfigurationError(
-                f"{cls.__qualname__} needs a prefix in lower case that ends in _: "
+                f"{cls.__qualname__} needs a prefix in lower case that ends in _, or none: "
                 f'class {cls.__name__}(Section, prefix="auth_")'
             )
         cls.prefix = prefix
+        cls._on_config = on_config
         claim(cls)
+
+    _on_config: ClassVar[bool] = False
+    """Whether the fields are attributes of `config` as well."""
 
     @classmethod
     def _known(cls) -> Collection[str]:
@@ -79,13 +100,55 @@ def claim(cls: type[Settings]) -> None:
         if name in LOCATORS or (owner and f"{owner.__module__}.{owner.__qualname__}" != identity):
             holder = f"{owner.__module__}.{owner.__qualname__}" if owner else "p8fs_cluster itself"
             raise ConfigurationError(f"{identity} and {holder} both claim {variable_of(name)}: rename one of them")
-        if field != field.lower() or described.alias or described.validation_alias:
-            raise ConfigurationError(f"{identity}.{field}: a setting is named in lower case and has no alias")
+        if field != field.lower():
+            raise ConfigurationError(f"{identity}.{field}: a setting is named in lower case")
+        _require_names(described, f"{identity}.{field}")
+        if getattr(cls, "_on_config", False) and hasattr(_core(), name):
+            raise ConfigurationError(f"{identity}: config.{name} is something else; leave on_config=True out")
     for name in [name for name, owner in _owners.items() if f"{owner.__module__}.{owner.__qualname__}" == identity]:
         del _owners[name]
     _owners.update({cls.prefix + field: cls for field in cls.model_fields})
     if issubclass(cls, Section):
         _declared[identity] = cls
+
+
+def _require_names(field: FieldInfo, where: str) -> None:
+    """Refuse an alias that no source can have: a path into a value."""
+    given = field.validation_alias
+    choices = given.choices if isinstance(given, AliasChoices) else [given]
+    if any(isinstance(choice, AliasPath) for choice in choices):
+        raise ConfigurationError(f"{where}: an alias is the name of a variable, not a path")
+
+
+def _core() -> type[Settings]:
+    """Return the model of the core's settings, the first to claim its names."""
+    return next(iter(_owners.values()))
+
+
+def setting_of(name: str) -> str:
+    """Return the setting that a name stands for: with or without prefix, or one of a section's aliases.
+
+    >>> setting_of("P8FS_PG_HOST"), setting_of("pg_host")
+    ('pg_host', 'pg_host')
+    """
+    plain = unprefixed(name) or name.lower()
+    return plain if plain in _owners else aliases().get(name.lower(), plain)
+
+
+def aliases() -> dict[str, str]:
+    """Return the settings that have aliases, by these in lower case."""
+    return {
+        alias.lower(): cls.prefix + field
+        for cls in _declared.values()
+        for field, names in cls._aliases.items()
+        for alias in names
+    }
+
+
+def shown_on_config(name: str) -> type[Section] | None:
+    """Return the section whose setting of this name is an attribute of `config`."""
+    owner = _owners.get(name)
+    return owner if owner is not None and issubclass(owner, Section) and owner._on_config else None
 
 
 def declared() -> tuple[type[Section], ...]:

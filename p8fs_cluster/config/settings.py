@@ -10,89 +10,43 @@ Importing this module reads nothing. The first read of `config` loads the settin
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr, SecretStr
 
 from p8fs_cluster.config import section as sections
 from p8fs_cluster.config.dsn import mysql_dsn, postgresql_dsn
 from p8fs_cluster.config.engines import EngineName
 from p8fs_cluster.config.explanation import Explanation
+from p8fs_cluster.config.fields import (
+    Host,
+    LogFormat,
+    LogLevel,
+    OptionalPath,
+    OptionalSeconds,
+    OptionalText,
+    Port,
+    RequiredPath,
+    Seconds,
+    Secret,
+    Text,
+)
 from p8fs_cluster.config.live import LiveConfig
 from p8fs_cluster.config.model import Settings
+from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import Reading, read
-from p8fs_cluster.config.sources.source import PREFIX, unprefixed
-from p8fs_cluster.config.spelling import misspelt, warn
+from p8fs_cluster.config.sources.layers import DEVELOPMENT, PRODUCTION, spelt
+from p8fs_cluster.config.sources.source import PREFIX
+from p8fs_cluster.config.spelling import judged, warn
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
 __all__ = ["PREFIX", "P8FSConfig", "config"]
 
 S = TypeVar("S", bound=sections.Section)
 
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DEFAULT_LOG_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
-
-
-def _spelt(environment: str) -> str:
-    return environment.strip().lower()
-
-
-def _log_level(value: str) -> str:
-    level = value.strip().upper()
-    if level not in LOG_LEVELS:
-        raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
-    return level
-
-
-def _plain_text(value: str) -> str:
-    if "\x00" in value:
-        raise ValueError("must not hold a NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("must be UTF-8 text")
-    return value
-
-
-def _log_format(value: str) -> str:
-    if value.strip().lower() == "json":
-        return "json"
-    if not _plain_text(value):
-        raise ValueError("must be 'json' or a %-style format of logging.Formatter")
-    record = logging.LogRecord("p8fs", logging.INFO, __file__, 1, "message", None, None)
-    try:
-        logging.Formatter(value).format(record)
-    except (ValueError, TypeError) as exc:
-        raise ValueError(f"must be 'json' or a %-style format of logging.Formatter: {exc}") from None
-    return value
-
-
-def _plain_secret(value: SecretStr) -> SecretStr:
-    _plain_text(value.get_secret_value())
-    return value
-
-
-def _none_if_empty(value: object) -> object:
-    return None if value == "" else value
-
-
-def _path(value: object) -> object:
-    if value == "":
-        raise ValueError("must name a path")
-    if isinstance(value, str) and "://" in value:
-        raise ValueError("must be a path, not a URL")
-    return value
-
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-Text = Annotated[str, Field(min_length=1), AfterValidator(_plain_text)]
-OptionalText = Annotated[str, AfterValidator(_plain_text)]
-Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
-OptionalPath = Annotated[Path | None, BeforeValidator(_path), BeforeValidator(_none_if_empty)]
-LogLevel = Annotated[str, AfterValidator(_log_level)]
-Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
-OptionalSeconds = Annotated[Seconds | None, BeforeValidator(_none_if_empty)]
 
 
 class P8FSConfig(Settings):
@@ -106,7 +60,7 @@ class P8FSConfig(Settings):
 
     environment: Text = Field("development", description="Where the process runs: development, test, production, …")
     strict: bool = Field(False, description="Whether a misspelt name in a source is an error rather than a warning")
-    reload: Annotated[bool | None, BeforeValidator(_none_if_empty)] = Field(
+    reload: bool | None = Field(
         None, description="Whether `watch()` follows changed files; unset: only when the environment is development"
     )
     service_name: Text = Field("p8fs", description="The service's name, in log records and as application name")
@@ -138,7 +92,7 @@ class P8FSConfig(Settings):
         60.0, description="Seconds after which a connection still borrowed is logged, and by whom; empty: never"
     )
 
-    pg_host: Text = Field(
+    pg_host: Host = Field(
         "localhost", description="PostgreSQL host, several separated by commas, or the directory of its socket"
     )
     pg_port: Port = Field(5438, description="PostgreSQL port")
@@ -163,7 +117,7 @@ class P8FSConfig(Settings):
         False, description="Whether a PgBouncer in transaction mode is in between: no prepared statements, no resets"
     )
 
-    tidb_host: Text = Field("localhost", description="TiDB host, or the path of its socket")
+    tidb_host: Host = Field("localhost", description="TiDB host, or the path of its socket")
     tidb_port: Port = Field(4000, description="TiDB port")
     tidb_database: Text = Field("test", description="TiDB database")
     tidb_user: Text = Field("root", description="TiDB user")
@@ -179,7 +133,7 @@ class P8FSConfig(Settings):
         "pessimistic", description="How transactions on TiDB begin: with locks, or with conflicts told at the commit"
     )
 
-    rocksdb_path: Annotated[Path, BeforeValidator(_path)] = Field(
+    rocksdb_path: RequiredPath = Field(
         Path("data/rocksdb"), description="The directory of the embedded RocksDB; one process at a time"
     )
     rocksdb_mode: Literal["primary", "read-only", "secondary"] = Field(
@@ -187,12 +141,16 @@ class P8FSConfig(Settings):
     )
     rocksdb_sync: bool = Field(False, description="Whether each write waits for the disk; else for the system only")
 
-    api_host: Text = Field("127.0.0.1", description="Address that the API listens on")
+    api_host: Host = Field("127.0.0.1", description="Address that the API listens on")
     api_port: Port = Field(8000, description="Port that the API listens on")
 
     log_level: LogLevel = Field("INFO", description="Least level that is logged")
-    log_format: Annotated[str, AfterValidator(_log_format)] = Field(
-        DEFAULT_LOG_FORMAT, description="A %-style format of `logging`, or `json`"
+    log_format: LogFormat = Field(DEFAULT_LOG_FORMAT, description="A %-style format of `logging`, or `json`")
+    log_stream: Literal["stdout", "stderr"] | None = Field(
+        None, description="Where records go; empty: to stdout, those of a command to stderr"
+    )
+    log_parameters: bool = Field(
+        False, description="Whether errors of SQLAlchemy show the parameters of their statement"
     )
     log_file: OptionalPath = Field(None, description="File that records are appended to, besides stdout")
     log_levels: dict[str, LogLevel] = Field(
@@ -230,7 +188,7 @@ class P8FSConfig(Settings):
     @property
     def reloads(self) -> bool:
         """Return whether `watch()` follows changed files: as `reload` says, else in development only."""
-        return _spelt(self.environment) in ("development", "dev") if self.reload is None else self.reload
+        return self.is_development if self.reload is None else self.reload
 
     @property
     def is_production(self) -> bool:
@@ -239,7 +197,16 @@ class P8FSConfig(Settings):
         >>> [P8FSConfig(environment=name).is_production for name in ("Production", " prod", "staging")]
         [True, True, False]
         """
-        return _spelt(self.environment) in ("production", "prod")
+        return spelt(self.environment) == PRODUCTION[0]
+
+    @property
+    def is_development(self) -> bool:
+        """Return whether the process runs in development, however that is spelt.
+
+        >>> [P8FSConfig(environment=name).is_development for name in ("Development", "dev ", "test")]
+        [True, True, False]
+        """
+        return spelt(self.environment) == DEVELOPMENT[0]
 
     def section(self, cls: type[S]) -> S:
         """Return a module's own settings, of this very snapshot.
@@ -262,11 +229,24 @@ class P8FSConfig(Settings):
         P8FS_PG_HOST = 'db' from code
           over 'localhost' from the default
         """
-        plain = unprefixed(name) or name.lower()
+        plain = sections.setting_of(name)
         owner = sections.owner(plain)
         if owner is None or not issubclass(owner, sections.Section):
             return super().explain(plain)
         return self.section(owner).explain(plain)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            owner = None if name.startswith("_") else sections.shown_on_config(name)
+            if owner is None:
+                return super().__getattr__(name)
+            return getattr(self.section(owner), name.removeprefix(owner.prefix))
+
+    def shown(self) -> dict[str, Any]:
+        """Return what the live view shows: the core's values, and those of sections declared with `on_config=True`."""
+        parts = [(cls.prefix, part) for cls, part in self._sections.items() if cls._on_config]
+        return {**vars(self), **{own + name: value for own, part in parts for name, value in vars(part).items()}}
 
     def values(self) -> Iterator[tuple[str, Any]]:
         """Yield every setting's name and value, those of the sections included."""
@@ -299,12 +279,30 @@ class P8FSConfig(Settings):
                 made[cls] = cls.of(reading)
             except ConfigurationError as exc:
                 problems.extend(exc.problems)
-        unknown = misspelt(reading)
-        if problems or self.strict:
+        unknown = judged(reading)
+        if problems or (self.strict and unknown):
             return [*problems, *unknown]
-        warn(unknown)
         self._sections = made
+        warn([*unknown, *self.notes()])
         return []
+
+    def notes(self) -> list[Problem]:
+        """Return what is no fault of the settings, and may be meant otherwise, such as a password in quotes."""
+        parts = [self, *self._sections.values()]
+        return [*self._reading.notes, *(note for part in parts for note in part._notes())]
+
+    def changed_files(self) -> str:
+        """Return which files are others now than when the settings were read, and why; empty if none is."""
+        changed = ", ".join(map(str, self._reading.changed()))
+        if not changed:
+            return ""
+        followed = "" if self.reloads else f", and changed files are not followed: {variable_of('reload')} says so"
+        return f"{changed} changed since the settings were read{followed}"
+
+    def _outdated(self, names: Collection[str]) -> str:
+        told = super()._outdated(names)
+        not_followed = f", and changed files are not followed ({variable_of('reload')})"
+        return told + not_followed if told and not self.reloads else told
 
 
 sections.claim(P8FSConfig)
@@ -316,4 +314,4 @@ if TYPE_CHECKING:
 
     config: _Live
 else:
-    config = LiveConfig(P8FSConfig, "p8fs_cluster.config.settings:config")
+    config = LiveConfig(P8FSConfig, "p8fs_cluster.config.settings:config", "p8fs_cluster:container.config.override")

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import Reading, read, watched
 from p8fs_cluster.config.section import is_setting
+from p8fs_cluster.config.sources.registered import registered
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.exceptions import ClusterError
 from p8fs_cluster.forking import Stage, after_fork
@@ -100,6 +101,8 @@ class SettingsStore(Once[S]):
         :raises StorageUnavailable: they lead to a store that can't be reached, while one is in use; likewise.
         """
         with self._lock:
+            for source in registered():
+                source.ask_anew()
             before = self._loaded
             try:
                 self._put((self._verified(self._load()),))

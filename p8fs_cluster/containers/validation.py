@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from p8fs_cluster.config.spelling import judge
 from p8fs_cluster.containers.default import active
 from p8fs_cluster.exceptions import ConfigurationError, StorageError
 from p8fs_cluster.health.checks import steps
@@ -12,7 +13,7 @@ __all__ = ["validate_configuration"]
 
 
 def validate_configuration(container: Any | None = None) -> None:
-    """Check settings, log file and one round trip to the storage of `container`, by default the active one.
+    """Check settings, names, log file and one round trip to the storage of `container`, by default the active one.
 
     Call it when a service starts: what it opens is what the service then uses.
 
@@ -23,6 +24,7 @@ def validate_configuration(container: Any | None = None) -> None:
     ...     validate_configuration(container)
     """
     container = active() if container is None else container
+    judge(container.config)
     for step in steps(container.config, container.storage()):
         if isinstance(step.fault, StorageError):
             raise ConfigurationError(

@@ -49,6 +49,7 @@ def init_app(app: Celery, container: Given = None) -> Container:
 
     signals.task_prerun.connect(enter_task, weak=False)
     signals.task_postrun.connect(leave_task, weak=False)
+    signals.setup_logging.connect(process.set_logging_up, weak=False)
     for starting in (signals.worker_init, signals.worker_process_init):
         starting.connect(process.enter, weak=False)
     for ending in (signals.worker_process_shutdown, signals.worker_shutdown):
@@ -76,6 +77,11 @@ class _Process:
             return  # a solo pool is both, worker and process
         self._application, self._pid = opened_scope(self._container, "application"), os.getpid()
         self._application.begin()
+
+    def set_logging_up(self, **details: Any) -> None:
+        """Set logging up in Celery's place, which takes the root logger over, and stdout, unless somebody listens."""
+        if current_app == self._app:
+            self._container.loggers().set_up()
 
     def leave(self, sender: Any, **details: Any) -> None:
         application, self._application = self._application, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from p8fs_cluster.logging.setup import check_log_file
 from p8fs_cluster.providers.storage.handle import Storage
 
 __all__ = ["Step", "run", "steps"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ def steps(config: SettingsProvider, storage: Storage) -> Iterator[Step]:
     settings, stale = config(), config.fault
     if stale is not None:
         yield run("load the settings again", lambda: _stale(stale))
+    elif changed := settings.changed_files():
+        log.warning("%s", changed)
+        yield run("look for changed files", lambda: changed)
     if settings.log_file is not None:
         yield run("open the log file", lambda: check_log_file(settings))
     if files := [name for name, value in vars(settings).items() if "_ssl" in name and isinstance(value, Path)]:

@@ -39,6 +39,7 @@ class Background:
         self._queue: SimpleQueue[tuple[Write, str] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._ended = False
+        self._beginning = False
         self._starting = threading.RLock()
 
     def put(self, write: Write, line: str) -> None:
@@ -68,18 +69,27 @@ class Background:
 
     def _start(self) -> None:
         with self._starting:
+            if self._beginning:  # a signal's handler logs while this very thread starts the other one
+                return
             if self._thread is None and not self._ended:
-                thread = threading.Thread(target=self._run, name="p8fs-logging", daemon=True)
+                self._beginning = True
                 try:
-                    thread.start()
-                except RuntimeError:  # no thread can be had: the interpreter is ending, or a limit was reached
-                    self._drain()
-                    return
-                self._thread = thread
-                self._end_with_multiprocessing()
+                    self._begin()
+                finally:
+                    self._beginning = False
                 return
         if self._ended:
             self._drain()
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._run, name="p8fs-logging", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be had: the interpreter is ending, or a limit was reached
+            self._drain()
+            return
+        self._thread = thread
+        self._end_with_multiprocessing()
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:

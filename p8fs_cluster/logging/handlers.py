@@ -1,4 +1,4 @@
-"""Handlers that write lines: to stdout as it is when a record comes, and to a file. Neither shows a secret."""
+"""Handlers that write lines: to stdout or stderr as it is when a record comes, and to a file. No secret is shown."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import logging
 import os
 import re
 import sys
-from typing import Any
+import threading
+from typing import Any, Literal
 
 from p8fs_cluster.logging.background import Background, writing
+from p8fs_cluster.logging.fields import message_of
 from p8fs_cluster.logging.files import LogFile
 from p8fs_cluster.logging.redaction import Redactor
 
-__all__ = ["FileHandler", "StdoutHandler"]
+__all__ = ["ConsoleHandler", "FileHandler", "Stream", "prints"]
+
+Stream = Literal["stdout", "stderr"]
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
@@ -67,28 +71,51 @@ class _LineHandler(logging.Handler):
         raise NotImplementedError
 
 
-class StdoutHandler(_LineHandler):
-    """Writes to what `sys.stdout` is when a record is written, not to what it was at set-up."""
+class ConsoleHandler(_LineHandler):
+    """Writes to what `sys.stdout`, or `sys.stderr`, is when a record is written, not to what it was at set-up.
 
-    where = "stdout"
+    Where that logs what is written to it, as Celery's does in a worker, to what is beneath it.
+    """
+
     _seen: tuple[Any, bool] = (None, False)
 
+    def __init__(self, stream: Stream, redact: Redactor, background: Background | None) -> None:
+        super().__init__(redact, background)
+        self.where = stream
+        self._writing = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless it is what the stream has made of the line that is being written here."""
+        line = getattr(self._writing, "line", None)
+        if line is None or message_of(record)[0].strip() != line.strip():
+            super().emit(record)
+
     def coloured(self) -> bool:
-        """Return whether stdout is a terminal that is to have colours: NO_COLOR is not set."""
+        """Return whether the stream is a terminal that is to have colours: NO_COLOR is not set."""
         stream, coloured = self._seen
-        if stream is not sys.stdout:
-            stream = sys.stdout
+        if stream is not self._stream():
+            stream = self._stream()
             coloured = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and _is_terminal(stream)
             self._seen = stream, coloured
         return coloured
 
+    def _stream(self) -> Any:
+        stream = getattr(sys, self.where)
+        return getattr(sys, f"__{self.where}__") if _logs(stream) else stream
+
     def _write(self, line: str) -> None:
-        stream = sys.stdout
+        stream = self._stream()
+        if stream is None:  # there is no console, as under pythonw
+            return
+        outer, self._writing.line = getattr(self._writing, "line", None), line
         try:
-            stream.write(line)
-        except UnicodeEncodeError:
-            stream.write(_NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], line))  # JSON stays JSON so
-        stream.flush()
+            try:
+                stream.write(line)
+            except UnicodeEncodeError:
+                stream.write(_NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], line))  # JSON stays JSON so
+            stream.flush()
+        finally:
+            self._writing.line = outer
 
 
 class FileHandler(_LineHandler):
@@ -107,6 +134,21 @@ class FileHandler(_LineHandler):
 
     def _write(self, line: str) -> None:
         self._file.append(line.encode("utf-8", "backslashreplace"))
+
+
+def _logs(stream: Any) -> bool:
+    """Return whether a stream makes records of what is written to it: Celery's, and what many programs write for it."""
+    logger = getattr(stream, "logger", None)
+    return isinstance(logger, (logging.Logger, logging.LoggerAdapter))
+
+
+def prints(handler: logging.Handler) -> bool:
+    """Return whether a handler of somebody else's writes to the console, itself or by a stream that logs."""
+    stream = getattr(handler, "stream", None)
+    if not isinstance(handler, logging.StreamHandler) or stream is None:
+        return False
+    consoles = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    return _logs(stream) or any(stream == console for console in consoles)  # equal: Flask's is a proxy
 
 
 def _is_terminal(stream: Any) -> bool:

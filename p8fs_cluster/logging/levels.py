@@ -1,20 +1,16 @@
-"""The levels of loggers, and the console handlers of others: both are put as the settings say, and given back."""
+"""The levels of loggers, as the settings say; what was there before is given back."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.logging.loggers import made
 
-__all__ = ["MODULES", "Levels", "Servers"]
+__all__ = ["MODULES", "Levels"]
 
 MODULES = ("p8fs_api", "p8fs", "p8fs_node", "p8fs_auth")
 """The service modules, whose loggers have the level of the settings."""
-
-_SERVERS = ("uvicorn", "gunicorn", "hypercorn", "sqlalchemy", "psycopg")
-"""Their loggers print to the console by handlers of their own, if they are let."""
 
 
 class Levels:
@@ -50,38 +46,11 @@ class Levels:
             logging.getLogger(name).setLevel(self._before.pop(name))
 
 
-class Servers:
-    """Console handlers of servers and drivers, taken off so that their records come once, and as all others."""
-
-    def __init__(self) -> None:
-        self._taken: dict[str, tuple[list[logging.Handler], bool]] = {}
-
-    def take(self) -> None:
-        """Let their loggers propagate; handlers that don't print (a file's, a tracer's) stay.
-
-        A logger that was silenced, without a handler and without propagation, stays silent.
-        """
-        for logger in _loggers_of_servers():
-            printing = [handler for handler in logger.handlers if _prints(handler)]
-            if printing:
-                self._taken[logger.name] = printing, logger.propagate
-                logger.handlers = [handler for handler in logger.handlers if handler not in printing]
-                logger.propagate = True
-
-    def give_back(self) -> None:
-        """Put their handlers back."""
-        for name, (handlers, propagate) in self._taken.items():
-            logger = logging.getLogger(name)
-            logger.handlers = [*logger.handlers, *handlers]
-            logger.propagate = propagate
-        self._taken.clear()
-
-
 def _wanted(settings: P8FSConfig) -> dict[str, str]:
     """psycopg_pool tells each borrowed connection at INFO; SQLAlchemy's statements hold what users entered."""
     level = settings.log_level
     quiet = max("WARNING", level, key=logging.getLevelNamesMapping().__getitem__)
-    pool = "INFO" if level == "DEBUG" else quiet
+    pool = "INFO" if level in ("TRACE", "DEBUG") else quiet
     named = {"" if name == "root" else name: wanted for name, wanted in settings.log_levels.items()}
     under = {"psycopg.pool": pool, "sqlalchemy": quiet}
     parents = {name for name in under for one in named if name.startswith(f"{one}.")}
@@ -90,13 +59,3 @@ def _wanted(settings: P8FSConfig) -> dict[str, str]:
         **{name: wanted for name, wanted in under.items() if name not in parents},
         **named,
     }
-
-
-def _loggers_of_servers() -> Iterator[logging.Logger]:
-    for name, logger in tuple(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and logger.handlers and name.partition(".")[0] in _SERVERS:
-            yield logger
-
-
-def _prints(handler: logging.Handler) -> bool:
-    return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)

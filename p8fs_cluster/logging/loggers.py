@@ -12,7 +12,12 @@ from typing import Any
 
 from p8fs_cluster.logging.fields import apart
 
-__all__ = ["FieldLogger", "made", "taking_fields"]
+__all__ = ["TRACE", "FieldLogger", "get_logger", "made", "taking_fields"]
+
+TRACE = 5
+"""The level below DEBUG, for what is only of use while a fault is looked for."""
+
+logging.addLevelName(TRACE, "TRACE")
 
 
 _making = threading.RLock()
@@ -24,6 +29,11 @@ class FieldLogger(logging.Logger):
     >>> log = taking_fields(logging.getLogger("doctest"))
     >>> log.debug("not heard", note_id=7)
     """
+
+    def trace(self, msg: object, /, *args: object, **fields: Any) -> None:
+        """Log at TRACE."""
+        if self.isEnabledFor(TRACE):
+            self._log(TRACE, msg, args, **fields)
 
     def debug(self, msg: object, /, *args: object, **fields: Any) -> None:  # type: ignore[override]
         """Log at DEBUG."""
@@ -81,6 +91,18 @@ class FieldLogger(logging.Logger):
             extra = apart(extra or {}, fields)
         own = 2 if sys._getframe(1).f_globals is globals() else 1  # frames of this module between us and the caller
         super()._log(level, msg, args, exc_info, extra, stack_info, stacklevel + own)
+
+
+def get_logger(name: str = "p8fs") -> FieldLogger:
+    """Return the logger of a name, which takes keyword fields. It reads no setting, so modules may call it at import.
+
+    Logging itself is set up when the application starts: by a framework, `container.logger()` or
+    `LoggingSetup.configure_logging()`.
+
+    >>> log = get_logger("notes.store")
+    >>> log.info("saved", note_id=7)
+    """
+    return taking_fields(made(name))
 
 
 def taking_fields(logger: logging.Logger) -> FieldLogger:

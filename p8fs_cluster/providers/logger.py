@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from p8fs_cluster.di.settings import SettingsSource
+from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.logging.loggers import FieldLogger, made, taking_fields
-from p8fs_cluster.logging.setup import LoggingSetup
+from p8fs_cluster.logging.setup import LoggingSetup, usable
 
 __all__ = ["Loggers"]
 
@@ -27,16 +28,21 @@ class Loggers:
 
         :raises ConfigurationError: the settings of logging can't be used.
         """
-        if not self._in_use:
+        if not self._in_use or not LoggingSetup.in_place():
             self.set_up()
         return taking_fields(made(name or self._settings().service_name))
 
     def set_up(self) -> None:
-        """Set logging up, and take in the loggers of a server that has set up its own since.
+        """Set logging up, whatever others have set up since.
 
-        :raises ConfigurationError: the settings of logging can't be used.
+        :raises ConfigurationError: the settings can't be used; logging is set up by what can be used of them.
         """
-        LoggingSetup.configure_logging(self._settings.everywhere())
+        try:
+            settings = self._settings.everywhere()
+        except ConfigurationError:
+            LoggingSetup.configure_logging(usable())
+            raise
+        LoggingSetup.configure_logging(settings)
         self._in_use = True
 
     def _follow(self) -> None:

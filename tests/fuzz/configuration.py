@@ -188,7 +188,7 @@ def one(number: int, folder: Path, listener: Listener) -> str:
     world = Round(random.Random(number), folder)
     world.build()
     secrets.forget()
-    spelling._warned.clear()
+    spelling.forget()
     listener.lines.clear()
     try:
         ended, seen = outcome(listener)

@@ -195,6 +195,7 @@ class TestGraph:
 
 class TestStrictness:
     def test_every_misspelt_name_is_a_fault(self, rocksdb_settings: dict[str, Any]) -> None:
+        here = Path.cwd()
         Path(".env").write_text("\nP8FS_PG_HOTS=x\n")
         Path("s.toml").write_text('api_prot = 1\ntidb_pasword = "hunter2"\n')
         done = p8fs_cluster("check", **rocksdb_settings, config_file="s.toml", strict="false", log_levle="INFO")
@@ -202,9 +203,10 @@ class TestStrictness:
         assert done.stderr.splitlines() == [
             "4 settings can't be used:",
             "  P8FS_LOG_LEVLE (from the environment): there is no such setting; did you mean P8FS_LOG_LEVEL?",
-            "  P8FS_API_PROT (from s.toml, line 1): there is no such setting; did you mean P8FS_API_PORT?",
-            "  P8FS_TIDB_PASWORD (from s.toml, line 2): there is no such setting; did you mean P8FS_TIDB_PASSWORD?",
-            "  P8FS_PG_HOTS (from .env, line 2): there is no such setting; did you mean P8FS_PG_HOST?",
+            f"  P8FS_API_PROT (from {here}/s.toml, line 1): there is no such setting; did you mean P8FS_API_PORT?",
+            f"  P8FS_TIDB_PASWORD (from {here}/s.toml, line 2): "
+            "there is no such setting; did you mean P8FS_TIDB_PASSWORD?",
+            f"  P8FS_PG_HOTS (from {Path.cwd()}/.env, line 2): there is no such setting; did you mean P8FS_PG_HOST?",
         ]
         assert "open the storage" not in done.stdout
 

@@ -125,7 +125,7 @@ class TestExample:
         Path(".env").write_text(text.replace("#P8FS_", "P8FS_"))
         read = P8FSConfig()
         assert read.model_fields_set == set(P8FSConfig.model_fields)
-        assert read.differing(defaults) == {"pg_password", "auth_jwt_secret"}, "secrets are empty in it"
+        assert read.differing(defaults) == {"pg_password"}, "secrets are empty in it"
         assert {read.pg_password.get_secret_value(), read.tidb_password.get_secret_value()} == {""}
 
     def test_with_sections_and_ugly_defaults(self, tmp_path: Path) -> None:

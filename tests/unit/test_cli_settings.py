@@ -76,14 +76,14 @@ class TestExplain:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines() == [
             "P8FS_PG_HOST = 'from-environment' from the environment",
-            "  over 'from-file' from .env, line 1",
+            f"  over 'from-file' from {Path.cwd()}/.env, line 1",
             "  over 'localhost' from the default",
         ]
         done = p8fs_cluster("config", "explain", "pg_password", "--json", pg_password="hunter2")
         told = json.loads(done.stdout)
         assert (told["variable"], told["value"], told["source"]) == ("P8FS_PG_PASSWORD", "***", "the environment")
         assert told["lost"] == [
-            {"value": "***", "source": ".env, line 2"},
+            {"value": "***", "source": f"{Path.cwd()}/.env, line 2"},
             {"value": "***", "source": "the default"},
         ]
         assert "hunter" not in done.stdout

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
+from p8fs_cluster.config import spelling
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import ConfigurationError
 
@@ -114,15 +115,15 @@ def test_all_problems_come_at_once_and_name_the_variables(monkeypatch: pytest.Mo
     monkeypatch.setenv("P8FS_POOL_TIMEOUT", "inf")
     Path(".env").write_text("# ours\n\nP8FS_PG_PORT=0\nP8FS_PG_HOTS=x\nOTHER=1\n")
     with pytest.raises(ConfigurationError) as caught:
-        P8FSConfig(api_port=70000, pg_hst="y")
+        spelling.judge(lambda: P8FSConfig(api_port=70000, pg_hst="y"))
     told = {problem.variable: problem.source for problem in caught.value.problems}
     assert told == {
         "P8FS_STORAGE_PROVIDER": "the environment",
         "P8FS_LOG_LEVEL": "the environment",
         "P8FS_LOG_FORMAT": "the environment",
         "P8FS_POOL_TIMEOUT": "the environment",
-        "P8FS_PG_PORT": ".env, line 3",
-        "P8FS_PG_HOTS": ".env, line 4",
+        "P8FS_PG_PORT": f"{Path.cwd()}/.env, line 3",
+        "P8FS_PG_HOTS": f"{Path.cwd()}/.env, line 4",
         "P8FS_API_PORT": "code",
         "P8FS_PG_HST": "code",
     }
@@ -241,12 +242,12 @@ class TestDotEnv:
     def test_not_utf8(self, encoding: str) -> None:
         Path(".env").write_bytes("A=1\nP8FS_PG_PASSWORD=hünter2\n".encode(encoding))
         message = fault()
-        assert "the settings file .env: is not UTF-8 text (line" in message
+        assert f"the settings file {Path.cwd()}/.env: is not UTF-8 text (line" in message
         assert "nter2" not in message
 
     def test_a_directory_in_its_place(self) -> None:
         Path(".env").mkdir()
-        assert "the settings file .env: is not a file" in fault()
+        assert f"the settings file {Path.cwd()}/.env: is not a file" in fault()
 
     def test_huge(self) -> None:
         with Path(".env").open("wb") as file:
@@ -259,7 +260,7 @@ class TestDotEnv:
 
     def test_a_device(self) -> None:
         Path(".env").symlink_to("/dev/zero")
-        assert "the settings file .env: is not a file" in fault()
+        assert f"the settings file {Path.cwd()}/.env: is not a file" in fault()
 
     def test_unreadable(self) -> None:
         with patch.object(Path, "read_bytes", side_effect=PermissionError(13, "Permission denied")):
@@ -270,13 +271,13 @@ class TestDotEnv:
     def test_an_unfinished_quote_names_its_line_and_shows_nothing(self) -> None:
         Path(".env").write_text("P8FS_PG_HOST=db\nP8FS_PG_PASSWORD='hunter2\n")
         message = fault()
-        assert "P8FS_PG_PASSWORD (from .env, line 2): an unfinished quote" in message
+        assert f"P8FS_PG_PASSWORD (from {Path.cwd()}/.env, line 2): an unfinished quote" in message
         assert "hunter2" not in message
 
     def test_a_quote_that_ends_further_down_is_no_value(self) -> None:
         Path(".env").write_text('P8FS_PG_HOST="db\nP8FS_PG_PASSWORD=hunter2\nP8FS_PG_USER="\n')
         message = fault()
-        assert "P8FS_PG_HOST (from .env, line 1): a quote that ends in another setting" in message
+        assert f"P8FS_PG_HOST (from {Path.cwd()}/.env, line 1): a quote that ends in another setting" in message
         assert "hunter2" not in message
 
     def test_a_value_of_several_lines(self) -> None:
@@ -287,7 +288,7 @@ class TestDotEnv:
 
     def test_a_name_without_a_value(self) -> None:
         Path(".env").write_text("P8FS_PG_HOST\n")
-        assert "P8FS_PG_HOST (from .env, line 1): has no value" in fault()
+        assert f"P8FS_PG_HOST (from {Path.cwd()}/.env, line 1): has no value" in fault()
 
     def test_named_by_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path(".env").write_text("P8FS_PG_HOST=no\n")

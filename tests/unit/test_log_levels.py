@@ -69,7 +69,7 @@ def test_handlers_of_servers_are_taken_late_and_given_back(capsys: pytest.Captur
     console, other = logging.StreamHandler(sys.stdout), logging.NullHandler()
     access.handlers, access.propagate = [console, other], False
     muted.propagate = False
-    foreign.handlers = [console]
+    foreign.handlers, foreign.propagate = [console], False  # its own affair
     for _ in range(2):
         LoggingSetup.configure_logging(settings)
         access.warning("once")

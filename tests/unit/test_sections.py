@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import AliasPath, BaseModel, Field, SecretStr, field_validator
 
 from p8fs_cluster import Container, Provide, Section, inject
 from p8fs_cluster.config import section
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.config.spelling import judge
 from p8fs_cluster.exceptions import ConfigurationError
 
 
@@ -161,7 +162,7 @@ def test_changes_and_names_of_its_own() -> None:
     assert P8FSConfig(mail_server="x").differing(P8FSConfig()) == {"mail_server"}
 
 
-@pytest.mark.parametrize("prefix", ["", "mail", "Mail_", "_", "1_"])
+@pytest.mark.parametrize("prefix", ["mail", "Mail_", "_", "1_"])
 def test_a_prefix_is_lower_case_and_ends_in_an_underscore(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="needs a prefix in lower case that ends in _"):
 
@@ -186,17 +187,22 @@ def test_a_name_belongs_to_one() -> None:
         class Config(Section, prefix="config_"):
             file: str = ""
 
-    with pytest.raises(ConfigurationError, match="named in lower case and has no alias"):
+    with pytest.raises(ConfigurationError, match="a setting is named in lower case"):
+
+        class Cased(Section, prefix="cased_"):
+            A: str = ""
+
+    with pytest.raises(ConfigurationError, match="an alias is the name of a variable, not a path"):
 
         class Aliased(Section, prefix="aliased_"):
-            a: str = Field("", alias="b")
+            a: str = Field("", validation_alias=AliasPath("b", 0))
 
     with pytest.raises(ConfigurationError, match="is a method of every section"):
 
         class Shadowing(Section, prefix="shadowing_"):
             explain: str = ""
 
-    refused = {"Again", "Auth", "Config", "Shadowing", "Aliased"}
+    refused = {"Again", "Auth", "Config", "Shadowing", "Aliased", "Cased"}
     assert not refused & {cls.__name__ for cls in section.declared()}
 
 
@@ -233,11 +239,12 @@ def test_installed_packages_tell_of_their_sections(monkeypatch: pytest.MonkeyPat
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
-    monkeypatch.setenv("P8FS_STRICT", "true")
     monkeypatch.setenv("P8FS_INSTALLED_SERVER", "db")
+    judge(P8FSConfig)
     assert P8FSConfig().explain("installed_server").value == "db"
     problems = [str(problem) for problem in section.load_installed()]
     assert problems == ["the section broken (from the entry point installed_broken:X): can't be loaded: OSError: no"]
+    monkeypatch.setenv("P8FS_STRICT", "true")
     monkeypatch.setenv("P8FS_INSTALLED_SERVR", "db")
     assert "did you mean P8FS_INSTALLED_SERVER?" in fault(P8FSConfig)
 
@@ -252,7 +259,7 @@ def test_explanations_are_for_machines_too(monkeypatch: pytest.MonkeyPatch) -> N
         "name": "mail_password",
         "value": "***",
         "source": "the environment",
-        "lost": [{"value": "***", "source": ".env, line 1"}, {"value": "", "source": "the default"}],
+        "lost": [{"value": "***", "source": f"{Path.cwd()}/.env, line 1"}, {"value": "", "source": "the default"}],
         "service_links": [],
         "description": "",
         "stale": "",

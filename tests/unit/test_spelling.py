@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from p8fs_cluster.config import secrets
+from p8fs_cluster import Container, validate_configuration
+from p8fs_cluster.config import secrets, spelling
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import ConfigurationError
 
@@ -25,21 +26,24 @@ def misspelt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     Path("a.toml").write_text("tidb_hots = 'x'\n\n[pg]\nprot = 5432\n")
     monkeypatch.setenv("P8FS_CONFIG_FILE", "a.toml")
     Path(".env").write_text("OTHER=x\nP8FS_LOGLEVEL=INFO\nP8FS_CONFIG_DIR=x\nP8FS_SOMETHING_ELSE=y\n")
+    here = Path.cwd()
     return [
         "P8FS_PG_HOTS (from the environment): there is no such setting; did you mean P8FS_PG_HOST?",
         "P8FS_CONFIG_FIEL (from the environment): there is no such setting; did you mean P8FS_CONFIG_FILE?",
-        "P8FS_PG_PASWORD (from secrets/P8FS_PG_PASWORD): there is no such setting; did you mean P8FS_PG_PASSWORD?",
-        "P8FS_POOL_SIZE (from config/P8FS_POOL_SIZE): there is no such setting; did you mean P8FS_POOL_MAX_SIZE?",
-        "P8FS_TIDB_HOTS (from a.toml, line 1): there is no such setting; did you mean P8FS_TIDB_HOST?",
-        "P8FS_PG_PROT (from a.toml, line 4): there is no such setting; did you mean P8FS_PG_PORT?",
-        "P8FS_LOGLEVEL (from .env, line 2): there is no such setting; did you mean P8FS_LOG_LEVEL?",
-        "P8FS_CONFIG_DIR (from .env, line 3): says where settings are, and is only looked for in the environment",
-        "P8FS_SOMETHING_ELSE (from .env, line 4): there is no such setting",
+        f"P8FS_PG_PASWORD (from {here}/secrets/P8FS_PG_PASWORD): there is no such setting; did you mean P8FS_PG_PASSWORD?",  # noqa: E501
+        f"P8FS_POOL_SIZE (from {here}/config/P8FS_POOL_SIZE): there is no such setting; did you mean P8FS_POOL_MAX_SIZE?",  # noqa: E501
+        f"P8FS_TIDB_HOTS (from {here}/a.toml, line 1): there is no such setting; did you mean P8FS_TIDB_HOST?",
+        f"P8FS_PG_PROT (from {here}/a.toml, line 4): there is no such setting; did you mean P8FS_PG_PORT?",
+        f"P8FS_LOGLEVEL (from {here}/.env, line 2): there is no such setting; did you mean P8FS_LOG_LEVEL?",
+        f"P8FS_CONFIG_DIR (from {here}/.env, line 3): says where settings are, and is only looked for in the environment",  # noqa: E501
+        f"P8FS_SOMETHING_ELSE (from {here}/.env, line 4): there is no such setting",
     ]
 
 
 def test_a_warning_once_a_process(misspelt: list[str], caplog: pytest.LogCaptureFixture) -> None:
     P8FSConfig()
+    assert not caplog.messages
+    spelling.judge(P8FSConfig)
     P8FSConfig().with_changes({"pg_host": "db"})
     assert caplog.messages == misspelt
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
@@ -49,11 +53,12 @@ def test_a_warning_once_a_process(misspelt: list[str], caplog: pytest.LogCapture
 def test_an_error_where_it_is_asked_for(misspelt: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("P8FS_STRICT", "true")
     with pytest.raises(ConfigurationError) as caught:
-        P8FSConfig()
+        validate_configuration(Container())
     assert [str(problem) for problem in caught.value.problems] == misspelt
 
 
 def test_they_come_with_other_faults(misspelt: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    spelling.judge(P8FSConfig)
     monkeypatch.setenv("P8FS_PG_PORT", "x")
     with pytest.raises(ConfigurationError) as caught:
         P8FSConfig()

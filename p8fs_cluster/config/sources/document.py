@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,13 +12,20 @@ from typing import Any
 
 from p8fs_cluster.config.sources.environment import ORIGIN
 from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
-from p8fs_cluster.config.sources.source import Entry, Source, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Source, found, stamp_of, unprefixed
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["parse_document", "read_document", "yaml_documents", "yaml_items"]
 
 MOST = 10_000
 """Values that a file may hold, anchors followed. More is taken for an attack or a mistake."""
+
+_YAML = "tag:yaml.org,2002:"
+_MERGE = f"{_YAML}merge"
+_TAGS = frozenset(_YAML + kind for kind in ("str", "null", "bool", "int", "float", "timestamp", "map", "seq", "merge"))
+_ANCHORS = ("x-", ".")
+"""How names begin that only hold what is merged elsewhere, as in Compose files and GitLab's."""
+_COMMON = ("!secret", "!vault", "!env", "!include", "!ref", "!sub", "!file")
 
 Item = tuple[tuple[str, ...], Any, int | None]
 """The path of a value, the value, and its line."""
@@ -30,9 +38,10 @@ def read_document(path: Path, variable: str, is_setting: IsSetting) -> Source:
     `pg_host`, `P8FS_PG_HOST`, and `host` in a table `pg` all mean the same. A table is the value itself when
     `is_setting` says that its name is a setting. YAML's plain values stay text, as in the environment: `no` is "no".
     """
+    stamp = stamp_of(path)
     try:
-        text = read_text(path)
-        return parse_document(text, _ending(path), shown(path), is_setting)
+        source = parse_document(read_text(path), _ending(path), shown(path), is_setting)
+        return dataclasses.replace(source, stamps={path: stamp})
     except UnusableError as exc:
         fault = str(exc)
     except RecursionError:
@@ -59,10 +68,10 @@ def yaml_documents(text: str) -> Iterator[Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Resolves nothing but null, so that text stays as it was written."""
+        """Resolves nothing but null and merge keys, so that text stays as it was written."""
 
         yaml_implicit_resolvers = {  # noqa: RUF012
-            first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
+            first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
             for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
@@ -70,11 +79,16 @@ def yaml_documents(text: str) -> Iterator[Any]:
         yield from yaml.compose_all(text, Loader=Loader)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
-        fault = (getattr(exc, "problem", None) or "a character that YAML does not allow").partition("'")[0].strip()
+        fault = _without_names(getattr(exc, "problem", None) or "there is a character that YAML does not allow")
         where = f" (line {mark.line + 1})" if mark else ""
     else:
         return
     raise UnusableError(f"can't be understood as YAML{where}: {fault}")
+
+
+def _without_names(fault: str) -> str:
+    """Return PyYAML's words without names of anchors, aliases and tags: they may be a password without quotes."""
+    return re.sub(r"(?<=\s)'[^'<][^']+'", "(a value that begins with * & ! or % needs quotes)", fault)
 
 
 def yaml_items(root: Any, is_setting: IsSetting) -> Iterator[Item]:
@@ -86,8 +100,9 @@ def yaml_items(root: Any, is_setting: IsSetting) -> Iterator[Item]:
         count += 1
         if count > MOST or len(path) > 20:
             raise UnusableError(f"holds more than {MOST:,} values or is nested too deeply")
-        if node.id == "mapping" and not is_setting("_".join(path).lower()):
-            waiting.extend(((*path, _key(key)), value) for key, value in reversed(node.value))
+        if node.id == "mapping" and not is_setting(_joined(path)):
+            pairs = [(key, value) for key, value in _pairs(node) if path or not key.startswith(_ANCHORS)]
+            waiting.extend(((*path, key), value) for key, value in reversed(pairs))
         else:
             yield path, _plain(node, [MOST]), node.start_mark.line + 1
 
@@ -103,13 +118,13 @@ def _source(items: Iterable[Item], place: str) -> Source:
     entries: dict[str, Entry] = {}
     problems: list[Problem] = []
     for path, value, line in items:
-        joined = "_".join(path).lower()
+        joined = _joined(path)
         name = unprefixed(joined) or joined
         origin = place if line is None else f"{place}, line {line}"
         if name in entries:
             problems.append(Problem(name, origin, f"is given twice; before in {entries[name].origin}"))
-        entries[name] = Entry(value, origin)
-    return Source(entries, tuple(problems))
+        entries[name] = found(value, origin)
+    return Source(entries, tuple(problems), others=entries)
 
 
 def _of_yaml(text: str, is_setting: IsSetting) -> Iterable[Item]:
@@ -126,11 +141,46 @@ def _plain(node: Any, left: list[int]) -> Any:
     left[0] -= 1
     if left[0] < 0:
         raise UnusableError(f"holds more than {MOST:,} values")
+    _require_known_tag(node)
     if node.id == "scalar":
         return None if node.tag.endswith(":null") else node.value
     if node.id == "sequence":
         return [_plain(item, left) for item in node.value]
-    return {_key(key): _plain(value, left) for key, value in node.value}
+    return {key: _plain(value, left) for key, value in _pairs(node)}
+
+
+def _require_known_tag(node: Any) -> None:
+    """Refuse what another program would replace, such as `!vault`: its text is not the value."""
+    if node.tag not in _TAGS:
+        tag = node.tag.replace(_YAML, "!!")
+        told = f"the tag {tag}" if tag.startswith("!!") or tag.lower() in _COMMON else "a tag"  # it may be a password
+        raise UnusableError(
+            f"has {told} in line {node.start_mark.line + 1}, which nothing resolves here: write the value itself, "
+            "in quotes if it begins with !"
+        )
+
+
+def _pairs(node: Any, depth: int = 20) -> list[tuple[str, Any]]:
+    """Return names and values of a mapping; what a merge key brings in is weaker than what stands beside it."""
+    _require_known_tag(node)
+    own = [(_key(key), value) for key, value in node.value if key.tag != _MERGE]
+    taken = {name for name, _ in own}
+    for key, value in node.value:
+        for merged in _merged(value, depth) if key.tag == _MERGE else ():
+            fresh = [(name, item) for name, item in _pairs(merged, depth - 1) if name not in taken]
+            own, taken = [*own, *fresh], taken | {name for name, _ in fresh}
+    return own
+
+
+def _merged(node: Any, depth: int) -> Iterable[Any]:
+    parts = node.value if node.id == "sequence" else [node]
+    if not depth or any(part.id != "mapping" for part in parts):
+        raise UnusableError(f"has a merge key << that names no mapping (line {node.start_mark.line + 1})")
+    return tuple(parts)
+
+
+def _joined(path: tuple[str, ...]) -> str:
+    return "_".join(path).lower().replace("-", "_")
 
 
 def _key(node: Any) -> str:
@@ -153,7 +203,7 @@ def _of_toml(text: str, is_setting: IsSetting) -> Iterable[Item]:
 def _flat(table: Mapping[str, Any], path: tuple[str, ...], is_setting: IsSetting) -> Iterator[tuple[Any, Any]]:
     for key, value in table.items():
         inner = (*path, key)
-        if isinstance(value, dict) and not is_setting("_".join(inner).lower()):
+        if isinstance(value, dict) and not is_setting(_joined(inner)):
             yield from _flat(value, inner, is_setting)
         else:
             yield inner, value

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -11,17 +11,13 @@ from dotenv.parser import Binding, parse_stream
 
 from p8fs_cluster.config.sources.environment import ORIGIN
 from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
-from p8fs_cluster.config.sources.source import PREFIX, Entry, Source, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Source, found, prefix, source_of, stamp_of, unprefixed
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["candidates", "nearest", "parse_dotenv", "read_dotenv"]
 
 ROOT_MARKS = (".git", "pyproject.toml")
 """What a project's root folder has."""
-
-
-_SWALLOWED = re.compile(rf"\n\s*(?:#\s*)?(?:export\s+)?{PREFIX}\w+\s*=", re.IGNORECASE)
-"""What a value of several lines holds when its quote was never closed."""
 
 
 def candidates() -> list[Path]:
@@ -46,13 +42,14 @@ def read_dotenv(path: Path, variable: str | None = None) -> Source:
     Nothing is interpolated: `${X}` stays as it stands, because a password may hold it. The last of several lines
     for one name counts, as in a shell.
     """
+    stamp = stamp_of(path)
     try:
         text = read_text(path)
     except UnusableError as exc:
         if variable is None:
             return Source(problems=(Problem(f"the settings file {shown(path)}", None, str(exc)),))
         return Source(problems=(Problem(variable, ORIGIN, f"the settings file {path} {exc}"),))
-    return parse_dotenv(text, shown(path))
+    return dataclasses.replace(parse_dotenv(text, shown(path)), stamps={path: stamp})
 
 
 def parse_dotenv(text: str, place: str) -> Source:
@@ -61,21 +58,26 @@ def parse_dotenv(text: str, place: str) -> Source:
     >>> parse_dotenv("P8FS_PG_HOST=db # ours", ".env").entries
     {'pg_host': Entry(value='db', origin='.env, line 1')}
     """
-    entries: dict[str, Entry] = {}
+    items: dict[str, Entry] = {}
     problems: list[Problem] = []
-    for binding in _bindings(text):
+    for binding in parse_stream(StringIO(text)):
         name = unprefixed(binding.key or "")
         where = f"{place}, line {_line_of(binding)}"
-        if binding.error or (name and (binding.value is None or _SWALLOWED.search(binding.value))):
+        if _is_ours(binding) and (binding.error or (name and _is_broken(binding))):
             problems.append(_problem(binding, where))
-        elif name and binding.value is not None:
-            entries[name] = Entry(binding.value, where)
-    return Source(entries, tuple(problems))
+        elif binding.key and binding.value is not None:
+            items[binding.key] = found(binding.value, where)  # the last line for a name counts
+    return source_of(items.items(), problems)
 
 
-def _bindings(text: str) -> Iterator[Binding]:
-    ours = PREFIX.lower()
-    return (binding for binding in parse_stream(StringIO(text)) if ours in binding.original.string.lower())
+def _is_ours(binding: Binding) -> bool:
+    return prefix().lower() in binding.original.string.lower().replace("-", "_")
+
+
+def _is_broken(binding: Binding) -> bool:
+    """Return whether there is no value, or one that has swallowed another line, because its quote was never closed."""
+    swallowed = rf"\n\s*(?:#\s*)?(?:export\s+)?{prefix()}\w+\s*="
+    return binding.value is None or re.search(swallowed, binding.value, re.IGNORECASE) is not None
 
 
 def _problem(binding: Binding, where: str) -> Problem:
@@ -84,6 +86,8 @@ def _problem(binding: Binding, where: str) -> Problem:
     fault = "an unfinished quote or a stray character"
     if not binding.error:
         fault = "has no value: write NAME=value" if binding.value is None else "a quote that ends in another setting"
+    elif "=" not in binding.original.string:
+        fault = "has no =: write NAME=value"
     return Problem(name[1] if name and ours else "a line", where, fault)
 
 

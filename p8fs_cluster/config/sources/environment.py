@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping
 
-from p8fs_cluster.config.sources.source import PREFIX, Entry, Source, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Source, found, prefix, source_of
 
 __all__ = ["ORIGIN", "read_environment"]
 
@@ -26,33 +27,32 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Source:
     >>> read_environment({"P8FS_PG_HOST": "db", "HOME": "/root"}).entries
     {'pg_host': Entry(value='db', origin='the environment')}
     """
-    found: dict[str, Entry] = {}
-    for variable, text in (os.environ if variables is None else variables).items():
-        name = unprefixed(variable)
-        if name:
-            found[name] = Entry(text, ORIGIN)
-    return Source(found, foreign={name: found.pop(name) for name in _service_links(found)})
+    given = os.environ if variables is None else variables
+    source = source_of((variable, found(text, ORIGIN)) for variable, text in given.items())
+    links = _service_links(source.entries)
+    entries = {name: entry for name, entry in source.entries.items() if name not in links}
+    return dataclasses.replace(source, entries=entries, foreign={name: source.entries[name] for name in links})
 
 
-def _service_links(found: Mapping[str, Entry]) -> list[str]:
+def _service_links(entries: Mapping[str, Entry]) -> list[str]:
     """Return the names whose values are, to the letter, what Kubernetes writes for a Service of theirs.
 
     A Service `p8fs-api` puts `P8FS_API_PORT=tcp://10.0.0.1:8000`, `P8FS_API_SERVICE_HOST=10.0.0.1` and more into
     every pod of its namespace. What a pod's own spec sets under such a name looks otherwise, and is a setting.
     """
     services: Services = {}
-    for name, entry in found.items():
+    for name, entry in entries.items():
         link = _LINK.fullmatch(entry.value.strip()) if "://" in entry.value else None
-        linked = _LINKED.fullmatch(PREFIX.lower() + name) if link else None
+        linked = _LINKED.fullmatch(prefix().lower() + name) if link else None
         if link and linked:
             hosts, ports = services.setdefault(linked[1], (set(), set()))
             hosts.add(link[1].strip("[]"))
             ports.add(link[2])
-    return [name for name, entry in found.items() if services and _is_link(name, entry.value.strip(), services)]
+    return [name for name, entry in entries.items() if services and _is_link(name, entry.value.strip(), services)]
 
 
 def _is_link(name: str, text: str, services: Services) -> bool:
-    variable = PREFIX.lower() + name
+    variable = prefix().lower() + name
     linked = _LINKED.fullmatch(variable)
     if linked and linked[1] in services:
         return _LINK.fullmatch(text) is not None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
-__all__ = ["LIMIT", "UnusableError", "read_text", "shown"]
+__all__ = ["LIMIT", "UnusableError", "at_home", "read_text", "shown"]
 
 LIMIT = 1024 * 1024
 """Bytes. A larger file is taken for a mistake: a log, a dump, a disk image."""
@@ -40,11 +41,19 @@ def read_text(path: Path) -> str:
     raise UnusableError(f"is not UTF-8 text (line {line}): save it as UTF-8")
 
 
-def shown(path: Path) -> str:
-    """Return how messages call a file: as short as it is clear.
+def at_home(text: str) -> str:
+    """Return a path with `~` at its beginning replaced by the home directory, as a shell does, where there is one.
 
-    >>> shown(Path.cwd() / ".env")
-    '.env'
+    >>> at_home("~/data") == str(Path.home() / "data"), at_home("data")
+    (True, 'data')
     """
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises where there is no home
+
+
+def shown(path: Path) -> str:
+    """Return how messages call a file: by its absolute path, whatever the working directory of who reads them.
+
+    >>> shown(Path(".env")) == str(Path.cwd() / ".env")
+    True
+    """
+    return str(Path.cwd() / path)

@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from p8fs_cluster.config.sources.environment import ORIGIN
 from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
-from p8fs_cluster.config.sources.source import Entry, Source, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Source, Stamp, found, prefix, source_of, stamp_of, unprefixed
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["read_mounted"]
 
 _TRIES = 5
 
+IsSetting = Callable[[str], bool]
 
-def read_mounted(folder: Path, variable: str) -> Source:
+
+def read_mounted(folder: Path, variable: str, is_setting: IsSetting = bool) -> Source:
     """Return the settings in a folder that `variable` names: `P8FS_PG_PASSWORD` is a file with the password.
 
-    Line ends at the end of a file are no part of the value. Files that don't begin with `P8FS_` are others'.
+    `p8fs-pg-password` is another form of that name. Files that don't begin with the prefix are others'; a note tells of
+    one that has the name of a setting without it.
     Kubernetes swaps all files at once, by the link `..data`; they are read from one side of the swap.
     """
     for _ in range(_TRIES):
         side = os.path.realpath(folder / "..data")
-        read = _read(folder, variable)
+        read = _read(folder, variable, is_setting)
         if side == os.path.realpath(folder / "..data"):
             break
     return read
 
 
-def _read(folder: Path, variable: str) -> Source:
-    entries: dict[str, Entry] = {}
+def _read(folder: Path, variable: str, is_setting: IsSetting) -> Source:
+    items: list[tuple[str, Entry]] = []
     problems: list[Problem] = []
+    notes: list[Problem] = []
+    stamps: dict[Path, Stamp] = {}
     try:
         for file in _files(folder):
-            name = unprefixed(file.name)
+            ours = unprefixed(file.name)
+            stamps[file] = stamp_of(file)
             try:
-                if name and file.exists():  # a link that a swap left behind leads nowhere
-                    entries[name] = Entry(read_text(file).rstrip("\r\n"), shown(file))
+                if file.is_file() if ours is None else file.exists():  # a link that a swap left behind leads nowhere
+                    items.append((file.name, found(read_text(file), shown(file))))
             except UnusableError as exc:
-                problems.append(Problem(file.name.upper(), shown(file), f"the file {exc}"))
+                if ours:
+                    problems.append(Problem(file.name.upper(), shown(file), f"the file {exc}"))
+            if ours is None and is_setting(file.name.lower().replace("-", "_")):
+                fault = f"has no prefix, so that it is not read: name it {prefix()}{file.name.upper()}"
+                notes.append(Problem("a file", shown(file), fault))
     except FileNotFoundError:
         problems.append(Problem(variable, ORIGIN, f"the folder {folder} does not exist"))
     except NotADirectoryError:
         problems.append(Problem(variable, ORIGIN, f"{folder} is not a folder"))
     except OSError as exc:
         problems.append(Problem(variable, ORIGIN, f"the folder {folder} can't be read: {exc.strerror}"))
-    return Source(entries, tuple(problems))
+    return dataclasses.replace(source_of(items, problems), stamps=stamps, notes=tuple(notes))
 
 
 def _files(folder: Path) -> Iterator[Path]:
