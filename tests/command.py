@@ -36,7 +36,7 @@ def p8fs_cluster(
     """Run the command with settings as variables; `path` is a folder whose packages are installed."""
     environment = {**os.environ, **variables(settings)}
     if path is not None:
-        environment["PYTHONPATH"] = str(path)
+        environment["PYTHONPATH"] = os.pathsep.join([str(path), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-P", "-m", "p8fs_cluster", *arguments]  # as the script: the folder is not on the path
     return subprocess.run(command, capture_output=True, text=True, env=environment, input=stdin)
 

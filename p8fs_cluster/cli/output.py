@@ -9,16 +9,22 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from p8fs_cluster.config import secrets
 from p8fs_cluster.logging.redaction import Redactor
 
-__all__ = ["Json", "fail", "print_json", "redacted", "refuse", "tell", "write_private"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Json", "fail", "on_a_line", "print_json", "print_table", "redacted", "refuse", "tell", "write_private"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+_UNBOUNDED = 1_000_000
+"""Columns that no table needs."""
 
 redacted = Redactor(secrets.known)
 """Takes every secret that the settings hold out of a text."""
@@ -45,6 +51,28 @@ def fail(fault: object) -> NoReturn:
     """End with exit code 1: the settings have a fault."""
     tell(fault)
     raise typer.Exit(1)
+
+
+def print_table(table: Table) -> None:
+    """Print a table in which nothing is cut off: what is wider than the terminal, or than COLUMNS says, goes on below.
+
+    Without a terminal and COLUMNS, each row is one line, however long, for `grep`.
+    """
+    from rich.console import Console
+
+    for column in table.columns:
+        column.overflow = "fold"
+    is_bounded = sys.stdout.isatty() or os.environ.get("COLUMNS", "").strip("0").isdigit()
+    Console(width=None if is_bounded else _UNBOUNDED).print(table)
+
+
+def on_a_line(text: str) -> str:
+    r"""Return text whose line ends, tabs and other control characters are escaped, for a cell or a line.
+
+    >>> print(on_a_line("a\tb\n"))
+    a\tb\n
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def write_private(path: Path, text: str) -> None:

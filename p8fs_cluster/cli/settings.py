@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from p8fs_cluster.cli.catalogue import Models, models, settings_of
 from p8fs_cluster.cli.diff import differences
 from p8fs_cluster.cli.diff_sources import operand
 from p8fs_cluster.cli.documentation import env_example, settings_table
 from p8fs_cluster.cli.kubernetes import Mount, manifests, misnamed, pod_spec, stream, unreachable
-from p8fs_cluster.cli.output import Json, fail, print_json, refuse, tell, write_private
+from p8fs_cluster.cli.output import Json, fail, on_a_line, print_json, print_table, refuse, tell, write_private
 from p8fs_cluster.cli.schema import json_schema
 from p8fs_cluster.config.explanation import Explanation
 from p8fs_cluster.config.problems import unknown_setting, variable_of
@@ -52,11 +49,14 @@ def show(as_json: Json = False) -> None:
     if as_json:
         print_json({each.name: {"value": each.value, "source": each.source} for each in explained})
         return
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table("setting", "value", "source")
     for each in explained:
-        value = "" if each.value is None else str(each.value)
+        value = "" if each.value is None else on_a_line(str(each.value))
         table.add_row(each.variable, escape(value), escape(each.source))
-    _wide().print(table)
+    print_table(table)
 
 
 @config_app.command()
@@ -207,8 +207,3 @@ def _put(text: str, output: Path | None) -> None:
         write_private(output, text.removesuffix("\n") + "\n")
     except OSError as exc:
         refuse(f"{output} can't be written: {exc.strerror}")
-
-
-def _wide() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=160)

@@ -7,14 +7,15 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from p8fs_cluster.cli.output import Json, fail, redacted, tell
-from p8fs_cluster.containers.container import Container
 from p8fs_cluster.exceptions import ClusterError, StorageError
-from p8fs_cluster.providers.storage.engines import spec_of
+
+if TYPE_CHECKING:
+    from p8fs_cluster.containers.container import Container
 
 __all__ = ["storage_app"]
 
@@ -32,6 +33,8 @@ def ping(
 
     Exit code 0, or 1 when the last one failed.
     """
+    from p8fs_cluster import Container
+
     times = range(count or 1) if count or not watch else itertools.count()
     ok = False
     try:
@@ -57,6 +60,8 @@ def checkpoint(
 
     Exit code 0, or 1 with the fault.
     """
+    from p8fs_cluster import Container
+
     try:
         with Container() as container:
             container.storage().checkpoint(folder)
@@ -73,6 +78,9 @@ def restore(
 
     Exit code 0, or 1 with the fault.
     """
+    from p8fs_cluster import Container
+    from p8fs_cluster.providers.storage.engines import spec_of
+
     try:
         container = Container()
         settings = container.config()
