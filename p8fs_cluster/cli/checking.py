@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from p8fs_cluster.cli.output import on_a_line, print_json, print_table, redacted, tell
+from p8fs_cluster.cli.progress import shown_steps
 from p8fs_cluster.config.problems import configuration_error
 from p8fs_cluster.config.section import load_installed
 from p8fs_cluster.config.spelling import judge
@@ -17,7 +18,7 @@ from p8fs_cluster.containers.checking import require
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.containers.graph import read
 from p8fs_cluster.exceptions import ConfigurationError
-from p8fs_cluster.health.checks import Step, run, steps
+from p8fs_cluster.health.checks import Run, Step, steps
 
 __all__ = ["report"]
 
@@ -25,7 +26,8 @@ __all__ = ["report"]
 def report(loaded: Any, as_json: bool) -> bool:
     """Check a container, print what came of each step, and return whether all is well."""
     logging.getLogger("p8fs_cluster.config").disabled = True  # what it would warn of is listed as a fault
-    done = list(_steps(loaded))
+    with shown_steps(wanted=not as_json) as run:
+        done = list(_steps(loaded, run))
     if as_json:
         print_json(_report(done))
     else:
@@ -33,7 +35,7 @@ def report(loaded: Any, as_json: bool) -> bool:
     return all(step.ok for step in done)
 
 
-def _steps(loaded: Any) -> Iterator[Step]:
+def _steps(loaded: Any, run: Run) -> Iterator[Step]:
     container = loaded() if isinstance(loaded, type) else loaded
     checked = run("check the container", lambda: _checked(container))
     yield checked
@@ -43,7 +45,7 @@ def _steps(loaded: Any) -> Iterator[Step]:
     yield settings
     if settings.ok:
         with container:
-            yield from steps(container.config, container.storage())
+            yield from steps(container.config, container.storage(), run)
             yield run("close", lambda: _closed(container))
 
 

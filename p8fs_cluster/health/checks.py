@@ -16,7 +16,7 @@ from p8fs_cluster.exceptions import ClusterError, ConfigurationError, StorageErr
 from p8fs_cluster.logging.setup import check_log_file
 from p8fs_cluster.providers.storage.handle import Storage
 
-__all__ = ["Step", "run", "steps"]
+__all__ = ["Run", "Step", "run", "steps"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,10 @@ class Step:
         return self.fault is None
 
 
+Run = Callable[[str, Callable[[], str]], Step]
+"""Runs a step of a name, as `run` does."""
+
+
 def run(name: str, action: Callable[[], str]) -> Step:
     """Run one step; `action` returns its detail. Our own errors become the step's fault, others are raised.
 
@@ -50,10 +54,10 @@ def run(name: str, action: Callable[[], str]) -> Step:
     return Step(name, time.monotonic() - started, detail)
 
 
-def steps(config: SettingsProvider, storage: Storage) -> Iterator[Step]:
+def steps(config: SettingsProvider, storage: Storage, run: Run = run) -> Iterator[Step]:
     """Tell if the last reload failed; open the log file, if there is one, and the storage; do one round trip to it.
 
-    A round trip is a write, a read and a delete where there is no SQL, else a query.
+    A round trip is a write, a read and a delete where there is no SQL, else a query. `run` runs each step.
 
     :raises ConfigurationError: there are no settings to begin with.
     """

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -60,3 +63,44 @@ class TestTables:
 
 def plain(line: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)
+
+
+@pytest.fixture
+def silent() -> Iterator[dict[str, Any]]:
+    """Settings of a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield {"pg_host": "127.0.0.1", "pg_port": server.getsockname()[1], "pg_password": "hunter2"}
+
+
+class TestSignOfLife:
+    def test_the_step_that_waits_is_seen_while_it_waits(self, silent: dict[str, Any]) -> None:
+        with terminal("check", **silent, pool_timeout=30) as shown:
+            shown.until_seen("open the storage")
+            shown.until_seen("0:00:01")
+            assert shown.process.poll() is None
+            assert "failed" not in shown.seen
+
+    def test_it_is_gone_when_all_is_done(self, silent: dict[str, Any]) -> None:
+        with terminal("check", stdout=subprocess.PIPE, **silent, pool_timeout=0.5) as shown:
+            assert shown.wait() == 1
+            assert shown.process.stdout is not None
+            printed = shown.process.stdout.read().decode()
+        assert "0:00:00" in shown.seen
+        assert "0:00:00" not in printed, "the standard output has nothing of it"
+        assert "│ open the storage" in printed
+        assert "\x1b" not in printed
+        assert "no answer within 0.5 s" in plain(shown.seen).splitlines()[-1]
+        assert shown.seen.endswith("\n")
+
+    @pytest.mark.parametrize("arguments", [("check",), ("check", "--json")], ids=" ".join)
+    def test_not_in_a_pipe(self, arguments: tuple[str, ...], silent: dict[str, Any]) -> None:
+        done = p8fs_cluster(*arguments, **silent, pool_timeout=0.5)
+        assert done.returncode == 1
+        assert "0:00:0" not in done.stdout + done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+
+    def test_not_with_json(self, silent: dict[str, Any]) -> None:
+        with terminal("check", "--json", stdout=subprocess.PIPE, **silent, pool_timeout=0.5) as shown:
+            assert shown.wait() == 1
+        assert "0:00:0" not in shown.seen
+        assert "\x1b" not in shown.seen
