@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from p8fs_cluster import __version__
+from p8fs_cluster.cli.completion import OURS, complete_container, is_asked, silence
 from p8fs_cluster.cli.drawing import Format
 from p8fs_cluster.cli.output import Json, refuse
 from p8fs_cluster.cli.settings import config_app
@@ -21,7 +22,6 @@ from p8fs_cluster.cli.storage import storage_app
 __all__ = ["NAME", "app", "main"]
 
 NAME = "p8fs-cluster"
-OURS = "p8fs_cluster:Container"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,12 +33,16 @@ app.add_typer(storage_app, name="storage")
 
 Target = Annotated[
     str,
-    typer.Argument(metavar="MODULE:CONTAINER", help="A container, a class of such, or a function that makes one."),
+    typer.Argument(
+        metavar="MODULE:CONTAINER",
+        help="A container, a class of such, or a function that makes one.",
+        autocompletion=complete_container,
+    ),
 ]
 
 
-def _tell_version(wanted: bool) -> None:
-    if wanted:
+def _tell_version(ctx: typer.Context, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:  # which completion does
         typer.echo(f"{NAME} {__version__}")
         raise typer.Exit
 
@@ -85,6 +89,8 @@ def graph(
 
 def main() -> None:
     """Run the command. What the output's encoding lacks is escaped."""
+    if is_asked():
+        silence()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -18,7 +18,10 @@ from p8fs_cluster.config.sources.files import LIMIT, UnusableError, read_text
 from p8fs_cluster.config.sources.mounted import read_mounted
 from p8fs_cluster.config.sources.source import prefix
 
-__all__ = ["Operand", "operand"]
+__all__ = ["ENDINGS", "WORDS", "Operand", "operand"]
+
+ENDINGS = (".env", ".toml", ".yaml", ".yml", ".json")
+"""How the names of files end that can be a side."""
 
 STDIN = "the standard input"
 
@@ -41,14 +44,8 @@ def operand(argument: str) -> Operand:
     >>> operand("defaults").reading.winning
     {}
     """
-    words: dict[str, Callable[[], Operand]] = {
-        "env": lambda: Operand(Reading((read_environment(),))),
-        "current": lambda: Operand(read(is_setting)),
-        "defaults": lambda: Operand(Reading()),
-        "-": _of_stdin,
-    }
     try:
-        return words[argument]() if argument in words else _of_path(Path(argument))
+        return WORDS[argument]() if argument in WORDS else _of_path(Path(argument))
     except UnusableError as exc:
         fault = str(exc)
     except RecursionError:
@@ -63,7 +60,7 @@ def _of_path(path: Path) -> Operand:
         return Operand(Reading((read_mounted(path, str(path)),)))
     ending = path.suffix.lower()
     is_dotenv = ending == ".env" or path.name.startswith(".env")
-    if not is_dotenv and ending not in (".toml", ".yaml", ".yml", ".json") and path.exists():
+    if not is_dotenv and ending not in ENDINGS and path.exists():
         raise UnusableError("has to end in .env, .toml, .yaml or .json, or be a folder")
     text, place = read_text(path), str(path)
     if ending == ".toml":
@@ -95,3 +92,12 @@ def _of_yaml(text: str, place: str) -> Operand:
         return Operand(Reading((parse_document(text, ".yaml", place, is_setting),)))
     sources, notes = cluster_sources(text, place)
     return Operand(Reading(sources), notes)
+
+
+WORDS: dict[str, Callable[[], Operand]] = {
+    "env": lambda: Operand(Reading((read_environment(),))),
+    "current": lambda: Operand(read(is_setting)),
+    "defaults": lambda: Operand(Reading()),
+    "-": _of_stdin,
+}
+"""The sides that are no file, and how each is read."""

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from p8fs_cluster.cli.catalogue import Models, models, settings_of
+from p8fs_cluster.cli.completion import complete_setting, complete_side
 from p8fs_cluster.cli.diff import differences
 from p8fs_cluster.cli.diff_sources import operand
 from p8fs_cluster.cli.documentation import env_example, settings_table
@@ -61,7 +62,10 @@ def show(as_json: Json = False) -> None:
 
 @config_app.command()
 def explain(
-    name: Annotated[str | None, typer.Argument(help="A setting, with or without P8FS_; by default all.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A setting, with or without P8FS_; by default all.", autocompletion=complete_setting),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Tell why a setting has its value: which source won, and which lost with what; secrets masked.
@@ -133,8 +137,8 @@ def k8s(
 
 @config_app.command()
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A")],
-    b: Annotated[str, typer.Argument(metavar="B")],
+    a: Annotated[str, typer.Argument(metavar="A", autocompletion=complete_side)],
+    b: Annotated[str, typer.Argument(metavar="B", autocompletion=complete_side)],
     as_json: Json = False,
 ) -> None:
     """Print the settings whose effective values differ between A and B, secrets masked.
