@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -54,16 +54,22 @@ def _imported(name: str) -> Any:
         if missing is None or not f"{name}.".startswith(f"{missing}."):
             raise
     parent, _, last = missing.rpartition(".")
-    beside = pkgutil.iter_modules(getattr(sys.modules.get(parent), "__path__", None))
-    raise LoadingError(_unknown(f"there is no module {missing!r}", last, (module.name for module in beside)))
+    if parent and not hasattr(sys.modules[parent], "__path__"):
+        raise LoadingError(f"there is no module {missing!r}: {parent} is a module, and no package")
+    beside = pkgutil.iter_modules(sys.modules[parent].__path__ if parent else None)
+    written = {"before": missing.removesuffix(last), "after": name.removeprefix(missing)}
+    hint = did_you_mean(last, (module.name for module in beside), **written)
+    raise LoadingError(_hinted(f"there is no module {missing!r}", hint))
 
 
 def _member(module: Any, name: str, path: str) -> Any:
-    found = module
+    found, passed = module, ""
     for part in path.split("."):
         if not hasattr(found, part):
-            raise LoadingError(_unknown(f"{name} has no {part!r}", part, dir(found)))
-        found = getattr(found, part)
+            place = ":".join(filter(None, (name, passed.removesuffix("."))))
+            hint = did_you_mean(part, dir(found), before=f"{name}:{passed}")
+            raise LoadingError(_hinted(f"{place} has no {part!r}", hint))
+        found, passed = getattr(found, part), f"{passed}{part}."
     return found
 
 
@@ -75,6 +81,5 @@ def _run(action: Callable[[], Any], doing: str) -> Any:
         raise LoadingError(f"{doing} failed: {type(exc).__name__}: {without_passwords(str(exc))}") from exc
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    hint = did_you_mean(name, known)
+def _hinted(what: str, hint: str) -> str:
     return f"{what}; {hint}" if hint else what

@@ -56,13 +56,13 @@ def bind(parameters: Mapping[str, Parameter], args: tuple[Any, ...], kwargs: Map
     return binding
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the nearest name, "" when none is near.
+def did_you_mean(name: str, known: Iterable[str], *, before: str = "", after: str = "") -> str:
+    """Return a hint at the nearest name, "" when none is near; `before` and `after` are what has to be written with it.
 
     >>> did_you_mean("storge", ["storage", "log"])
     "did you mean 'storage'?"
     """
-    return "".join(f"did you mean {near!r}?" for near in _nearest(name, known))
+    return "".join(f"did you mean {before + near + after!r}?" for near in _nearest(name, known))
 
 
 def _nearest(name: str, known: Iterable[str]) -> list[str]:

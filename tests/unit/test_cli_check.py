@@ -136,11 +136,16 @@ class TestOwnContainers:
     @pytest.mark.parametrize(
         ("name", "said"),
         [
-            ("service:Aplication", "service has no 'Aplication'; did you mean 'Application'?"),
+            ("service:Aplication", "service has no 'Aplication'; did you mean 'service:Application'?"),
+            ("service:Wrong.clinet", "service:Wrong has no 'clinet'; did you mean 'service:Wrong.client'?"),
+            ("service:xyzzy", "service has no 'xyzzy'"),
             ("servise:Application", "there is no module 'servise'; did you mean 'service'?"),
+            ("servce.app:Application", "there is no module 'servce'; did you mean 'service.app'?"),
+            ("service.app:Application", "there is no module 'service.app': service is a module, and no package"),
+            ("xyzzy:Application", "there is no module 'xyzzy'"),
             (
                 "examples.own_containr:Application",
-                "there is no module 'examples.own_containr'; did you mean 'own_container'?",
+                "there is no module 'examples.own_containr'; did you mean 'examples.own_container'?",
             ),
             ("service", "'service' names no container: say MODULE:NAME, such as service.app:Application"),
             ("service:number", "service:number is no container, but of type int"),

@@ -35,3 +35,18 @@ def test_help_in_short(command: tuple[str, ...]) -> None:
     assert " ".join(["Usage: p8fs-cluster", *command, "["]) in done.stdout
     if len(command) < 2:
         assert done.stdout == p8fs_cluster(*command, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        (("confg", "show"), "No such command 'confg'. Did you mean 'config'?"),
+        (("config", "shwo"), "No such command 'shwo'. Did you mean 'show'?"),
+        (("config", "show", "--jsno"), "No such option: --jsno (Possible options: --json)"),
+        (("graph", "--format", "sgv"), "'svg'"),
+    ],
+)
+def test_what_is_misspelt_is_told_with_what_is_meant(command: tuple[str, ...], meant: str) -> None:
+    done = p8fs_cluster(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert meant in done.stderr
