@@ -65,7 +65,7 @@ def check(target: Target = OURS, as_json: Json = False) -> None:
     """
     from p8fs_cluster.cli.checking import report
 
-    raise typer.Exit(0 if report(_loaded(target), as_json) else 1)
+    raise typer.Exit(0 if report(_loaded(target, as_json), as_json) else 1)
 
 
 @app.command()
@@ -97,10 +97,10 @@ def main() -> None:
     app(prog_name=NAME)
 
 
-def _loaded(target: str) -> Any:
+def _loaded(target: str, as_json: bool = False) -> Any:
     from p8fs_cluster.cli.loading import LoadingError, load
 
     try:
         return load(target)
     except LoadingError as exc:
-        refuse(str(exc))
+        refuse(exc, as_json)

@@ -32,6 +32,9 @@ def report(loaded: Any, as_json: bool) -> bool:
         print_json(_report(done))
     else:
         _print(done)
+    for step in done:
+        if step.fault is not None:
+            tell(step.fault)
     return all(step.ok for step in done)
 
 
@@ -96,6 +99,3 @@ def _print(done: list[Step]) -> None:
         mark = "[green]ok[/green]" if step.ok else "[red]failed[/red]"
         table.add_row(step.name, mark, f"{step.seconds * 1000:.1f} ms", escape(on_a_line(step.detail)))
     print_table(table)
-    for step in done:
-        if step.fault is not None:
-            tell(step.fault)

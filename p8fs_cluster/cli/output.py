@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from p8fs_cluster.config import secrets
+from p8fs_cluster.exceptions import ConfigurationError, Problem
 from p8fs_cluster.logging.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -41,16 +42,14 @@ def tell(message: object) -> None:
     typer.echo(redacted(str(message)), err=True)
 
 
-def refuse(reason: object) -> NoReturn:
+def refuse(reason: object, as_json: bool = False) -> NoReturn:
     """End with exit code 2: what was asked for is not possible."""
-    tell(reason)
-    raise typer.Exit(2)
+    _end(2, reason, as_json)
 
 
-def fail(fault: object) -> NoReturn:
+def fail(fault: object, as_json: bool = False) -> NoReturn:
     """End with exit code 1: the settings have a fault."""
-    tell(fault)
-    raise typer.Exit(1)
+    _end(1, fault, as_json)
 
 
 def print_table(table: Table) -> None:
@@ -93,6 +92,18 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink()
         raise
+
+
+def _end(code: int, fault: object, as_json: bool) -> NoReturn:
+    tell(fault)
+    if as_json:
+        problems = fault.problems if isinstance(fault, ConfigurationError) else ()
+        print_json({"fault": redacted(str(fault)), "problems": list(map(_told, problems))})
+    raise typer.Exit(code)
+
+
+def _told(problem: Problem) -> dict[str, str | None]:
+    return {"variable": problem.variable, "source": problem.source, "fault": redacted(problem.expected)}
 
 
 def _finite(value: Any) -> Any:

@@ -46,7 +46,7 @@ def show(as_json: Json = False) -> None:
 
     Exit code 1 with every fault if they can't be used.
     """
-    explained = _explained()
+    explained = _explained(as_json)
     if as_json:
         print_json({each.name: {"value": each.value, "source": each.source} for each in explained})
         return
@@ -73,14 +73,13 @@ def explain(
     Exit code 2 with the nearest name if there is no such setting; 1 if the settings can't be used.
     """
     if name is None:
-        explained = _explained()
-        _print(explained, as_json)
+        _print(_explained(as_json), as_json)
         return
     _told_of_sections()
     setting = unprefixed(name) or name.lower()
     if setting not in names():
-        refuse(f"{variable_of(setting)}: {unknown_setting(setting, names())}")
-    one = _read().explain(setting)
+        refuse(f"{variable_of(setting)}: {unknown_setting(setting, names())}", as_json)
+    one = _read(as_json).explain(setting)
     print_json(one.as_dict()) if as_json else typer.echo(str(one))
 
 
@@ -148,13 +147,13 @@ def diff(
     standard input, a .env or YAML). Exit code 0 if nothing differs, 1 if something does, 2 in trouble.
     """
     if (a, b) == ("-", "-"):
-        refuse("only one of the two can be the standard input")
+        refuse("only one of the two can be the standard input", as_json)
     try:
         known = models()
         sides = [operand(argument) for argument in (a, b)]
         found = differences(sides[0].reading, sides[1].reading, known)
     except (ConfigurationError, UnusableError) as exc:
-        refuse(exc)
+        refuse(exc, as_json)
     for side in sides:
         _tell_all([*side.notes, *misspelt(side.reading)])
     if as_json:
@@ -164,9 +163,9 @@ def diff(
     raise typer.Exit(1 if found else 0)
 
 
-def _explained() -> list[Explanation]:
+def _explained(as_json: bool) -> list[Explanation]:
     _told_of_sections()
-    settings = _read()
+    settings = _read(as_json)
     known: Models = (P8FSConfig, *declared())
     return [settings.explain(setting.name) for setting in settings_of(known)]
 
@@ -192,15 +191,15 @@ def _models() -> Models:
     return _or_fail(models)
 
 
-def _read() -> P8FSConfig:
-    return _or_fail(P8FSConfig)
+def _read(as_json: bool = False) -> P8FSConfig:
+    return _or_fail(P8FSConfig, as_json)
 
 
-def _or_fail(action: Callable[[], T]) -> T:
+def _or_fail(action: Callable[[], T], as_json: bool = False) -> T:
     try:
         return action()
     except ConfigurationError as exc:
-        fail(exc)
+        fail(exc, as_json)
 
 
 def _put(text: str, output: Path | None) -> None:

@@ -46,8 +46,11 @@ def ping(
                 ok = answer["fault"] is None
                 typer.echo(json.dumps(answer) if as_json else _line(answer))
     except KeyboardInterrupt:
-        pass
+        if not watch:
+            raise
     except ClusterError as exc:
+        if as_json:
+            typer.echo(json.dumps(_answer(fault=redacted(str(exc)))))
         fail(exc)
     raise typer.Exit(0 if ok else 1)
 
@@ -95,13 +98,17 @@ def restore(
 
 
 def _pinged(container: Container) -> dict[str, Any]:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    answer: dict[str, Any] = {"time": now, "provider": container.storage().provider, "seconds": None, "fault": None}
+    answer = _answer(provider=container.storage().provider)
     try:
         answer["seconds"] = round(container.storage().ping(), 6)
     except ClusterError as exc:
         answer["fault"] = redacted(str(exc))
     return answer
+
+
+def _answer(**known: Any) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {"time": now, "provider": None, "seconds": None, "fault": None, **known}
 
 
 def _line(answer: dict[str, Any]) -> str:
