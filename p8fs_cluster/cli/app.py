@@ -87,6 +87,31 @@ def graph(
         refuse(f"{output} can't be written: {exc.strerror}")
 
 
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Its folder, which is made if need be.")] = Path(),
+    name: Annotated[str | None, typer.Option(help="The package's name; by default as the folder's.")] = None,
+) -> None:
+    """Write a small project: container, settings, service, test, and manifests for Kubernetes.
+
+    It runs at once, over an embedded store; its README.md says how. Exit code 2 if a file of it is there already: then
+    nothing is written.
+    """
+    from p8fs_cluster.cli import project
+
+    name = project.name_of(folder) if name is None else name
+    if fault := project.misnamed(name):
+        refuse(f"{fault} (--name)")
+    texts = project.project(name)
+    try:
+        project.write(folder, texts)
+    except FileExistsError as exc:
+        refuse(f"{exc.filename} is there already, and nothing was written")
+    except OSError as exc:
+        refuse(f"{exc.filename} can't be written: {exc.strerror}; nothing was")
+    typer.echo("\n".join(str(folder / place) for place in texts))
+
+
 def main() -> None:
     """Run the command. What the output's encoding lacks is escaped."""
     if is_asked():

@@ -31,6 +31,7 @@ Command = tuple[str, ...]
 COMMANDS: list[Command] = [
     ("check",),
     ("graph",),
+    ("init", "made"),
     ("config", "show"),
     ("config", "explain"),
     ("config", "explain", "api_port"),
@@ -53,7 +54,7 @@ WITH_JSON: list[Command] = [
     ("config", "diff", "current", "defaults"),
     ("storage", "ping"),
 ]
-READS_NO_SETTINGS = (("graph",), ("config", "docs"), ("config", "schema"), ("config", "env-example"))
+READS_NO_SETTINGS = (("graph",), ("init",), ("config", "docs"), ("config", "schema"), ("config", "env-example"))
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def good(rocksdb_settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def names(command: Command) -> Command:
-    return command[: 1 if command[0] in ("check", "graph") else 2]
+    return command[: 1 if command[0] in ("check", "graph", "init") else 2]
 
 
 def row(command: Command) -> list[str]:
@@ -151,6 +152,7 @@ class TestExitCodes:
         [
             (("check", "nowhere:Application"), "there is no module 'nowhere'"),
             (("graph", "nowhere:Application"), "there is no module 'nowhere'"),
+            (("init", "made", "--name", "class"), "'class' is taken"),
             (("graph", "--output", "a.png"), "a.png does not say a format"),
             (("graph", "--output", "nowhere/a.svg"), "nowhere/a.svg can't be written"),
             (("config", "explain", "nothing"), "there is no such setting"),
