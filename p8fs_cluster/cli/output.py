@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -61,8 +62,7 @@ def print_table(table: Table) -> None:
 
     for column in table.columns:
         column.overflow = "fold"
-    is_bounded = sys.stdout.isatty() or os.environ.get("COLUMNS", "").strip("0").isdigit()
-    Console(width=None if is_bounded else _UNBOUNDED).print(table)
+    Console(width=shutil.get_terminal_size(fallback=(_UNBOUNDED, 24)).columns).print(table)
 
 
 def on_a_line(text: str) -> str:

@@ -50,12 +50,18 @@ class TestTables:
         lines = [line for line in shown.seen.splitlines() if line.startswith("│")]
         assert 40 < max(map(len, map(plain, lines))) <= 60
 
+    @pytest.mark.parametrize("columns", ["", "0", "wide"])
     def test_a_row_is_a_line_in_a_pipe(
-        self, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, rocksdb_settings: dict[str, Any]
+        self,
+        columns: str,
+        command: tuple[str, ...],
+        monkeypatch: pytest.MonkeyPatch,
+        rocksdb_settings: dict[str, Any],
     ) -> None:
-        monkeypatch.delenv("COLUMNS", raising=False)
+        monkeypatch.setenv("COLUMNS", columns)
         done = p8fs_cluster(*command, **rocksdb_settings, pg_database=f"{LONG}\n\t[/x] end")
         rows = [line for line in done.stdout.splitlines() if line.startswith("│")]
+        assert rows
         assert all(line.split("│")[1].strip() for line in rows)
         if command[0] == "config":
             assert sum(f"{LONG}\\n\\t[/x] end" in line for line in rows) == 1
