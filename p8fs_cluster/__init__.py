@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from p8fs_cluster.logging.context import log_context as log_context
     from p8fs_cluster.logging.loggers import FieldLogger as FieldLogger
     from p8fs_cluster.providers.storage.handle import Storage as Storage
+    from p8fs_cluster.providers.storage.passwords import set_password_source as set_password_source
+    from p8fs_cluster.providers.telemetry import configure_telemetry as configure_telemetry
 
     container: Container
     """The process's default container, made at first use."""
@@ -45,8 +47,10 @@ _PLACES = {
     "InjectionError": "p8fs_cluster.exceptions",
     "StorageError": "p8fs_cluster.exceptions",
     "StorageUnavailable": "p8fs_cluster.exceptions",
+    "configure_telemetry": "p8fs_cluster.providers.telemetry",
     "log_context": "p8fs_cluster.logging.context",
     "Storage": "p8fs_cluster.providers.storage.handle",
+    "set_password_source": "p8fs_cluster.providers.storage.passwords",
     "validate_configuration": "p8fs_cluster.containers.validation",
 }
 

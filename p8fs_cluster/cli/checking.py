@@ -19,13 +19,15 @@ from p8fs_cluster.containers.container import Container
 from p8fs_cluster.containers.graph import read
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.health.checks import Run, Step, steps
+from p8fs_cluster.logging.setup import LoggingSetup
 
 __all__ = ["report"]
 
 
 def report(loaded: Any, as_json: bool) -> bool:
     """Check a container, print what came of each step, and return whether all is well."""
-    logging.getLogger("p8fs_cluster.config").disabled = True  # what it would warn of is listed as a fault
+    logging.getLogger("p8fs_cluster.config").disabled = True  # what it would warn of is listed
+    LoggingSetup.default_stream("stderr")
     with shown_steps(wanted=not as_json) as run:
         done = list(_steps(loaded, run))
     if as_json:

@@ -41,10 +41,8 @@ class Form:
 
     def read(self, value: Any) -> Any:
         """Return what a value of a source stands for, or the value itself if it can't be understood."""
-        if "json" in self.kinds:
-            return value if value is None or isinstance(value, (str, bytes)) else json.dumps(value)
         if not isinstance(value, str):
-            return value
+            return json.dumps(value) if "json" in self.kinds and value is not None else value
         text = value if self.is_text else value.strip()
         if not text and "none" in self.kinds:
             return None
@@ -138,7 +136,7 @@ def dropped(given: Any, taken: Any) -> Iterator[tuple[tuple[str, ...], Collectio
     if isinstance(given, Mapping):
         fields = _fields(taken)
         names = {str(name) for name in fields}
-        if not _ignores(taken, given):
+        if not _ignores(taken):
             yield from (((str(key),), names) for key in given if str(key) not in names)
         for key in given:
             if key in fields:
@@ -158,11 +156,9 @@ def _fields(taken: Any) -> Mapping[Any, Any]:
     return taken if isinstance(taken, Mapping) else {}
 
 
-def _ignores(taken: Any, given: Mapping[Any, Any]) -> bool:
-    """Return whether names that were not taken are none of its: it has said so, or it is a table of any names."""
-    if isinstance(taken, BaseModel):
-        return "extra" in taken.model_config
-    return not dataclasses.is_dataclass(taken) and not (isinstance(taken, Mapping) and len(taken) < len(given))
+def _ignores(taken: Any) -> bool:
+    """Return whether names that were not taken are ignored: the model says so, or pydantic refuses them itself."""
+    return not isinstance(taken, BaseModel) or "extra" in taken.model_config
 
 
 def _below(key: str, given: Any, taken: Any) -> Iterator[tuple[tuple[str, ...], Collection[str]]]:

@@ -70,7 +70,7 @@ class P8FSConfig(Settings):
         "", description="The pod's name, in log records; in Kubernetes the host's name if it is empty"
     )
 
-    storage_provider: Annotated[str, EngineName()] = Field(
+    storage_provider: Annotated[OptionalText, EngineName()] = Field(
         "postgresql", description="The engine behind `container.storage()`"
     )
     pool_max_size: Annotated[int, Field(ge=1, le=10_000)] = Field(10, description="Most connections a pool opens")
@@ -92,6 +92,10 @@ class P8FSConfig(Settings):
         60.0, description="Seconds after which a connection still borrowed is logged, and by whom; empty: never"
     )
 
+    password_lifetime: Seconds = Field(
+        600.0, description="Seconds for which a password is used that a command or a callable gave"
+    )
+
     pg_host: Host = Field(
         "localhost", description="PostgreSQL host, several separated by commas, or the directory of its socket"
     )
@@ -99,6 +103,9 @@ class P8FSConfig(Settings):
     pg_database: Text = Field("app", description="PostgreSQL database")
     pg_user: Text = Field("postgres", description="PostgreSQL user")
     pg_password: Secret = Field(SecretStr("postgres"), description="PostgreSQL password")
+    pg_password_command: OptionalText = Field(
+        "", description="Command whose output is the PostgreSQL password, run before a connection is made"
+    )
     pg_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
         "prefer", description="libpq's sslmode"
     )
@@ -122,6 +129,9 @@ class P8FSConfig(Settings):
     tidb_database: Text = Field("test", description="TiDB database")
     tidb_user: Text = Field("root", description="TiDB user")
     tidb_password: Secret = Field(SecretStr(""), description="TiDB password")
+    tidb_password_command: OptionalText = Field(
+        "", description="Command whose output is the TiDB password, run before a connection is made"
+    )
     tidb_ssl_ca: OptionalPath = Field(
         None, description="Certificates of the authorities to trust; when set, TLS is required and verified"
     )

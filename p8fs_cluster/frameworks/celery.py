@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import Celery, Task, current_app, signals
 
+from p8fs_cluster.config.spelling import judge
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import Scope
 from p8fs_cluster.frameworks._common import Given, container_of, finished, opened_scope, require_given
@@ -82,6 +83,7 @@ class _Process:
         """Set logging up in Celery's place, which takes the root logger over, and stdout, unless somebody listens."""
         if current_app == self._app:
             self._container.loggers().set_up()
+            judge(self._container.config)
 
     def leave(self, sender: Any, **details: Any) -> None:
         application, self._application = self._application, None

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.frameworks._common import Given, container_of, failure, opened_scope, require_given
+from p8fs_cluster.logging.setup import LoggingSetup
 
 __all__ = ["enter"]
 
@@ -34,11 +35,22 @@ def enter(ctx: _Context, container: Given = None) -> Container:
     ... def main(ctx: typer.Context) -> None:
     ...     enter(ctx)
     """
+    ctx.with_resource(_records_on_stderr())
     opened = ctx.with_resource(container_of(container))
     for name in ("application", "job"):
         require_given(opened, name, ())
         ctx.with_resource(_scope(opened, name))
     return opened
+
+
+@contextmanager
+def _records_on_stderr() -> Iterator[None]:
+    """Keep stdout to the command's output, unless `P8FS_LOG_STREAM` says otherwise."""
+    before = LoggingSetup.default_stream("stderr")
+    try:
+        yield
+    finally:
+        LoggingSetup.default_stream(before)
 
 
 @contextmanager

@@ -24,7 +24,9 @@ class SqlEngines:
     def current(self) -> Engine:
         """Return the engine; it opens nothing until it is used. If the store has no SQL, its use is a StorageError."""
         url = self._storage.sqlalchemy_url or f"sqlite:///{self._storage.provider} has no SQL"
-        return self._engines.get(url) or self._engines.setdefault(url, self.made(url))
+        engine = self._engines.get(url) or self._engines.setdefault(url, self.made(url))
+        engine.hide_parameters = not self._storage._settings().log_parameters
+        return engine
 
     def session(self) -> Session:
         """Return a new session of SQLAlchemy's ORM over the engine in force: use it with `with`, and commit."""
@@ -33,11 +35,15 @@ class SqlEngines:
         return Session(self.current())
 
     def made(self, url: str, **options: Any) -> Engine:
-        """Return a new engine over the handle, with further options of `sqlalchemy.create_engine`."""
+        """Return a new engine over the handle, with further options of `sqlalchemy.create_engine`.
+
+        Its errors show no parameters of statements, unless `log_parameters` says so, as slow statements don't.
+        """
         from sqlalchemy import create_engine, event
         from sqlalchemy.pool import NullPool
 
         ours = self._storage.sqlalchemy_url
+        options = {"hide_parameters": not self._storage._settings().log_parameters, **options}
         engine: Engine = create_engine(url, creator=lambda: self._borrowed(engine, ours), poolclass=NullPool, **options)
         event.listen(engine, "invalidate", _end)
         return engine

@@ -49,8 +49,9 @@ def _read(folder: Path, variable: str, is_setting: IsSetting) -> Source:
             except UnusableError as exc:
                 if ours:
                     problems.append(Problem(file.name.upper(), shown(file), f"the file {exc}"))
-            if ours is None and is_setting(file.name.lower().replace("-", "_")):
-                fault = f"has no prefix, so that it is not read: name it {prefix()}{file.name.upper()}"
+            plain = file.name.replace("-", "_")
+            if ours is None and is_setting(plain.lower()):
+                fault = f"has no prefix, so that it is not read: name it {prefix()}{plain.upper()}"
                 notes.append(Problem("a file", shown(file), fault))
     except FileNotFoundError:
         problems.append(Problem(variable, ORIGIN, f"the folder {folder} does not exist"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, NoReturn
 
+from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import (
     CommitUnknown,
@@ -51,12 +52,17 @@ P8FS_PG_HOST (from code), P8FS_PG_PORT (from the default); P8FS_POOL_TIMEOUT=5
 
     def at_fault(self, fault: str, way_out: str, *names: str) -> str:
         """Return the message for a fault of which it is known what settings cause it."""
-        return f"{self}: {fault}: {way_out}: {self._settings.describe(*names)}"
+        commands = [f"{name}_command" for name in names]
+        given = [
+            command if getattr(self._settings, command, "") else name
+            for name, command in zip(names, commands, strict=True)
+        ]
+        return f"{self}: {fault}: {way_out}: {self._settings.describe(*given)}"
 
     def no_connection(self, fault: str) -> str:
         """Return the message for any other."""
         where = self._settings.describe(f"{self.prefix}_host", f"{self.prefix}_port")
-        timeout = f"P8FS_POOL_TIMEOUT={self._settings.pool_timeout:g}"
+        timeout = f"{variable_of('pool_timeout')}={self._settings.pool_timeout:g}"
         return f"{self}: {fault}: is the server up, and is it there? {where}; {timeout}"
 
     def no_answer(self) -> str:

@@ -12,9 +12,10 @@ from psycopg import waiting
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.providers.storage.messages import Messages
+from p8fs_cluster.providers.storage.passwords import refused
 from p8fs_cluster.providers.storage.postgresql import compat
 from p8fs_cluster.providers.storage.postgresql.cursor import SessionCursor
-from p8fs_cluster.providers.storage.postgresql.parameters import parameters
+from p8fs_cluster.providers.storage.postgresql.parameters import is_refusal, parameters
 from p8fs_cluster.providers.storage.postgresql.session import Session
 from p8fs_cluster.providers.storage.sockets import pending_data_check
 
@@ -67,7 +68,13 @@ async def async_connect(settings: P8FSConfig, messages: Messages, seconds: float
     """
     del seconds
     given = await asyncio.to_thread(parameters, settings)  # it looks names up
-    connection = await AsyncConnection.connect(**given, cursor_factory=AsyncCursor)
+    try:
+        connection = await AsyncConnection.connect(**given, cursor_factory=AsyncCursor)
+    except psycopg.Error as exc:
+        if not (is_refusal(exc) and refused(settings, "pg_password")):
+            raise
+        given = await asyncio.to_thread(parameters, settings)
+        connection = await AsyncConnection.connect(**given, cursor_factory=AsyncCursor)
     connection.bound(settings, messages)
     connection.begin_life(pending_data_check(connection.fileno()))
     return connection

@@ -11,9 +11,10 @@ import psycopg
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.providers.storage.messages import Messages
 from p8fs_cluster.providers.storage.outcome import Outcome
+from p8fs_cluster.providers.storage.passwords import refused
 from p8fs_cluster.providers.storage.postgresql import compat
 from p8fs_cluster.providers.storage.postgresql.cursor import SessionCursor
-from p8fs_cluster.providers.storage.postgresql.parameters import parameters
+from p8fs_cluster.providers.storage.postgresql.parameters import is_refusal, parameters
 from p8fs_cluster.providers.storage.postgresql.session import Session
 from p8fs_cluster.providers.storage.sockets import pending_data_check
 
@@ -91,7 +92,12 @@ def connect(settings: P8FSConfig, messages: Messages, seconds: float) -> Connect
 
 def _connect(settings: P8FSConfig, messages: Messages, outcome: Outcome[Connection]) -> None:
     try:
-        connection = Connection.connect(**parameters(settings), cursor_factory=Cursor)
+        try:
+            connection = Connection.connect(**parameters(settings), cursor_factory=Cursor)
+        except psycopg.Error as exc:
+            if not (is_refusal(exc) and refused(settings, "pg_password")):
+                raise
+            connection = Connection.connect(**parameters(settings), cursor_factory=Cursor)
         connection.bound(settings, messages)
         connection.begin_life(pending_data_check(connection.fileno()))
     except Exception as exc:

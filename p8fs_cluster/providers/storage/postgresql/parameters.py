@@ -11,9 +11,10 @@ import psycopg
 
 from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.providers.storage.passwords import password_of
 from p8fs_cluster.providers.storage.sockets import addresses
 
-__all__ = ["parameters"]
+__all__ = ["is_refusal", "parameters"]
 
 log = logging.getLogger("p8fs_cluster.storage")
 
@@ -27,7 +28,7 @@ def parameters(settings: P8FSConfig) -> dict[str, Any]:
         "port": settings.pg_port,
         "dbname": settings.pg_database,
         "user": settings.pg_user,
-        "password": settings.pg_password.get_secret_value(),
+        "password": password_of(settings, "pg_password"),
         "sslmode": settings.pg_sslmode,
         "target_session_attrs": settings.pg_target_session_attrs,
         "connect_timeout": max(2, int(settings.pool_timeout / sum(len(addresses(host)) for host in hosts))),
@@ -45,6 +46,11 @@ def parameters(settings: P8FSConfig) -> dict[str, Any]:
     elif settings.pg_statement_timeout:
         parameters["options"] = f"-c statement_timeout={1000 * settings.pg_statement_timeout:.0f}"
     return {**_not_from_the_environment(), **parameters}
+
+
+def is_refusal(exc: psycopg.Error) -> bool:
+    """Return whether the server has refused the password."""
+    return "authentication failed" in str(exc)
 
 
 @cache

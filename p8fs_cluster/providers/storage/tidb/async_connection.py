@@ -10,12 +10,13 @@ import weakref
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, ER
 from pymysql.converters import escape_item
 from pymysql.protocol import MysqlPacket
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.providers.storage.messages import Messages
+from p8fs_cluster.providers.storage.passwords import is_asked_for, refused
 from p8fs_cluster.providers.storage.sockets import addresses, is_peer_alive, pending_data_check
 from p8fs_cluster.providers.storage.tidb import async_compat
 from p8fs_cluster.providers.storage.tidb.async_compat import AsyncCursor
@@ -156,7 +157,20 @@ async def async_connect(settings: P8FSConfig, messages: Messages, seconds: float
 
     :raises pymysql.MySQLError: there is no connection.
     """
-    given = parameters(settings, messages)
+    try:
+        connection = await _connected(settings, messages, seconds)
+    except pymysql.OperationalError as exc:
+        if exc.args[0] != ER.ACCESS_DENIED_ERROR or not refused(settings, "tidb_password"):
+            raise
+        connection = await _connected(settings, messages, seconds)
+    await connection.begin_session()
+    connection.begin_life(pending_data_check(connection.fileno()))
+    return connection
+
+
+async def _connected(settings: P8FSConfig, messages: Messages, seconds: float) -> AsyncConnection:
+    asked = is_asked_for(settings, "tidb_password")
+    given = await asyncio.to_thread(parameters, settings, messages) if asked else parameters(settings, messages)
     connection = AsyncConnection(
         host=given.get("host", "localhost"),
         port=given.get("port", 4000),
@@ -175,6 +189,4 @@ async def async_connect(settings: P8FSConfig, messages: Messages, seconds: float
     connection.name = connection._host
     connection.bound(settings, messages)
     await connection.connect_first(seconds)
-    await connection.begin_session()
-    connection.begin_life(pending_data_check(connection.fileno()))
     return connection

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pymysql
-from pymysql.constants import CR
+from pymysql.constants import CR, ER
 from pymysql.protocol import MysqlPacket
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.providers.storage.messages import Messages
+from p8fs_cluster.providers.storage.passwords import refused
 from p8fs_cluster.providers.storage.sockets import (
     LimitedReader,
     addresses,
@@ -181,6 +182,11 @@ def connect(settings: P8FSConfig, messages: Messages, seconds: float) -> Connect
 
     :raises pymysql.MySQLError: there is no connection.
     """
-    connection = Connection(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
+    try:
+        connection = Connection(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
+    except pymysql.OperationalError as exc:
+        if exc.args[0] != ER.ACCESS_DENIED_ERROR or not refused(settings, "tidb_password"):
+            raise
+        connection = Connection(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
     connection.begin_life(pending_data_check(connection.fileno()))
     return connection

@@ -13,6 +13,7 @@ from p8fs_cluster.config.dsn import unbracketed
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageUnavailable
 from p8fs_cluster.providers.storage.messages import Messages
+from p8fs_cluster.providers.storage.passwords import password_of
 
 __all__ = ["opportunistic_tls", "parameters"]
 
@@ -23,7 +24,7 @@ def parameters(settings: P8FSConfig, messages: Messages) -> dict[str, Any]:
     """Return what PyMySQL connects with."""
     parameters: dict[str, Any] = {
         "user": settings.tidb_user,
-        "password": settings.tidb_password.get_secret_value().encode(),  # a str would be sent as Latin-1
+        "password": password_of(settings, "tidb_password").encode(),  # a str would be sent as Latin-1
         "database": settings.tidb_database,
         "program_name": settings.service_name,
         "autocommit": None,  # `begin_session` turns it off
