@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
+from p8fs_cluster.config import secrets
 from p8fs_cluster.containers.container import Container
+from p8fs_cluster.exceptions import ClusterError
 from p8fs_cluster.frameworks._common import Given, container_of, failure, opened_scope, require_given
+from p8fs_cluster.logging.redaction import Redactor
 from p8fs_cluster.logging.setup import LoggingSetup
 
 __all__ = ["enter"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -27,7 +34,10 @@ def enter(ctx: _Context, container: Given = None) -> Container:
     Called in a group's callback, it covers the commands of the group. The command has a scope "job", in one of
     "application": it ends with the command, told of its exception, or of an exit code that is not 0.
 
-    :raises InjectionError: the container declares values of these scopes, which nobody gives.
+    A ClusterError that leaves the command becomes its message on the standard error, without secrets, and exit code 1:
+    SystemExit, raised from the error, in standalone mode or not. The log has the traceback at level DEBUG.
+
+    :raises SystemExit: the container declares values of these scopes, which nobody gives; the message names them.
 
     >>> import typer
     >>> app = typer.Typer()
@@ -36,6 +46,7 @@ def enter(ctx: _Context, container: Given = None) -> Container:
     ...     enter(ctx)
     """
     ctx.with_resource(_records_on_stderr())
+    ctx.with_resource(_told())
     opened = ctx.with_resource(container_of(container))
     for name in ("application", "job"):
         require_given(opened, name, ())
@@ -51,6 +62,16 @@ def _records_on_stderr() -> Iterator[None]:
         yield
     finally:
         LoggingSetup.default_stream(before)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except ClusterError as exc:
+        log.debug("the command failed", exc_info=True)
+        print(Redactor(secrets.known)(str(exc)), file=sys.stderr)
+        raise SystemExit(1) from exc
 
 
 @contextmanager
