@@ -519,22 +519,6 @@ assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == be
         check(code)
         assert words(tmp_path) == ["job", "open", "job", "job", "job", "close"], "only False ends it"
 
-    def test_the_example(self, tmp_path: Path, rocksdb_settings: dict[str, Any]) -> None:
-        inbox = tmp_path / "inbox"
-        inbox.mkdir()
-        with running(tmp_path / "log", "-m", "examples.worker", inbox, settings=rocksdb_settings) as worker:
-            for number in (1, 2):
-                (inbox / f"{number}.part").write_text("a lease has a token")
-                (inbox / f"{number}.part").rename(inbox / f"{number}.txt")
-                told = f"{number}.txt is stored; {number} are."
-                worker.until(lambda told=told: told in worker.output, told)
-            assert worker.end() == 0
-        with Container(config=rocksdb_settings) as container:
-            assert container.storage().ping() > 0
-        refused = run("examples.worker", str(inbox), **UNREACHABLE)
-        assert refused.returncode == 1
-        assert "P8FS_TIDB_PORT (from the environment)" in refused.stderr
-
 
 def blocks() -> dict[str, str]:
     """The Python blocks of docs/frameworks.md, by the heading above them."""

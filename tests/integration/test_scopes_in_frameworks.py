@@ -675,14 +675,20 @@ class TestWorkerAndCommands:
         assert seen[0][0] is not seen[1][0]
         assert seen[0][1] is seen[1][1]
 
-    def test_asynchronous_work_is_refused(self, rocksdb_settings: dict[str, Any]) -> None:
-        @inject
-        async def work(job: Transaction = Provide[Application.job]) -> None:
-            EVENTS.append("never")
+    @pytest.mark.parametrize("wrapped", [False, True], ids=["async def", "a function that returns an awaitable"])
+    def test_asynchronous_work_is_awaited(self, wrapped: bool, rocksdb_settings: dict[str, Any]) -> None:
+        class Awaited(Application):
+            job = Scoped(open_async).within("job")
+            blocking = Scoped(open_transaction).within("job")
 
-        with pytest.raises(TypeError, match="the work is asynchronous"):
-            worker.run(work, rocksdb(rocksdb_settings))
-        assert EVENTS == []
+        @inject
+        async def work(first: Transaction = Provide[Awaited.job], other: Any = Provide[Awaited.blocking]) -> bool:
+            await asyncio.sleep(0)
+            EVENTS.append("work")
+            return EVENTS.count("work") < 2
+
+        worker.run((lambda: work()) if wrapped else work, rocksdb(rocksdb_settings, Awaited))
+        assert EVENTS == ["begin", "begin async", "work", "commit async", "commit"] * 2
 
     @pytest.mark.parametrize(
         ("end", "code", "told"),

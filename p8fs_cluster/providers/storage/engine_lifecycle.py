@@ -112,7 +112,7 @@ class EngineLifecycle(Generic[E]):
             first, self._retired = not self._retired, True
         self._close_if_unused(raising)
         if first and self.is_open:
-            self._patience = self._call_later(self._drain_timeout, self._cut)
+            self._patience = self._call_later(self._drain_timeout, self.cut)
 
     def revive(self) -> bool:
         """Serve again. Return False when it is too late: the engine is being closed, and `gone` tells when it is."""
@@ -130,8 +130,8 @@ class EngineLifecycle(Generic[E]):
         if self._retired:
             self._close_if_unused()
 
-    def _cut(self) -> None:
-        """Only those who borrowed before it was retired are left: nobody else comes meanwhile."""
+    def cut(self) -> None:
+        """End the connections of those who borrowed before it was retired: nobody else comes meanwhile."""
         for checkout in self.checkouts if self._retired else ():
             log.warning("%r is not in force any more, and its borrower is cut off: %s", self.engine, checkout)
             with contextlib.suppress(Exception):

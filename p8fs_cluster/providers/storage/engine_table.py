@@ -19,7 +19,7 @@ from p8fs_cluster.providers.storage.engine_lifecycle import EngineLifecycle
 from p8fs_cluster.providers.storage.engines import EngineSpec, SpecOf
 from p8fs_cluster.providers.storage.leak_monitor import look_again
 
-__all__ = ["CLOSED", "EngineTable", "Handle"]
+__all__ = ["CLOSED", "EngineTable", "Handle", "specs_in_use"]
 
 CLOSED = "the container of this storage was closed: use it inside `with container:`"
 
@@ -193,6 +193,11 @@ class Handle(Closable):
         for table in self._tables():
             table.reopen()
 
+    def cut_off(self) -> None:
+        """End the connections of those who still borrow although the handle was closed; the log names each."""
+        for engine in self._open_ones():
+            engine.cut()
+
     def forget_parent(self) -> None:
         """In a forked child: leave the parent's engines alone, referenced so that nothing finalizes them."""
         for table in self._tables():
@@ -235,6 +240,11 @@ class Handle(Closable):
 
 
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+
+def specs_in_use() -> set[EngineSpec]:
+    """Return the specs of all engines that are open in this process."""
+    return {engine.spec for handle in tuple(_handles) for engine in handle._open_ones()}
 
 
 def _after_fork() -> None:

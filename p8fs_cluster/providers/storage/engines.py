@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,9 +15,16 @@ from p8fs_cluster.config.section import Section
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import ConfigurationError
 
-__all__ = ["AsyncEngine", "Engine", "EngineSpec", "Parameters", "SpecOf", "spec_of"]
+__all__ = ["AsyncEngine", "Engine", "EngineSpec", "Fault", "Parameters", "SpecOf", "built_in", "spec_of"]
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+
+class Fault(enum.Enum):
+    """What an error tells of the store, apart from the statement that it ended."""
+
+    UNAVAILABLE = "no connection, or one that was lost"
+    LATE = "no answer in time: what was sent may have been carried out"
 
 
 class Engine(Protocol):
@@ -114,6 +122,11 @@ class EngineSpec:
     """What copies the store where it has no checkpoints, for a message."""
     system: str = ""
     """OpenTelemetry's name for it (`db.system.name`), where that is another one."""
+    faults: str | Callable[[BaseException], Fault | None] | None = None
+    """A function, or `package.module:function`, that says what an error of the driver tells of the store, if anything.
+    It is imported when there is an error of a class of the `driver`."""
+    driver: str = ""
+    """The package of the classes of errors that `faults` judges."""
 
     def key(self, settings: P8FSConfig) -> Hashable:
         """Return the values of all settings that the engine depends on: equal keys share an engine."""
@@ -128,6 +141,14 @@ class EngineSpec:
     def engine_class(self) -> type[Engine]:
         """Return the class for threads, imported."""
         return self.engine if isinstance(self.engine, type) else _imported(self.engine)
+
+    def fault(self, exc: BaseException) -> Fault | None:
+        """Return what an error, of the driver alone, tells of the store; None: nothing, or it is not the driver's."""
+        if self.faults is None or not any(cls.__module__.split(".")[0] == self.driver for cls in type(exc).__mro__):
+            return None
+        judge: Callable[[BaseException], Fault | None]
+        judge = _imported(self.faults) if isinstance(self.faults, str) else self.faults
+        return judge(exc)
 
     def async_engine_class(self) -> type[Any] | None:
         """Return the class for asyncio, imported; None if there is none."""
@@ -150,6 +171,8 @@ _BUILT_IN = {
             shares=(*_POOLED, "service_name", "pod_name"),
             sqlalchemy_url="postgresql+psycopg://",
             backup="pg_dump and pg_restore",
+            faults="p8fs_cluster.providers.storage.postgresql.faults:fault_of",
+            driver="psycopg",
         ),
         EngineSpec(
             provider="tidb",
@@ -160,6 +183,8 @@ _BUILT_IN = {
             sqlalchemy_url="mysql+pymysql://",
             backup="BR",
             system="mysql",
+            faults="p8fs_cluster.providers.storage.tidb.faults:fault_of",
+            driver="pymysql",
         ),
         EngineSpec(
             provider="rocksdb",
@@ -170,6 +195,11 @@ _BUILT_IN = {
         ),
     )
 }
+
+
+def built_in() -> Iterable[EngineSpec]:
+    """Return the specs of the engines of this package."""
+    return _BUILT_IN.values()
 
 
 def spec_of(settings: P8FSConfig) -> EngineSpec:

@@ -48,13 +48,13 @@ class Attempts:
         return None if base is None else pause(base, self._made - 1)
 
 
-def pause(base: float, attempt: int, chance: Callable[[], float] = random.random) -> float:
+def pause(base: float, attempt: int, chance: Callable[[], float] = random.random, longest: float = _LONGEST) -> float:
     """Return the seconds to wait after the failed `attempt` (from 0): random, so that rivals don't meet again.
 
-    >>> [pause(0.01, attempt, lambda: 1.0) for attempt in (0, 1, 2, 20)]
+    >>> [pause(0.01, attempt, lambda: 1.0) for attempt in (0, 1, 2, 2000)]
     [0.01, 0.02, 0.04, 2.0]
     """
-    return chance() * min(base * 2.0**attempt, _LONGEST)
+    return chance() * min(base * 2.0 ** min(attempt, 100), longest)  # 2.0**1024 is no number
 
 
 def _pause_after(exc: BaseException, retry_pause: Callable[[BaseException], float | None]) -> float | None:
