@@ -13,6 +13,8 @@ from p8fs_cluster.config.spelling import judge
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import Scope
 from p8fs_cluster.frameworks._common import Given, container_of, finished, opened_scope, require_given
+from p8fs_cluster.frameworks._request_ids import is_valid
+from p8fs_cluster.logging.context import bound, log_context
 
 __all__ = ["init_app"]
 
@@ -26,8 +28,8 @@ def init_app(app: Celery, container: Given = None) -> Container:
 
     Each run of a task has a scope "job", and `Scoped.given(celery.Task)`: it ends before the task is reported as done,
     and what its end raises, such as a commit that failed, is the task's failure. An exception of the task, `Retry` and
-    `Ignore` too, rolls back. A task whose base is none of
-    the application's `Task` has one if it is registered before the worker starts.
+    `Ignore` too, rolls back. A task whose base is none of the application's `Task` has one if it is registered before
+    the worker starts. The records of a run have its `task_id`, and the `request_id` of the request that sent the task.
 
     :raises InjectionError: the container declares values of the scope "job" that nobody gives.
 
@@ -40,14 +42,20 @@ def init_app(app: Celery, container: Given = None) -> Container:
     require_given(opened, "job", (Task,))
     process = _Process(app, opened)
 
-    def enter_task(task: Any, **details: Any) -> None:
+    contexts: dict[str, log_context] = {}
+
+    def enter_task(task: Any, task_id: str, **details: Any) -> None:
         if task.app == app:
             opened.__enter__()
+            contexts[task_id] = context = log_context(task_id=task_id, **_sent_by(task))
+            context.__enter__()
 
-    def leave_task(task: Any, **details: Any) -> None:
+    def leave_task(task: Any, task_id: str, **details: Any) -> None:
         if task.app == app:
+            contexts.pop(task_id).__exit__(None, None, None)
             opened.__exit__(None, None, None)
 
+    signals.before_task_publish.connect(_send_id, weak=False, dispatch_uid=_HEADER)
     signals.task_prerun.connect(enter_task, weak=False)
     signals.task_postrun.connect(leave_task, weak=False)
     signals.setup_logging.connect(process.set_logging_up, weak=False)
@@ -130,4 +138,17 @@ class _Process:
         return run_in_a_job
 
 
+def _send_id(headers: Any, **details: Any) -> None:
+    """Give a task the id of the request that sends it."""
+    request_id = bound().get("request_id")
+    if is_valid(request_id) and isinstance(headers, dict):
+        headers.setdefault(_HEADER, request_id)
+
+
+def _sent_by(task: Any) -> dict[str, str]:
+    request_id = task.request.get(_HEADER)
+    return {"request_id": request_id} if is_valid(request_id) else {}
+
+
+_HEADER = "p8fs_request_id"
 _COVERED = "__p8fs_covered__"

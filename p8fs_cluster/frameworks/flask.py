@@ -13,8 +13,9 @@ from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import Scope
 from p8fs_cluster.exceptions import InjectionError, RequestRefused, StorageUnavailable
 from p8fs_cluster.frameworks._common import Given, container_of, failure, opened_scope, require_given, unavailable
+from p8fs_cluster.frameworks.wsgi import RequestContext
 
-__all__ = ["Values", "init_app", "until_sent"]
+__all__ = ["RequestContext", "Values", "init_app", "until_sent"]
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,9 @@ Values = Callable[[Request], Mapping[Any, Any]]
 """Returns the values of a scope for a request."""
 
 
-def init_app(app: Flask, container: Given = None, *, values: Values | None = None) -> Container:
+def init_app(
+    app: Flask, container: Given = None, *, values: Values | None = None, request_context: bool = False
+) -> Container:
     """Make the container the active one in each application context of `app`; return it.
 
     It is at `app.extensions["p8fs_cluster"]` as well. What requests open stays open, and is closed when the process
@@ -34,6 +37,8 @@ def init_app(app: Flask, container: Given = None, *, values: Values | None = Non
     exception, whatever answer is made of it, and a status of 400 or more closes it with `RequestRefused`: transactions
     roll back. `Scoped.given(Request)` is given; `values(request)` returns the others. What runs in an application
     context alone, as commands do, has a scope "job".
+
+    With `request_context`, the request's id is in each of its records and in its answer, as by `RequestContext`.
 
     :raises InjectionError: the container declares values that nobody gives.
 
@@ -47,6 +52,8 @@ def init_app(app: Flask, container: Given = None, *, values: Values | None = Non
     if values is None:
         require_given(opened, "request", (Request,))
     require_given(opened, "job", ())
+    if request_context:
+        app.wsgi_app = RequestContext(app.wsgi_app)  # type: ignore[method-assign]
     served = _Served(app, opened, values)
     appcontext_pushed.connect(served.enter, app, weak=False)
     appcontext_popped.connect(served.leave, app, weak=False)

@@ -130,7 +130,7 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
         else:
             await served.route(routes, scope, receive, send)
 
-    app.middleware_stack, router.middleware_stack = serve, route
+    app.middleware_stack, router.middleware_stack = _outermost(app, serve), route
     for inner, stack in mounted:
         inner.middleware_stack = _noting_first(stack)
     try:
@@ -139,6 +139,14 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
         app.middleware_stack, router.middleware_stack = around, routes
         for inner, stack in mounted:
             inner.middleware_stack = stack
+
+
+def _outermost(app: Any, serve: Any) -> Any:
+    """Put the middleware that binds the request's id around what answers with 500, if the application has it."""
+    for cls, args, kwargs in app.user_middleware:
+        if isinstance(cls, type) and issubclass(cls, RequestContext):
+            return cls(serve, *args, **kwargs)
+    return serve
 
 
 def _mounted(routes: Iterable[Any]) -> Iterator[Any]:

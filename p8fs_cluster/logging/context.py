@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from p8fs_cluster.logging.fields import apart
 
-__all__ = ["bound", "carried", "log_context"]
+__all__ = ["bound", "carried", "log_context", "mark", "marked"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,6 +91,25 @@ def bound() -> Mapping[str, Any]:
     if telemetry is None:
         return _bound.get()
     return {**_bound.get(), **_ids_of_span(telemetry)}
+
+
+def mark(exc: BaseException) -> None:
+    """Let the records of an exception tell what is bound here, also those that are made when nothing is any more.
+
+    >>> fault = ValueError("too long")
+    >>> with log_context(request_id="a1"):
+    ...     mark(fault)
+    >>> dict(marked(fault))
+    {'request_id': 'a1'}
+    """
+    with contextlib.suppress(Exception):  # one that takes no attributes
+        exc.__p8fs_bound__ = bound()  # type: ignore[attr-defined]
+
+
+def marked(exc: BaseException | None) -> Mapping[str, Any]:
+    """Return what was bound where an exception was marked."""
+    fields = getattr(exc, "__p8fs_bound__", None)
+    return fields if isinstance(fields, Mapping) else _NOTHING
 
 
 def _ids(traceparent: object) -> dict[str, str]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from p8fs_cluster.logging.context import bound
+from p8fs_cluster.logging.context import bound, marked
 from p8fs_cluster.logging.fields import as_text, message_of, of_record, plain
 from p8fs_cluster.logging.redaction import Redactor
 
@@ -41,7 +41,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message, fault = message_of(record)
-        fields = {**bound(), **of_record(record), **fault}
+        fields = {**_bound(record), **of_record(record), **fault}
         message = self._safe(message + "".join(f" {name}={_shown(value)}" for name, value in fields.items()))
         values = {**vars(record), "message": message}
         if self.usesTime():
@@ -78,7 +78,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message, fault = message_of(record)
-        fields = {**bound(), **of_record(record), **_traces(self, record), **fault}
+        fields = {**_bound(record), **of_record(record), **_traces(self, record), **fault}
         head = f'{{"time":"{self._time(record.created)}",{_level_and_logger(record.levelname, record.name)}'
         line = f"{head}{_encode(message)}{self._tail}{_rest(fields)}}}"
         if self._redact.concerns(line):
@@ -112,6 +112,11 @@ def _rest(fields: dict[str, Any]) -> str:
         return "," + _encode(fields)[1:-1]
     except Exception:  # NaN, keys that are no text, a circle, an int of 5,000 digits
         return "," + _encode(plain(fields))[1:-1]
+
+
+def _bound(record: logging.LogRecord) -> Mapping[str, Any]:
+    """Return what is bound here, and beneath it what the record's exception was marked with."""
+    return {**marked(record.exc_info[1]), **bound()} if record.exc_info else bound()
 
 
 def _traces(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:
