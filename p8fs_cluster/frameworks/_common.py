@@ -1,17 +1,19 @@
-"""Parts that the frameworks' modules share: the `container` parameter, scopes, the answer when a storage is down."""
+"""Parts that the frameworks' modules share: the `container` parameter, scopes, the answer to a fault of the store."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import InThread, Scope, given_in, wanted_by
 from p8fs_cluster.exceptions import InjectionError
+from p8fs_cluster.providers.storage.engines import Fault
+from p8fs_cluster.providers.storage.faults import fault_of
 
-__all__ = ["Given", "container_of", "failure", "finished", "opened_scope", "require_given", "unavailable"]
+__all__ = ["Given", "Refusal", "container_of", "failure", "finished", "opened_scope", "refusal", "require_given"]
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +86,34 @@ def failure(exc: BaseException | None) -> BaseException | None:
     return exc if code else None
 
 
-def unavailable(exc: Exception) -> dict[str, str]:
-    """Log the fault, which names the server, and return the answer of status 503, which does not.
+class Refusal(NamedTuple):
+    """The answer to a fault of the store, which tells nothing of the store."""
 
-    >>> unavailable(OSError("postgresql at postgres@db:5438/app: refused"))
-    {'detail': 'the storage does not answer'}
+    status: int
+    body: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+def refusal(exc: BaseException, method: str) -> Refusal | None:
+    """Log a fault of the store, and return the answer to it; None if the exception is no such fault.
+
+    What did not answer in time may have been carried out, so that only methods that may be repeated (RFC 9110, 9.2.2)
+    are told when: there are clients and proxies that repeat any request with a `Retry-After`.
+
+    >>> refusal(ValueError("too long"), "GET") is None
+    True
     """
-    log.error("%s", exc)
-    return {"detail": "the storage does not answer"}
+    told = fault_of(exc)
+    if told is None:
+        return None
+    log.error("%s", told.error)
+    if told.fault is Fault.UNAVAILABLE:
+        return Refusal(503, {"detail": "the storage does not answer"}, _RETRY)
+    headers = _RETRY if method in _IDEMPOTENT else {}
+    return Refusal(504, {"detail": "the storage did not answer in time"}, headers)
+
+
+_RETRY = {"Retry-After": "5"}
+"""In seconds: what a failover takes."""
+
+_IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")

@@ -1,4 +1,4 @@
-"""FastAPI: Starlette's lifespan and 503, and `depends` in place of `@inject` in a handler."""
+"""FastAPI: Starlette's lifespan and `install`, and `depends` in place of `@inject` in a handler."""
 
 from __future__ import annotations
 

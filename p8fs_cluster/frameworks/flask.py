@@ -11,8 +11,8 @@ from flask import Flask, Request, Response, appcontext_popped, appcontext_pushed
 
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import Scope
-from p8fs_cluster.exceptions import InjectionError, RequestRefused, StorageUnavailable
-from p8fs_cluster.frameworks._common import Given, container_of, failure, opened_scope, require_given, unavailable
+from p8fs_cluster.exceptions import InjectionError, RequestRefused
+from p8fs_cluster.frameworks._common import Given, container_of, failure, opened_scope, refusal, require_given
 from p8fs_cluster.frameworks.wsgi import RequestContext
 
 __all__ = ["RequestContext", "Values", "init_app", "until_sent"]
@@ -30,7 +30,8 @@ def init_app(
 
     It is at `app.extensions["p8fs_cluster"]` as well. What requests open stays open, and is closed when the process
     ends, or with the outermost `with container:` around them, as in a test. Workers that were forked open their own.
-    A storage that is unavailable is answered with 503; the log has the fault.
+    Faults of the store that no handler of the application takes are answered with 503 or 504 and `Retry-After`, as
+    `p8fs_cluster.frameworks.starlette.install` does; a handler of the status 500 does not take them.
 
     Each request has a scope "request", which has been closed, and a transaction in it committed, before its answer
     leaves; if that fails, the application's error handlers answer. An exception of the view closes it with that
@@ -62,7 +63,6 @@ def init_app(
     app.teardown_request(served.give_up_request)
     app.teardown_appcontext(served.end_job)
     app.handle_user_exception = served.handle  # type: ignore[method-assign]
-    app.register_error_handler(StorageUnavailable, lambda exc: (unavailable(exc), 503))
     return opened
 
 
@@ -96,7 +96,17 @@ class _Served:
 
     def handle(self, e: Exception) -> Any:
         g.p8fs_raised = e
-        return self._handle(e)
+        return self._answer_to(e)
+
+    def _answer_to(self, e: Exception) -> Any:
+        """Let the application's handlers answer, and do so for a fault of the store that none of them took."""
+        try:
+            return self._handle(e)
+        except Exception as exc:
+            answer = refusal(exc, request.method)
+            if answer is None:
+                raise
+            return dict(answer.body), answer.status, dict(answer.headers)
 
     def end_request(self, response: Response) -> Response:
         scope: Scope = g.p8fs_request
@@ -111,7 +121,7 @@ class _Served:
             try:
                 scope.end()
             except Exception as exc:
-                return self._make_response(self._handle(exc))
+                return self._make_response(self._answer_to(exc))
         return response
 
     def give_up_request(self, exc: BaseException | None) -> None:

@@ -1,10 +1,10 @@
-"""Starlette: the container in the lifespan of an application, a scope for each request, 503 when a storage is down."""
+"""Starlette: the container in the lifespan of an application, scopes, and the answer to a fault of the store."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
@@ -14,14 +14,13 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse
-from starlette.routing import Mount
 from starlette.websockets import WebSocket
 
 from p8fs_cluster.containers.validation import validate_configuration
 from p8fs_cluster.di.scopes import Scope
-from p8fs_cluster.exceptions import InjectionError, RequestRefused, StorageUnavailable
-from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given, unavailable
+from p8fs_cluster.exceptions import InjectionError, RequestRefused
+from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given
+from p8fs_cluster.frameworks._refusing import mounted, refuse_in
 from p8fs_cluster.frameworks.asgi import RequestContext
 
 __all__ = ["Lifespan", "RequestContext", "Values", "install", "lifespan", "until_sent"]
@@ -82,11 +81,21 @@ def lifespan(
 
 
 def install(app: Starlette) -> None:
-    """Answer 503 when the storage is unavailable. The log has the fault; the client learns nothing of the store.
+    """Answer 503 or 504 to a fault of the store, with `Retry-After`, if none of the application's handlers takes it.
+
+    503: no connection could be had, or it was lost, or nothing was committed. 504: no answer came in time, from
+    StorageTimeout to the server's own limits, or CommitUnknown: what was asked for may have been done, so that methods
+    that may not be repeated (POST, PATCH) get no `Retry-After`. Drivers' errors count as well, also through SQLAlchemy;
+    any other error of theirs stays a 500. The log has the fault; the client learns nothing of the store.
+
+    Handlers that the application has for the exception, or for Exception, come first. Applications that are mounted
+    when this one starts are covered too. An answer that has begun to leave can't be changed.
+
+    :raises RuntimeError: the application has started.
 
     >>> install(Starlette())
     """
-    app.add_exception_handler(StorageUnavailable, _unavailable)
+    refuse_in(app)
 
 
 def until_sent() -> None:
@@ -112,7 +121,7 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
         app.middleware_stack = app.build_middleware_stack()
     around, router = app.middleware_stack, app.router
     routes = router.middleware_stack
-    mounted = [(each, each.middleware_stack) for each in _mounted(router.routes)]
+    inside = [(each.router, each.router.middleware_stack) for each in mounted(router.routes)]
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         kind = _KINDS.get(scope["type"])
@@ -131,13 +140,13 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
             await served.route(routes, scope, receive, send)
 
     app.middleware_stack, router.middleware_stack = _outermost(app, serve), route
-    for inner, stack in mounted:
+    for inner, stack in inside:
         inner.middleware_stack = _noting_first(stack)
     try:
         yield
     finally:
         app.middleware_stack, router.middleware_stack = around, routes
-        for inner, stack in mounted:
+        for inner, stack in inside:
             inner.middleware_stack = stack
 
 
@@ -147,16 +156,6 @@ def _outermost(app: Any, serve: Any) -> Any:
         if isinstance(cls, type) and issubclass(cls, RequestContext):
             return cls(serve, *args, **kwargs)
     return serve
-
-
-def _mounted(routes: Iterable[Any]) -> Iterator[Any]:
-    """Yield the routers of the applications that are mounted, which turn exceptions into answers themselves."""
-    for each in routes:
-        if isinstance(each, Mount):
-            inner = each.app
-            if isinstance(inner, Starlette):
-                yield inner.router
-            yield from _mounted(each.routes or ())
 
 
 def _noting_first(stack: Any) -> Any:
@@ -378,7 +377,3 @@ async def _in_thread(step: Callable[[], Any]) -> Any:
 @asynccontextmanager
 async def _nothing(app: Any) -> AsyncIterator[None]:
     yield
-
-
-async def _unavailable(request: Request, exc: Exception) -> JSONResponse:
-    return JSONResponse(unavailable(exc), status_code=503)
