@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from p8fs_cluster.config.settings import P8FSConfig
 
-__all__ = ["forget", "judge", "judged", "misspelt", "warn"]
+__all__ = ["complete", "forget", "judge", "judged", "misspelt", "warn"]
 
 log = logging.getLogger("p8fs_cluster.config")
 
@@ -31,13 +31,18 @@ _complete = False
 _unjudged: Reading | None = None
 
 
+def complete() -> None:
+    """Take all sections for declared from now on: what is read is judged when it is read."""
+    global _complete, _unjudged
+    _complete, _unjudged = True, None
+
+
 def judge(settings: Callable[[], P8FSConfig]) -> P8FSConfig:
     """Take all sections for declared from now on, and return the settings, with each misspelt name in them told.
 
     :raises ConfigurationError: the settings can't be used, or are to be `strict` and have such names.
     """
-    global _complete, _unjudged
-    _complete, _unjudged = True, None  # what is read by now on is judged when it is read
+    complete()
     snapshot = settings()
     unknown = misspelt(snapshot._reading)
     if unknown and snapshot.strict:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from p8fs_cluster.config import spelling
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import InThread, Scope, given_in, wanted_by
 from p8fs_cluster.exceptions import InjectionError
@@ -31,6 +32,15 @@ def container_of(given: Given) -> Container:
     if given is None:
         return Container()
     return given() if callable(given) else given
+
+
+def set_logging_up(container: Container) -> None:
+    """Set logging up as the settings say, before anything of a start can fail, and judge their names from now on.
+
+    :raises ConfigurationError: the settings can't be used.
+    """
+    spelling.complete()
+    container.loggers().set_up()
 
 
 def opened_scope(

@@ -9,10 +9,9 @@ from typing import Any
 
 from celery import Celery, Task, current_app, signals
 
-from p8fs_cluster.config.spelling import judge
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import Scope
-from p8fs_cluster.frameworks._common import Given, container_of, finished, opened_scope, require_given
+from p8fs_cluster.frameworks._common import Given, container_of, finished, opened_scope, require_given, set_logging_up
 from p8fs_cluster.frameworks._request_ids import is_valid
 from p8fs_cluster.logging.context import bound, log_context
 
@@ -90,8 +89,7 @@ class _Process:
     def set_logging_up(self, **details: Any) -> None:
         """Set logging up in Celery's place, which takes the root logger over, and stdout, unless somebody listens."""
         if current_app == self._app:
-            self._container.loggers().set_up()
-            judge(self._container.config)
+            set_logging_up(self._container)
 
     def leave(self, sender: Any, **details: Any) -> None:
         application, self._application = self._application, None

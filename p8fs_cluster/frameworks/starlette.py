@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 from p8fs_cluster.containers.validation import validate_configuration
 from p8fs_cluster.di.scopes import Scope
 from p8fs_cluster.exceptions import InjectionError, RequestRefused
-from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given
+from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given, set_logging_up
 from p8fs_cluster.frameworks._refusing import mounted, refuse_in
 from p8fs_cluster.frameworks.asgi import RequestContext
 
@@ -63,6 +63,7 @@ def lifespan(
     @asynccontextmanager
     async def entered(app: Any) -> AsyncIterator[Any]:
         async with container_of(container) as opened:
+            set_logging_up(opened)
             if validate:
                 opened.check()
                 await run_in_threadpool(validate_configuration, opened)
@@ -70,7 +71,6 @@ def lifespan(
             if values is None:
                 require_given(opened, "request", (HTTPConnection, Request, WebSocket))
                 require_given(opened, "websocket", (HTTPConnection, WebSocket))
-            opened.loggers().set_up()
             app.state.container = opened
             async with opened_scope(opened, "application", in_thread=_in_thread) as application:
                 with _serving(app, application, values):

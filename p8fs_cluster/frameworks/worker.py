@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.containers.validation import validate_configuration
 from p8fs_cluster.di.scopes import Scope
-from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given
+from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given, set_logging_up
 from p8fs_cluster.frameworks._outage import Outage, Pauses
 from p8fs_cluster.frameworks._stopping import GraceOver, Stop
 from p8fs_cluster.frameworks._threads import in_thread, soon
@@ -97,7 +97,7 @@ class _Loop:
         self._container = container
         try:
             with self._entered():
-                container.loggers().set_up()
+                set_logging_up(container)
                 if validate:
                     container.check()
                     validate_configuration(container)
