@@ -124,6 +124,8 @@ class LiveConfig(Generic[S]):
             last.end()
             return
         before = getattr(self, name)
+        if before is value:  # taken back, after it was refused
+            return
         overriding = resolve_name(self._override)(value if name == "current" else {name: value})
         self._patches.append(_Patch(name, before, overriding.end))
 

@@ -158,6 +158,7 @@ class TestPatching:
         with pytest.raises(ConfigurationError, match="no such setting"), patch.object(config, "is_production", True):
             pass
         assert config.pg_port == 5438
+        assert not container.config.overridden
 
     def test_code_does_not_assign(self) -> None:
         with pytest.raises(AttributeError, match="settings are frozen"):
