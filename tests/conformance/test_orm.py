@@ -6,6 +6,7 @@ import gc
 import threading
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -119,3 +120,18 @@ def test_a_connection_that_is_forgotten_comes_back(orm_case: Case) -> None:
         del connection
         gc.collect()
         assert orm_case.storage.execute("SELECT 1") == [(1,)]
+
+
+def test_errors_show_no_parameters_unless_the_setting_says_so(orm_case: Case) -> None:
+    statement, engine = sa.text("SELECT * FROM no_such_table WHERE a = :a"), orm_case.container.engine()
+    for shown in (False, True, False):
+        with (
+            orm_case.container.config.override({"log_parameters": shown}),
+            pytest.raises(sa.exc.DBAPIError) as caught,
+            orm_case.container.session() as session,
+        ):
+            session.execute(statement, {"a": "ann@example"})
+        assert ("ann@example" in str(caught.value)) is shown
+    with pytest.raises(sa.exc.DBAPIError) as caught, engine.connect() as connection:
+        connection.execute(statement, {"a": "ann@example"})
+    assert "ann@example" not in str(caught.value)

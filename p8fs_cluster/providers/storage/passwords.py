@@ -103,15 +103,15 @@ def _asked(settings: P8FSConfig, setting: str) -> tuple[str, float]:
 
 def _of_command(settings: P8FSConfig, setting: str) -> str:
     """Run the command, without a shell; its stderr is that of this process."""
-    where = settings.describe(setting)
+    where, seconds = settings.describe(setting), 0.8 * settings.pool_timeout  # the rest is for connecting
     try:
         words = shlex.split(getattr(settings, setting))
-        done = subprocess.run(words, stdout=subprocess.PIPE, timeout=settings.pool_timeout, check=True)
+        done = subprocess.run(words, stdout=subprocess.PIPE, timeout=seconds, check=True)
         return done.stdout.decode().rstrip("\r\n")
     except subprocess.CalledProcessError as exc:
         fault = f"ended with exit code {exc.returncode}"
     except subprocess.TimeoutExpired:
-        fault = f"did not end within {variable_of('pool_timeout')}={settings.pool_timeout:g} seconds"
+        fault = f"did not end within {seconds:g} of the {variable_of('pool_timeout')}={settings.pool_timeout:g} seconds"
     except (OSError, ValueError) as exc:
         fault = f"can't be run: {getattr(exc, 'strerror', None) or type(exc).__name__}"
     raise StorageUnavailable(f"the command for a password {fault}: {where}")
