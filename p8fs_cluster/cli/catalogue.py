@@ -26,6 +26,7 @@ class Setting:
     name: str
     info: FieldInfo
     secret: bool
+    aliases: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str:
@@ -67,4 +68,4 @@ def settings_of(models: Models) -> Iterator[Setting]:
     """
     for model in models:
         for field, info in model.model_fields.items():
-            yield Setting(model.prefix + field, info, field in model.secret_names)
+            yield Setting(model.prefix + field, info, field in model.secret_names, model._aliases.get(field, ()))

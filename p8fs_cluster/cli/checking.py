@@ -71,7 +71,7 @@ def _strictly(container: Container) -> str:
         problems += exc.problems
     if problems:
         raise configuration_error(problems)
-    return settings.storage_provider
+    return "; ".join([settings.storage_provider, *map(str, settings.notes())])
 
 
 def _closed(container: Container) -> str:

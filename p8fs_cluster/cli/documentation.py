@@ -47,7 +47,8 @@ def _row(variable: str, default: str, meaning: str) -> str:
 
 def _meaning(setting: Setting) -> str:
     choices = f" ({', '.join(map(str, setting.choices))})" if setting.choices else ""
-    return (setting.info.description or "") + choices
+    others = f"; also read from {', '.join(setting.aliases)}" if setting.aliases else ""
+    return (setting.info.description or "") + choices + others
 
 
 def _default(value: Any) -> str:

@@ -19,10 +19,9 @@ from p8fs_cluster.cli.output import Json, fail, on_a_line, print_json, print_tab
 from p8fs_cluster.cli.schema import json_schema
 from p8fs_cluster.config.explanation import Explanation
 from p8fs_cluster.config.problems import unknown_setting, variable_of
-from p8fs_cluster.config.section import declared, load_installed, names
+from p8fs_cluster.config.section import declared, load_installed, names, setting_of
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.sources.files import UnusableError
-from p8fs_cluster.config.sources.source import unprefixed
 from p8fs_cluster.config.spelling import misspelt
 from p8fs_cluster.exceptions import ConfigurationError
 
@@ -76,7 +75,7 @@ def explain(
         _print(_explained(as_json), as_json)
         return
     _told_of_sections()
-    setting = unprefixed(name) or name.lower()
+    setting = setting_of(name)
     if setting not in names():
         refuse(f"{variable_of(setting)}: {unknown_setting(setting, names())}", as_json)
     one = _read(as_json).explain(setting)

@@ -47,6 +47,7 @@ _known: frozenset[str] = frozenset()
 class NotSecret:
     """Marks a text whose name sounds like a secret's, and is none: `Annotated[str, NotSecret()]`.
 
+    >>> from typing import Annotated
     >>> from p8fs_cluster import Section
     >>> class MapSettings(Section, prefix="map_"):
     ...     key: Annotated[str, NotSecret()] = "north"
