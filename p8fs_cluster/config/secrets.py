@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import (
+    Annotated,  # noqa: F401 - in the example of NotSecret
+    Any,
+)
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
@@ -47,7 +50,6 @@ _known: frozenset[str] = frozenset()
 class NotSecret:
     """Marks a text whose name sounds like a secret's, and is none: `Annotated[str, NotSecret()]`.
 
-    >>> from typing import Annotated
     >>> from p8fs_cluster import Section
     >>> class MapSettings(Section, prefix="map_"):
     ...     key: Annotated[str, NotSecret()] = "north"
