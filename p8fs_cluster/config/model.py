@@ -6,12 +6,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import PurePath
-from typing import Any, ClassVar, Self, get_args, get_origin
+from typing import Any, ClassVar, Self
 
 from pydantic import (
-    AliasChoices,
-    AliasPath,
-    BaseModel,
     ModelWrapValidatorHandler,
     PrivateAttr,
     SerializerFunctionWrapHandler,
@@ -153,9 +150,9 @@ class Settings(BaseSettings):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         fields = cls.model_fields.items()
-        cls._masked = frozenset(name for name, field in fields if _sounds_secret(name, field))
-        cls.secret_names = cls._masked | {name for name, field in fields if _holds_secret(field.annotation)}
-        cls._aliases = {name: _aliases(field) for name, field in fields if field.validation_alias}
+        cls._masked = frozenset(name for name, field in fields if secrets.is_named_secret(name, field))
+        cls.secret_names = cls._masked | {name for name, field in fields if secrets.is_typed_secret(field.annotation)}
+        cls._aliases = {name: secrets.aliases_of(field) for name, field in fields if field.validation_alias}
         cls._forms = {name: form_of(field) for name, field in fields}
 
     @classmethod
@@ -285,33 +282,3 @@ def _not_utf8(reading: Reading) -> Iterator[Problem]:
 
 def _unknown(name: str, known: Collection[str]) -> Problem:
     return Problem(variable_of(name), CODE, unknown_setting(name, known))
-
-
-def _aliases(field: FieldInfo) -> tuple[str, ...]:
-    given = field.validation_alias
-    choices = given.choices if isinstance(given, AliasChoices) else [given]
-    return tuple(choice for choice in choices if choice is not None and not isinstance(choice, AliasPath))
-
-
-def _sounds_secret(name: str, field: FieldInfo) -> bool:
-    if any(isinstance(mark, secrets.NotSecret) or mark is secrets.NotSecret for mark in field.metadata):
-        return False
-    return (secrets.sounds_secret(name) and _holds_text(field.annotation)) or _holds_sounding(field.annotation)
-
-
-def _holds_sounding(annotation: Any) -> bool:
-    """Return whether a nested model has a text whose name sounds like a secret's."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return any(_sounds_secret(name, field) for name, field in annotation.model_fields.items())
-    return any(map(_holds_sounding, get_args(annotation)))
-
-
-def _holds_text(annotation: Any) -> bool:
-    return annotation in (str, bytes) or any(map(_holds_text, get_args(annotation)))
-
-
-def _holds_secret(annotation: Any) -> bool:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return any(_holds_secret(field.annotation) for field in annotation.model_fields.values())
-    kinds = (annotation, get_origin(annotation))
-    return any(kind in secrets.KINDS for kind in kinds) or any(map(_holds_secret, get_args(annotation)))

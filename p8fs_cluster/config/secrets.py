@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import (
-    Annotated,  # noqa: F401 - in the example of NotSecret
-    Any,
-)
+from typing import Annotated, Any, get_args, get_origin  # noqa: F401 - the first, in the example of NotSecret
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import AliasChoices, BaseModel, Secret, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
 
 __all__ = [
     "KINDS",
     "MASK",
     "NotSecret",
+    "aliases_of",
     "forget",
+    "is_named_secret",
+    "is_typed_secret",
     "known",
     "remember",
     "shown",
@@ -66,6 +67,39 @@ def sounds_secret(name: str) -> bool:
     """
     name = name.lower()
     return bool(_WORDS.search(name)) and not _TAKEN_BACK.search(name) and not _OTHER_KEYS.search(name)
+
+
+def is_named_secret(name: str, field: FieldInfo) -> bool:
+    """Return whether a field is a text that its name or alias, or a name within a nested model, makes a secret."""
+    if any(isinstance(mark, NotSecret) or mark is NotSecret for mark in field.metadata):
+        return False
+    sounding = sounds_secret(name) or any(map(sounds_secret, aliases_of(field)))
+    return (sounding and _holds_text(field.annotation)) or _names_secrets(field.annotation)
+
+
+def aliases_of(field: FieldInfo) -> tuple[str, ...]:
+    """Return the other names under which a field is read."""
+    given = field.validation_alias
+    choices = given.choices if isinstance(given, AliasChoices) else [given]
+    return tuple(choice for choice in choices if isinstance(choice, str))
+
+
+def is_typed_secret(annotation: Any) -> bool:
+    """Return whether a type is one of secrets, or holds one: in a list, a table, a nested model."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(is_typed_secret(field.annotation) for field in annotation.model_fields.values())
+    kinds = (annotation, get_origin(annotation))
+    return any(kind in KINDS for kind in kinds) or any(map(is_typed_secret, get_args(annotation)))
+
+
+def _names_secrets(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(is_named_secret(name, field) for name, field in annotation.model_fields.items())
+    return any(map(_names_secrets, get_args(annotation)))
+
+
+def _holds_text(annotation: Any) -> bool:
+    return annotation in (str, bytes) or any(map(_holds_text, get_args(annotation)))
 
 
 def remember(secrets: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("typed", "names"),
         [
-            ("pg_p", ["pg_password", "pg_pgbouncer", "pg_port"]),
+            ("pg_p", ["pg_password", "pg_password_command", "pg_pgbouncer", "pg_port"]),
             ("PG_PO", ["PG_PORT"]),
             ("P8FS_PG_PO", ["P8FS_PG_PORT"]),
             ("p8fs_pg_po", ["p8fs_pg_port"]),

@@ -7,7 +7,7 @@ import pickle
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from p8fs_cluster import Container, NotSecret, Section
 from p8fs_cluster.cli.catalogue import settings_of
@@ -35,6 +35,7 @@ class Plain(Section, prefix="plain_"):
     token_seconds: int = 5
     sort_key: str = "name"
     key: Annotated[str, NotSecret()] = "north"
+    openai: str = Field("", validation_alias="OPENAI_API_KEY")
     typed_secret: SecretStr = SecretStr("")
 
 
@@ -43,6 +44,7 @@ SECRET = {
     "plain_api_key": "hunter3",
     "plain_tokens": "hunter4,hunter5",
     "plain_relay": '{"user": "me", "password": "hunter6"}',
+    "plain_openai": "hunter8",
     "plain_typed_secret": "hunter7",
 }
 
