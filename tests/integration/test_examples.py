@@ -135,4 +135,4 @@ class Broken:
 def test_fastapi_app_refuses_to_start_on_bad_settings() -> None:
     done = run("uvicorn", "examples.fastapi_app:app", "--port", str(free_port()), storage_provider="oracle")
     assert done.returncode != 0
-    assert "P8FS_STORAGE_PROVIDER (from the environment)" in done.stderr
+    assert "P8FS_STORAGE_PROVIDER (from the environment)" in done.stdout

@@ -113,7 +113,7 @@ class TestStarlette:
     def test_it_refuses_to_start(self) -> None:
         done = run("uvicorn", "examples.starlette_app:app", "--port", str(free_port()), **UNREACHABLE)
         assert done.returncode != 0
-        assert "P8FS_TIDB_PORT (from the environment)" in done.stderr
+        assert "P8FS_TIDB_PORT (from the environment)" in done.stdout
 
     def test_503_and_no_word_of_the_store(self, caplog: pytest.LogCaptureFixture) -> None:
         with served(self.app(container=Container(config=UNREACHABLE), validate=False)) as url:

@@ -25,6 +25,10 @@ def entries(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in re.findall(r'{"time".*}', text)]
 
 
+ENDINGS = {"exception": ["the process ends: ZeroDivisionError"]}
+"""What is logged of the end of a process, besides what it has written."""
+
+
 @pytest.mark.parametrize("queue", [True, False])
 @pytest.mark.parametrize(
     ("how", "times"), [("return", 1), ("sys.exit", 1), ("exception", 1), ("multiprocessing", 2), ("os.fork", 3)]
@@ -34,7 +38,9 @@ def test_none_lost_and_none_twice(how: str, times: int, queue: bool, tmp_path: P
     with running(tmp_path / "out", "-m", "tests.integration.log_writers", how, 2000, settings=settings) as process:
         assert process.wait() == (how == "exception"), process.output
     for name in ("out", "file"):
-        told = Counter((entry["pid"], entry["index"]) for entry in entries((tmp_path / name).read_text()))
+        written = entries((tmp_path / name).read_text())
+        assert [entry["message"] for entry in written if "pid" not in entry] == ENDINGS.get(how, [])
+        told = Counter((entry["pid"], entry["index"]) for entry in written if "pid" in entry)
         assert sum(told.values()) == 2000 * times
         writers = {pid for pid, _ in told}
         assert len(writers) == (1 if times == 1 else 2)

@@ -8,9 +8,9 @@ from typing import Annotated, assert_type
 from dependency_injector import providers
 from sqlalchemy import Engine
 
-from p8fs_cluster import Closing, Container, Provide, Section, Storage, container, inject, log_context
-from p8fs_cluster.config.settings import P8FSConfig, config
-from p8fs_cluster.logging.loggers import FieldLogger
+from p8fs_cluster import Closing, Container, FieldLogger, NotSecret, Provide, Section, Storage, container, inject
+from p8fs_cluster.config import P8FSConfig, config
+from p8fs_cluster.logging import get_logger, log_context
 from p8fs_cluster.providers.api import ApiSettings
 
 
@@ -25,6 +25,7 @@ class App(Container):
 
 class Mail(Section, prefix="typed_"):
     server: str = "localhost"
+    key: Annotated[str, NotSecret()] = ""
 
 
 @inject
@@ -44,6 +45,9 @@ def uses() -> None:
     assert_type(container.storage(), Storage)
     assert_type(container.config(), P8FSConfig)
     assert_type(container.logger("name"), FieldLogger)
+    assert_type(get_logger("name"), FieldLogger)
+    get_logger("name").trace("looked at %s", "a note", note_id=7)
+    assert_type(config.is_development, bool)
     plain: Logger = container.logger("name")
     plain.info("saved")
     container.logger("name").info("saved %s", "a note", note_id=7, exc_info=True)
