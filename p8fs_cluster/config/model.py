@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import PurePath
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import (
     ModelWrapValidatorHandler,
@@ -33,8 +33,16 @@ __all__ = ["Settings"]
 
 DEFAULT = "the default"
 
-_in_use: ContextVar[Reading] = ContextVar("p8fs_cluster_reading", default=Reading())  # noqa: B039
-"""The reading that a model is being made of: pydantic-settings gives its sources no arguments."""
+
+class _Filling(NamedTuple):
+    """The reading that a model is being made of, and the entry that counts, of each of its fields."""
+
+    reading: Reading
+    winning: Mapping[str, Entry]
+
+
+_in_use: ContextVar[_Filling] = ContextVar("p8fs_cluster_filling", default=_Filling(Reading(), {}))  # noqa: B039
+"""What a model is being made of: pydantic-settings gives its sources no arguments."""
 
 
 class Settings(BaseSettings):
@@ -53,6 +61,8 @@ class Settings(BaseSettings):
     _forms: ClassVar[Mapping[str, Form]] = {}
 
     _reading: Reading = PrivateAttr(default_factory=Reading)
+    _found: Mapping[str, Entry] = PrivateAttr(default_factory=dict)
+    """The entry that counts, of each field that has one."""
 
     def __init__(self, **values: Any) -> None:
         """Take any setting in any form that can be read, as the environment gives it.
@@ -63,8 +73,8 @@ class Settings(BaseSettings):
 
     def origin(self, name: str) -> str:
         """Return in words where the value of the field `name` comes from."""
-        found = self._entries(self._reading, name)
-        return found[0].origin if found else DEFAULT
+        found = self._found.get(name)
+        return DEFAULT if found is None else found.origin
 
     def describe(self, *names: str) -> str:
         """Return variables and origins of fields for an error message."""
@@ -181,7 +191,7 @@ class Settings(BaseSettings):
 
     def _fill(self, reading: Reading) -> None:
         secrets.remember(self._texts(reading))
-        token = _in_use.set(reading)
+        token = _in_use.set(_Filling(reading, self._winning(reading)))
         try:
             BaseSettings.__init__(self)
         finally:
@@ -199,8 +209,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def _winning(cls, reading: Reading) -> dict[str, Entry]:
-        found = {field: cls._entries(reading, field) for field in cls.model_fields}
-        return {field: entries[0] for field, entries in found.items() if entries}
+        names = ((field, cls.prefix + field) for field in cls.model_fields)
+        found = {field: reading.winning[name] for field, name in names if name in reading.winning}
+        for field in cls._aliases:
+            if entries := cls._entries(reading, field):
+                found[field] = entries[0]
+        return found
 
     def _outdated(self, names: Collection[str]) -> str:
         """Return what to add to a message that names settings of files that are others now."""
@@ -211,7 +225,7 @@ class Settings(BaseSettings):
 
     def _notes(self) -> Iterator[Problem]:
         """Yield what was taken as it is, and can hardly be meant."""
-        for field, entry in self._winning(self._reading).items():
+        for field, entry in self._found.items():
             value = getattr(self, field)
             text = next(secrets.within(value), "") if field in self.secret_names else value
             told = oddity(text) if isinstance(text, str) and entry.origin not in (CODE, APPLICATION) else None
@@ -232,19 +246,19 @@ class Settings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _all_problems_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        reading = _in_use.get()
+        reading, winning = _in_use.get()
         try:
             snapshot = handler(data)
         except ValidationError as exc:
             values = data if isinstance(data, Mapping) else {}
             origins = {cls.prefix + name: CODE for name in values}
-            origins |= {cls.prefix + field: entry.origin for field, entry in cls._winning(reading).items()}
+            origins |= {cls.prefix + field: entry.origin for field, entry in winning.items()}
             try:
                 problems = problems_of(exc, cls.prefix, cls._known(), cls.secret_names, origins)
             except UnicodeError:  # pydantic can't tell of such texts
                 problems = tuple(_not_utf8(reading))
         else:
-            snapshot._reading = reading
+            snapshot._reading, snapshot._found = reading, winning
             secrets.remember(snapshot.secrets())
             problems = tuple(cls._not_taken(data, snapshot))
             if not problems:
@@ -270,8 +284,8 @@ class _ReadingSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         cls: Any = self.settings_cls
-        found = cls._winning(_in_use.get())
-        return {field: cls._forms[field].read(entry.value) for field, entry in found.items()}
+        found = _in_use.get().winning.items()
+        return {field: cls._forms[field].read(entry.value) for field, entry in found}
 
 
 def _not_utf8(reading: Reading) -> Iterator[Problem]:

@@ -104,15 +104,16 @@ def source_of(items: Iterable[tuple[str, Entry]], problems: Iterable[Problem] = 
     entries: dict[str, Entry] = {}
     others: dict[str, Entry] = {}
     names: dict[str, str] = {}
-    faults = list(problems)
+    faults, ours = list(problems), prefix().lower()
     for name, entry in items:
-        setting = unprefixed(name)
-        if not setting:
-            others[_plain(name)] = entry
+        plain = _plain(name)
+        setting = plain.removeprefix(ours)
+        if setting == plain or not setting:
+            others[plain] = entry
             continue
         if setting in entries and entries[setting].value != entry.value:
             fault = f"is given twice with different values, as {names[setting]} and as {name}: remove one of them"
-            faults.append(Problem(prefix() + setting.upper(), entry.origin, fault))
+            faults.append(Problem((ours + setting).upper(), entry.origin, fault))
         entries[setting], names[setting] = entry, name
     return Source(entries, tuple(faults), others=others)
 
