@@ -79,7 +79,7 @@ def _shown(setting: Setting) -> str:
 
 def _takes(adapter: TypeAdapter[Any], form: Form, text: str) -> bool:
     try:
-        adapter.validate_python(form.read(text))
+        adapter.validate_python(form.value_of(text))
     except ValidationError:
         return False
     return True

@@ -19,7 +19,7 @@ from p8fs_cluster.config.secrets import without_passwords
 from p8fs_cluster.config.section import Section
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.sources.environment import read_environment
-from p8fs_cluster.config.sources.source import Source, found, source_of
+from p8fs_cluster.config.sources.source import Source, entry_of, source_of
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["Manifests", "Mount", "manifests", "misnamed", "pod_spec", "stream", "unreachable"]
@@ -245,7 +245,9 @@ def _read_otherwise(
 
 def _mounted(texts: Mapping[str, str]) -> Source:
     """Return what `read_mounted` makes of files with these texts."""
-    items = ((variable, found(text.encode().decode("utf-8-sig"), "the manifest")) for variable, text in texts.items())
+    items = (
+        (variable, entry_of(text.encode().decode("utf-8-sig"), "the manifest")) for variable, text in texts.items()
+    )
     return source_of(items)
 
 

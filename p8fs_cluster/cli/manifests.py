@@ -11,7 +11,7 @@ from typing import Any
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.sources.document import Item, yaml_documents, yaml_items
 from p8fs_cluster.config.sources.files import UnusableError
-from p8fs_cluster.config.sources.source import Entry, Source, found, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Source, entry_of, unprefixed
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["cluster_sources"]
@@ -76,7 +76,7 @@ def _source(manifest: _Manifest, place: str) -> Source:
             origin = place if line is None else f"{place}, line {line}"
             try:
                 encoded = manifest.kind == "Secret" and part == "data"
-                entries[name] = found(_text(value, len(path) == 2, encoded), origin)
+                entries[name] = entry_of(_text(value, len(path) == 2, encoded), origin)
             except UnusableError as exc:
                 problems.append(Problem(variable_of(name), origin, str(exc)))
     return Source(entries, tuple(problems))

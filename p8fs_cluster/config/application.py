@@ -15,7 +15,7 @@ from p8fs_cluster.config.sources.registered import (
     register,
     remove_source,
 )
-from p8fs_cluster.config.sources.source import Source, found
+from p8fs_cluster.config.sources.source import Source, entry_of
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
 __all__ = ["add_source", "set_defaults"]
@@ -30,7 +30,7 @@ def set_defaults(**values: Any) -> None:
 
     >>> set_defaults(service_name="p8fs")
     """
-    changes = {name: found(value, APPLICATION) for name, value in values.items()}
+    changes = {name: entry_of(value, APPLICATION) for name, value in values.items()}
     before = dict(application_defaults())
     for name, entry in changes.items():
         if before.get(name, entry) != entry:

@@ -13,6 +13,7 @@ from p8fs_cluster.config import oddities
 __all__ = [
     "LOG_LEVELS",
     "Host",
+    "Hosts",
     "LogFormat",
     "LogLevel",
     "OptionalPath",
@@ -81,6 +82,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 OptionalText = Annotated[str, AfterValidator(_plain_text), AfterValidator(oddities.name)]
 Text = Annotated[OptionalText, Field(min_length=1)]
 Host = Annotated[Text, AfterValidator(oddities.host)]
+Hosts = Annotated[Text, AfterValidator(oddities.hosts)]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 RequiredPath = Annotated[Path, BeforeValidator(_path)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path_or_none)]

@@ -28,8 +28,10 @@ _LISTS = (list, tuple, set, frozenset, collections.deque, collections.abc.Collec
 class Form:
     """The kinds of values that a field takes.
 
-    >>> form_of(FieldInfo(annotation=list[int] | None)).read("1, 2,"), Form(frozenset({"none", "text"})).read("")
-    (['1', '2'], None)
+    >>> form_of(FieldInfo(annotation=list[int] | None)).value_of("1, 2,")
+    ['1', '2']
+    >>> form_of(FieldInfo(annotation=int | None)).value_of("") is None
+    True
     """
 
     kinds: frozenset[Kind]
@@ -39,7 +41,7 @@ class Form:
         """Return whether a text is taken as it is, so that blanks and quotes around it may be meant."""
         return bool(self.kinds & {"text", "secret"})
 
-    def read(self, value: Any) -> Any:
+    def value_of(self, value: Any) -> Any:
         """Return what a value of a source stands for, or the value itself if it can't be understood."""
         if not isinstance(value, str):
             return json.dumps(value) if "json" in self.kinds and value is not None else value

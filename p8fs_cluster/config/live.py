@@ -21,7 +21,7 @@ class _Settings(Snapshot, Protocol):
     """What the view asks of a snapshot beside its fields."""
 
     def explain(self, name: str, /) -> Explanation: ...
-    def shown(self) -> dict[str, Any]: ...
+    def live_values(self) -> dict[str, Any]: ...
 
 
 S = TypeVar("S", bound=_Settings)
@@ -171,4 +171,4 @@ after_fork(Stage.LOCKS, _after_fork)
 
 def _fields(snapshot: Any) -> dict[str, Any]:
     computed = [name for name in vars(type(snapshot)) if name.endswith("_connection_string")]
-    return {"current": snapshot, **snapshot.shown(), **{name: getattr(snapshot, name) for name in computed}}
+    return {"current": snapshot, **snapshot.live_values(), **{name: getattr(snapshot, name) for name in computed}}

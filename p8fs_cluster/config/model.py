@@ -285,7 +285,7 @@ class _ReadingSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         cls: Any = self.settings_cls
         found = _in_use.get().winning.items()
-        return {field: cls._forms[field].read(entry.value) for field, entry in found}
+        return {field: cls._forms[field].value_of(entry.value) for field, entry in found}
 
 
 def _not_utf8(reading: Reading) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p8fs_cluster.config.sources.source import prefix
 
-__all__ = ["host", "name", "oddity"]
+__all__ = ["host", "hosts", "name", "oddity"]
 
 
 def oddity(text: str) -> str | None:
@@ -34,12 +34,26 @@ def name(text: str) -> str:
 
 
 def host(text: str) -> str:
+    """Return a host, or a path of a socket.
+
+    :raises ValueError: it is a URL, has a port, is several, or has what no host has.
+
+    >>> host(" db1 "), host("[::1]"), host("/run/mysqld.sock")
+    ('db1', '[::1]', '/run/mysqld.sock')
+    """
+    text = name(text)
+    if "," in text:
+        raise ValueError("must be one host, not several")
+    return hosts(text)
+
+
+def hosts(text: str) -> str:
     """Return a host, a path of a socket, or several hosts separated by commas.
 
-    :raises ValueError: it is a URL, has a port, or what no host has.
+    :raises ValueError: one of them is a URL, has a port, or what no host has.
 
-    >>> host("db1, db2"), host("[::1]"), host("/run/postgresql")
-    ('db1,db2', '[::1]', '/run/postgresql')
+    >>> hosts("db1, db2"), hosts("/run/postgresql")
+    ('db1,db2', '/run/postgresql')
     """
     text = name(text)
     if text.startswith("/"):

@@ -76,11 +76,6 @@ class Reading:
         """Return what looks like a value for a name, but is Kubernetes' word on a Service."""
         return tuple(source.foreign[name] for source in self.sources if name in source.foreign)
 
-    def found(self) -> Iterator[tuple[str, Entry]]:
-        """Yield every name with its entry, of each source."""
-        for source in self.sources:
-            yield from source.entries.items()
-
     def changed(self) -> list[Path]:
         """Return the files that are no longer what they were when they were read."""
         stamps = {path: stamp for source in self.sources for path, stamp in source.stamps.items()}

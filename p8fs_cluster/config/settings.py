@@ -22,6 +22,7 @@ from p8fs_cluster.config.engines import EngineName
 from p8fs_cluster.config.explanation import Explanation
 from p8fs_cluster.config.fields import (
     Host,
+    Hosts,
     LogFormat,
     LogLevel,
     OptionalPath,
@@ -96,7 +97,7 @@ class P8FSConfig(Settings):
         600.0, description="Seconds for which a password is used that a command or a callable gave"
     )
 
-    pg_host: Host = Field(
+    pg_host: Hosts = Field(
         "localhost", description="PostgreSQL host, several separated by commas, or the directory of its socket"
     )
     pg_port: Port = Field(5438, description="PostgreSQL port")
@@ -253,7 +254,7 @@ class P8FSConfig(Settings):
                 return super().__getattr__(name)
             return getattr(self.section(owner), name.removeprefix(owner.prefix))
 
-    def shown(self) -> dict[str, Any]:
+    def live_values(self) -> dict[str, Any]:
         """Return what the live view shows: the core's values, and those of sections declared with `on_config=True`."""
         parts = [(cls.prefix, part) for cls, part in self._sections.items() if cls._on_config]
         return {**vars(self), **{own + name: value for own, part in parts for name, value in vars(part).items()}}

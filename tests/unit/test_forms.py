@@ -66,16 +66,16 @@ def test_what_a_text_becomes(annotation: Any, text: str, value: object) -> None:
         field: annotation
 
     info = Holder.model_fields["field"]
-    found = Holder(field=form_of(info).read(text)).field
+    found = Holder(field=form_of(info).value_of(text)).field
     assert found == value
-    assert same(Holder(field=form_of(info).read(text_of(found))).field, found), "as a ConfigMap gives it back"
+    assert same(Holder(field=form_of(info).value_of(text_of(found))).field, found), "as a ConfigMap gives it back"
 
 
 @pytest.mark.parametrize("text", ["a,,b", "[1", '{"a": 1}', "a=1"])
 def test_what_a_list_of_numbers_is_not(text: str) -> None:
     adapter = TypeAdapter(list[int])
     with pytest.raises(ValueError, match=r"list|integer"):
-        adapter.validate_python(form_of(Limits.model_fields["daily"].from_annotation(list[int])).read(text))
+        adapter.validate_python(form_of(Limits.model_fields["daily"].from_annotation(list[int])).value_of(text))
 
 
 class Nested(Section, prefix="nested_"):

@@ -77,6 +77,7 @@ def test_what_loses_nothing_is_stripped(
         ("tidb_host", "db:4000", "must be a host without a port: the port has a setting of its own"),
         ("api_host", "[::1]:80", "must be a host without a port"),
         ("pg_host", "db1,db2,", "has a comma with no host before or behind it"),
+        ("tidb_host", "db1,db2", "must be one host, not several"),
         ("pg_host", "me@db", "without user, path or blanks"),
         ("pg_host", "db/app", "without user, path or blanks"),
         ("pg_host", '"db"', "is in quotes, which an env file has kept: take them off"),

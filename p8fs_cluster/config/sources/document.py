@@ -12,7 +12,7 @@ from typing import Any
 
 from p8fs_cluster.config.sources.environment import ORIGIN
 from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
-from p8fs_cluster.config.sources.source import Entry, Source, found, stamp_of, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Source, entry_of, stamp_of, unprefixed
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["parse_document", "read_document", "yaml_documents", "yaml_items"]
@@ -123,7 +123,7 @@ def _source(items: Iterable[Item], place: str) -> Source:
         origin = place if line is None else f"{place}, line {line}"
         if name in entries:
             problems.append(Problem(name, origin, f"is given twice; before in {entries[name].origin}"))
-        entries[name] = found(value, origin)
+        entries[name] = entry_of(value, origin)
     return Source(entries, tuple(problems), others=entries)
 
 

@@ -11,7 +11,7 @@ from dotenv.parser import Binding, parse_stream
 
 from p8fs_cluster.config.sources.environment import ORIGIN
 from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
-from p8fs_cluster.config.sources.source import Entry, Source, found, prefix, source_of, stamp_of, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Source, entry_of, prefix, source_of, stamp_of, unprefixed
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["candidates", "nearest", "parse_dotenv", "read_dotenv"]
@@ -66,7 +66,7 @@ def parse_dotenv(text: str, place: str) -> Source:
         if _is_ours(binding) and (binding.error or (name and _is_broken(binding))):
             problems.append(_problem(binding, where))
         elif binding.key and binding.value is not None:
-            items[binding.key] = found(binding.value, where)  # the last line for a name counts
+            items[binding.key] = entry_of(binding.value, where)  # the last line for a name counts
     return source_of(items.items(), problems)
 
 

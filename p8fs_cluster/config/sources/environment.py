@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from p8fs_cluster.config.sources.source import Entry, Source, found, prefix, source_of
+from p8fs_cluster.config.sources.source import Entry, Source, entry_of, prefix, source_of
 
 __all__ = ["ORIGIN", "read_environment"]
 
@@ -28,7 +28,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Source:
     {'pg_host': Entry(value='db', origin='the environment')}
     """
     given = os.environ if variables is None else variables
-    source = source_of((variable, found(text, ORIGIN)) for variable, text in given.items())
+    source = source_of((variable, entry_of(text, ORIGIN)) for variable, text in given.items())
     links = _service_links(source.entries)
     entries = {name: entry for name, entry in source.entries.items() if name not in links}
     return dataclasses.replace(source, entries=entries, foreign={name: source.entries[name] for name in links})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from p8fs_cluster.config.sources.environment import ORIGIN
 from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
-from p8fs_cluster.config.sources.source import Entry, Source, Stamp, found, prefix, source_of, stamp_of, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Source, Stamp, entry_of, prefix, source_of, stamp_of, unprefixed
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["read_mounted"]
@@ -45,7 +45,7 @@ def _read(folder: Path, variable: str, is_setting: IsSetting) -> Source:
             stamps[file] = stamp_of(file)
             try:
                 if file.is_file() if ours is None else file.exists():  # a link that a swap left behind leads nowhere
-                    items.append((file.name, found(read_text(file), shown(file))))
+                    items.append((file.name, entry_of(read_text(file), shown(file))))
             except UnusableError as exc:
                 if ours:
                     problems.append(Problem(file.name.upper(), shown(file), f"the file {exc}"))

@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
-__all__ = ["PREFIX", "Entry", "Source", "Stamp", "found", "prefix", "set_prefix", "source_of", "stamp_of", "unprefixed"]
+__all__ = [
+    "PREFIX",
+    "Entry",
+    "Source",
+    "Stamp",
+    "entry_of",
+    "prefix",
+    "set_prefix",
+    "source_of",
+    "stamp_of",
+    "unprefixed",
+]
 
 PREFIX = "P8FS_"
 """The prefix of all variables, unless `P8FS_PREFIX` or `set_prefix` names another one."""
@@ -84,10 +95,10 @@ def unprefixed(name: str) -> str | None:
     return plain.removeprefix(ours) if plain.startswith(ours) else None
 
 
-def found(text: Any, origin: str) -> Entry:
+def entry_of(text: Any, origin: str) -> Entry:
     r"""Return an entry for a value; line ends at the end of a text are no part of the value, wherever it stands.
 
-    >>> found("secret\n", "the environment")
+    >>> entry_of("secret\n", "the environment")
     Entry(value='secret', origin='the environment')
     """
     return Entry(text.rstrip("\r\n") if isinstance(text, str) else text, origin)
