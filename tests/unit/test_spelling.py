@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from p8fs_cluster import Container, validate_configuration
+from p8fs_cluster import Container, Section, validate_configuration
 from p8fs_cluster.config import secrets, spelling
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import ConfigurationError
@@ -73,3 +76,38 @@ def test_a_secret_under_a_misspelt_name_is_one(misspelt: list[str]) -> None:
 def test_code_is_always_told() -> None:
     with pytest.raises(ConfigurationError, match=r"P8FS_PG_HOTS \(from code\).* did you mean P8FS_PG_HOST"):
         P8FSConfig(pg_hots="x")
+
+
+def test_settings_that_were_read_before_are_judged_as_well(
+    misspelt: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P8FS_STRICT", "true")
+    with Container() as container:
+        assert container.config().strict
+        with pytest.raises(ConfigurationError) as caught:
+            validate_configuration(container)
+    assert [str(problem) for problem in caught.value.problems] == misspelt
+
+
+def test_a_section_that_comes_late_is_no_misspelling(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("P8FS_STRICT", "true")
+    monkeypatch.setenv("P8FS_LATE_SERVER", "smtp")
+    settings = P8FSConfig()
+
+    class Late(Section, prefix="late_"):
+        server: str = "localhost"
+
+    assert settings.section(Late).server == "smtp"
+    assert spelling.judge(lambda: settings) is settings
+    assert caplog.messages == []
+
+
+def test_a_process_that_never_says_that_it_is_complete_is_told_when_it_ends() -> None:
+    code = "from p8fs_cluster.config import config\nprint(config.pg_host)"
+    variables = {**os.environ, "P8FS_PG_HOTS": "x"}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "localhost\n"
+    told = "P8FS_PG_HOTS (from the environment): there is no such setting; did you mean P8FS_PG_HOST?\n"
+    assert done.stderr == told
