@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from p8fs_cluster.config.sources.source import prefix
-
 __all__ = ["host", "hosts", "name", "oddity"]
 
 
@@ -59,7 +57,7 @@ def hosts(text: str) -> str:
     if text.startswith("/"):
         return text
     if "://" in text:
-        raise ValueError(f"must be a host, not a URL: give its parts to {prefix()}…_HOST, _PORT, _USER and so on")
+        raise ValueError("must be a host, not a URL: port, user, password and database have settings of their own")
     return ",".join(_one(part.strip()) for part in text.split(","))
 
 
@@ -70,7 +68,7 @@ def _one(text: str) -> str:
     if text.startswith("[") and address[1] and not address[2]:
         return text
     if text.startswith("[") or text.count(":") == 1:
-        raise ValueError(f"must be a host without a port: the port has a setting of its own, {prefix()}…_PORT")
+        raise ValueError("must be a host without a port: the port has a setting of its own")
     if any(character in "/@?#\"'" or character.isspace() for character in text):
         raise ValueError("must be a host: a name or an address, without user, path or blanks")
     return text
