@@ -85,4 +85,5 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     spelling.forget()
     secrets.forget()
     yield
+    spelling.forget()  # else the process tells at its end of names that a test's section had
     LoggingSetup.reset()
