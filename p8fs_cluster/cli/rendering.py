@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 
 from p8fs_cluster.config.secrets import KINDS
@@ -57,6 +57,8 @@ def _plain(value: Any) -> Any:
         return _plain(value.get_secret_value())
     if isinstance(value, bytes):
         return value.decode()
+    if isinstance(value, RootModel):
+        return _plain(value.root)
     if isinstance(value, BaseModel):
         return _plain(dict(value))
     if isinstance(value, Mapping):

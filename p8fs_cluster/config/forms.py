@@ -12,7 +12,7 @@ from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, Json
+from pydantic import AliasChoices, AliasPath, BaseModel, Json, RootModel
 from pydantic.fields import FieldInfo
 
 from p8fs_cluster.config import secrets
@@ -83,6 +83,8 @@ def _kinds(annotation: Any) -> Iterator[Kind]:
             yield "json"
         else:
             yield from _kinds(inner)
+    elif isinstance(annotation, type) and issubclass(annotation, RootModel):
+        yield from _kinds(annotation.model_fields["root"].annotation)
     elif origin in (Union, UnionType):
         for part in get_args(annotation):
             yield from _kinds(part)
@@ -103,7 +105,7 @@ def _kind(kind: Any) -> Kind:
         return "text"
     if not isinstance(kind, type):
         return "other"
-    if issubclass(kind, secrets.KINDS) or kind is bytes:
+    if issubclass(kind, (*secrets.KINDS, bytes)):
         return "secret"
     if issubclass(kind, PurePath):
         return "path"
@@ -135,7 +137,9 @@ def dropped(given: Any, taken: Any) -> Iterator[tuple[tuple[str, ...], Collectio
     >>> list(dropped({"dialy": 5}, Limits()))
     [(('dialy',), {'daily'})]
     """
-    if isinstance(given, Mapping):
+    if isinstance(taken, RootModel):
+        yield from dropped(given, taken.root)
+    elif isinstance(given, Mapping):
         fields = _fields(taken)
         names = {str(name) for name in fields}
         if not _ignores(taken):
@@ -152,15 +156,30 @@ def _fields(taken: Any) -> Mapping[Any, Any]:
     """Return what a value has taken, by the names that it may be given under."""
     if isinstance(taken, BaseModel):
         fields = type(taken).model_fields.items()
-        return {alias: getattr(taken, name) for name, field in fields for alias in (name, field.alias) if alias}
+        return {name: getattr(taken, field) for field, info in fields for name in (field, *_names(info))}
     if dataclasses.is_dataclass(taken):
         return {field.name: getattr(taken, field.name) for field in dataclasses.fields(taken)}
     return taken if isinstance(taken, Mapping) else {}
 
 
+def _names(field: FieldInfo) -> Iterator[str]:
+    """Yield the other names under which a field of a nested model may be given."""
+    given = field.validation_alias
+    for choice in given.choices if isinstance(given, AliasChoices) else [given]:
+        name = choice.path[0] if isinstance(choice, AliasPath) else choice
+        if isinstance(name, str):
+            yield name
+
+
 def _ignores(taken: Any) -> bool:
-    """Return whether names that were not taken are ignored: the model says so, or pydantic refuses them itself."""
-    return not isinstance(taken, BaseModel) or "extra" in taken.model_config
+    """Return whether names that were not taken are ignored.
+
+    The model says so, or looks at what is given before its fields do. Of what is no model, pydantic refuses them.
+    """
+    if not isinstance(taken, BaseModel) or "extra" in taken.model_config:
+        return True
+    looking = type(taken).__pydantic_decorators__.model_validators.values()
+    return any(each.info.mode != "after" for each in looking)
 
 
 def _below(key: str, given: Any, taken: Any) -> Iterator[tuple[tuple[str, ...], Collection[str]]]:

@@ -163,7 +163,7 @@ class P8FSConfig(Settings):
     log_parameters: bool = Field(
         False, description="Whether errors of SQLAlchemy show the parameters of their statement"
     )
-    log_file: OptionalPath = Field(None, description="File that records are appended to, besides stdout")
+    log_file: OptionalPath = Field(None, description="File that records are appended to, besides the console")
     log_levels: dict[str, LogLevel] = Field(
         default_factory=dict, description="Levels by logger: `psycopg=WARNING,p8fs_api=DEBUG`, or a JSON object"
     )

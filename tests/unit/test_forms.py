@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, TypeAdapter
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    RootModel,
+    SecretStr,
+    TypeAdapter,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
 from p8fs_cluster import Section
@@ -59,6 +69,8 @@ class Place(TypedDict, total=False):
         (Path | None, "~/x", Path.home() / "x"),
         (int | None, " 5\n", 5),
         (SecretStr | None, "", None),
+        (RootModel[list[int]], "1,2", RootModel[list[int]]([1, 2])),
+        (RootModel[dict[str, int]] | None, "a=1", RootModel[dict[str, int]]({"a": 1})),
     ],
 )
 def test_what_a_text_becomes(annotation: Any, text: str, value: object) -> None:
@@ -78,12 +90,30 @@ def test_what_a_list_of_numbers_is_not(text: str) -> None:
         adapter.validate_python(form_of(Limits.model_fields["daily"].from_annotation(list[int])).value_of(text))
 
 
+class Renaming(BaseModel):
+    """Takes a name that no field has."""
+
+    daily: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def renamed(cls, data: Any) -> Any:
+        return {"daily": data["per_day"]} if "per_day" in data else data
+
+
+class Aliased(BaseModel):
+    daily: int = Field(0, validation_alias=AliasChoices("daily", "per_day"))
+
+
 class Nested(Section, prefix="nested_"):
     limits: Limits = Limits()
     window: Window = Window()
     places: list[Place] = []
     headers: Json[dict[str, str]] | None = None
     secret: Limits | None = None
+    renaming: Renaming = Renaming()
+    aliased: Aliased = Aliased()
+    table: RootModel[dict[str, Limits]] = RootModel({})
 
 
 class Lenient(BaseModel):
@@ -100,6 +130,10 @@ class Lenient(BaseModel):
         ({"nested_window": {"strat": 5}}, "at strat: unexpected keyword argument"),
         ({"nested_places": [{"host": "a"}, {"hots": "b"}]}, "at 1: at hots: extra inputs are not permitted"),
         ({"nested_headers": {"a": "b"}}, None),
+        ({"nested_renaming": {"per_day": 5}}, None),
+        ({"nested_aliased": {"per_day": 5}}, None),
+        ({"nested_table": {"any": {"daily": 5}}}, None),
+        ({"nested_table": {"any": {"dialy": 5}}}, "at any: there is no name 'dialy'"),
         ({"nested_headers": "{"}, "EOF while parsing"),
     ],
 )
