@@ -105,6 +105,10 @@ class Aliased(BaseModel):
     daily: int = Field(0, validation_alias=AliasChoices("daily", "per_day"))
 
 
+class Table(RootModel[dict[str, Limits]]):
+    """A table that is a model."""
+
+
 class Nested(Section, prefix="nested_"):
     limits: Limits = Limits()
     window: Window = Window()
@@ -113,7 +117,7 @@ class Nested(Section, prefix="nested_"):
     secret: Limits | None = None
     renaming: Renaming = Renaming()
     aliased: Aliased = Aliased()
-    table: RootModel[dict[str, Limits]] = RootModel({})
+    table: Table = Table({})
 
 
 class Lenient(BaseModel):
