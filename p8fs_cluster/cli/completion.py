@@ -13,7 +13,7 @@ from pathlib import Path
 from p8fs_cluster.cli.diff_sources import ENDINGS, WORDS
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.section import load_installed, names
-from p8fs_cluster.config.sources.source import PREFIX
+from p8fs_cluster.config.sources.source import prefix
 
 __all__ = ["complete_container", "complete_setting", "complete_side", "is_asked", "silence"]
 
@@ -43,7 +43,8 @@ def complete_setting(incomplete: str) -> list[str]:
     with contextlib.redirect_stdout(io.StringIO()):  # what other people's sections print is no completion
         load_installed()
     written = incomplete.lower()
-    is_prefixed = len(written) > 1 and (PREFIX.lower().startswith(written) or written.startswith(PREFIX.lower()))
+    ours = prefix().lower()
+    is_prefixed = len(written) > 1 and (ours.startswith(written) or written.startswith(ours))
     known = [variable_of(name).lower() for name in names()] if is_prefixed else names()
     found = sorted(name for name in known if name.startswith(written))
     return [incomplete + _cased(name[len(incomplete) :], like=incomplete) for name in found]

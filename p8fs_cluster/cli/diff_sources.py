@@ -10,7 +10,7 @@ from pathlib import Path
 
 from p8fs_cluster.cli.manifests import cluster_sources
 from p8fs_cluster.config.reading import Reading, read
-from p8fs_cluster.config.section import is_setting
+from p8fs_cluster.config.section import NAMES
 from p8fs_cluster.config.sources.document import parse_document
 from p8fs_cluster.config.sources.dotenv import parse_dotenv
 from p8fs_cluster.config.sources.environment import read_environment
@@ -57,14 +57,14 @@ def operand(argument: str) -> Operand:
 
 def _of_path(path: Path) -> Operand:
     if path.is_dir():
-        return Operand(Reading((read_mounted(path, str(path)),)))
+        return Operand(Reading((read_mounted(path, str(path), NAMES),)))
     ending = path.suffix.lower()
     is_dotenv = ending == ".env" or path.name.startswith(".env")
     if not is_dotenv and ending not in ENDINGS and path.exists():
         raise UnusableError("has to end in .env, .toml, .yaml or .json, or be a folder")
     text, place = read_text(path), str(path)
     if ending == ".toml":
-        return Operand(Reading((parse_document(text, ending, place, is_setting),)))
+        return Operand(Reading((parse_document(text, ending, place, NAMES.is_setting),)))
     return _of_dotenv(text, place) if is_dotenv else _of_yaml(text, place)
 
 
@@ -89,14 +89,14 @@ def _of_dotenv(text: str, place: str) -> Operand:
 
 def _of_yaml(text: str, place: str) -> Operand:
     if not _IN_MANIFEST.search(text):
-        return Operand(Reading((parse_document(text, ".yaml", place, is_setting),)))
+        return Operand(Reading((parse_document(text, ".yaml", place, NAMES.is_setting),)))
     sources, notes = cluster_sources(text, place)
     return Operand(Reading(sources), notes)
 
 
 WORDS: dict[str, Callable[[], Operand]] = {
     "env": lambda: Operand(Reading((read_environment(),))),
-    "current": lambda: Operand(read(is_setting)),
+    "current": lambda: Operand(read(NAMES)),
     "defaults": lambda: Operand(Reading()),
     "-": _of_stdin,
 }

@@ -12,10 +12,11 @@ from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AliasChoices, AliasPath, BaseModel, Json, RootModel
+from pydantic import AliasPath, BaseModel, Json, RootModel
 from pydantic.fields import FieldInfo
 
 from p8fs_cluster.config import secrets
+from p8fs_cluster.config.aliases import choices_of
 from p8fs_cluster.config.sources.files import at_home
 
 __all__ = ["Form", "dropped", "form_of"]
@@ -164,8 +165,7 @@ def _fields(taken: Any) -> Mapping[Any, Any]:
 
 def _names(field: FieldInfo) -> Iterator[str]:
     """Yield the other names under which a field of a nested model may be given."""
-    given = field.validation_alias
-    for choice in given.choices if isinstance(given, AliasChoices) else [given]:
+    for choice in choices_of(field):
         name = choice.path[0] if isinstance(choice, AliasPath) else choice
         if isinstance(name, str):
             yield name

@@ -130,12 +130,12 @@ class LiveConfig(Generic[S]):
         self._patches.append(_Patch(name, before, overriding.end))
 
     def __delattr__(self, name: str) -> None:
+        if not _is_test_tool():
+            raise AttributeError(f"settings are frozen: {name!r} can't be deleted")
         last = self._last_patch(name)
-        if last is not None:
+        if last is not None:  # else what it takes back was refused
             self._patches.remove(last)
             last.end()
-        elif not _is_test_tool():  # which takes back what was refused
-            raise AttributeError(f"settings are frozen: {name!r} can't be deleted")
 
     def _last_patch(self, name: str) -> _Patch | None:
         patches: list[_Patch] = self._patches

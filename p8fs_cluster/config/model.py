@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from p8fs_cluster.config import secrets
+from p8fs_cluster.config.aliases import aliases_of
 from p8fs_cluster.config.explanation import Explanation, Loser
 from p8fs_cluster.config.forms import Form, dropped, form_of
 from p8fs_cluster.config.oddities import oddity
@@ -145,6 +146,17 @@ class Settings(BaseSettings):
             else:
                 yield name, secrets.shown(value) if isinstance(value, (str, list, dict)) else value
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave the rest of the environment out of a pickle: it holds secrets of others."""
+        state = super().__getstate__()
+        private = {**(state["__pydantic_private__"] or {}), "_reading": self._reading.kept(self._alias_names())}
+        return {**state, "__pydantic_private__": private}
+
+    @classmethod
+    def _alias_names(cls) -> Collection[str]:
+        """Return the aliases, in lower case, that this model and its parts have."""
+        return {alias.lower() for aliases in cls._aliases.values() for alias in aliases}
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
@@ -162,7 +174,7 @@ class Settings(BaseSettings):
         fields = cls.model_fields.items()
         cls._masked = frozenset(name for name, field in fields if secrets.is_named_secret(name, field))
         cls.secret_names = cls._masked | {name for name, field in fields if secrets.is_typed_secret(field.annotation)}
-        cls._aliases = {name: secrets.aliases_of(field) for name, field in fields if field.validation_alias}
+        cls._aliases = {name: aliases_of(field) for name, field in fields if field.validation_alias}
         cls._forms = {name: form_of(field) for name, field in fields}
 
     @classmethod
@@ -256,7 +268,7 @@ class Settings(BaseSettings):
             try:
                 problems = problems_of(exc, cls.prefix, cls._known(), cls.secret_names, origins)
             except UnicodeError:  # pydantic can't tell of such texts
-                problems = tuple(_not_utf8(reading))
+                problems = tuple(_not_utf8(cls.prefix, winning))
         else:
             snapshot._reading, snapshot._found = reading, winning
             secrets.remember(snapshot.secrets())
@@ -288,10 +300,10 @@ class _ReadingSource(PydanticBaseSettingsSource):
         return {field: cls._forms[field].value_of(entry.value) for field, entry in found}
 
 
-def _not_utf8(reading: Reading) -> Iterator[Problem]:
-    for name, entry in reading.winning.items():
+def _not_utf8(prefix: str, winning: Mapping[str, Entry]) -> Iterator[Problem]:
+    for field, entry in winning.items():
         if not str(entry.value).isascii() and re.search("[\ud800-\udfff]", str(entry.value)):
-            yield Problem(variable_of(name), entry.origin, "must be UTF-8 text")
+            yield Problem(variable_of(prefix + field), entry.origin, "must be UTF-8 text")
 
 
 def _unknown(name: str, known: Collection[str]) -> Problem:

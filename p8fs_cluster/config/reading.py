@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from p8fs_cluster.config.sources.files import at_home
 from p8fs_cluster.config.sources.layers import environment_in, layer_of, layers_beside, strange_layer
 from p8fs_cluster.config.sources.mounted import read_mounted
 from p8fs_cluster.config.sources.registered import application_defaults, registered
-from p8fs_cluster.config.sources.source import Entry, Source, prefix, stamp_of
+from p8fs_cluster.config.sources.source import PREFIX, Entry, Names, Source, prefix, stamp_of
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["CODE", "LOCATORS", "Reading", "read", "watched"]
@@ -30,8 +31,6 @@ LOCATORS = {
 }
 """The variables of the environment that say where other sources are, strongest source first."""
 _FOLDERS = ("secrets_dir", "config_dir")
-
-IsSetting = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Reading:
     @cached_property
     def winning(self) -> Mapping[str, Entry]:
         """The entry that counts, of each name, aliases left out of account."""
-        return {name: entry for source in reversed(self.sources) for name, entry in source.entries.items()}
+        return {name: entry for source in reversed(self.sources) for name, entry in source.named().items()}
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -66,8 +65,8 @@ class Reading:
 
     def _entries(self, name: str, aliases: tuple[str, ...]) -> Iterator[Entry]:
         for source in self.sources:
-            if name in source.entries:
-                yield source.entries[name]
+            if entry := source.named().get(name):
+                yield entry
             for alias in aliases:
                 if found := source.others.get(alias.lower()):
                     yield Entry(found.value, f"{found.origin}, as {alias}")
@@ -81,6 +80,12 @@ class Reading:
         stamps = {path: stamp for source in self.sources for path, stamp in source.stamps.items()}
         return [path for path, stamp in stamps.items() if stamp_of(path) != stamp]
 
+    def kept(self, aliases: Collection[str]) -> Reading:
+        """Return this reading with nothing beside the settings but entries of these aliases."""
+        kept = [{name: entry for name, entry in source.others.items() if name in aliases} for source in self.sources]
+        both = zip(self.sources, kept, strict=True)
+        return Reading(tuple(dataclasses.replace(source, others=others) for source, others in both))
+
     def under(self, values: Mapping[str, Any]) -> Reading:
         """Return this reading with values of code on top."""
         if not values:
@@ -88,16 +93,16 @@ class Reading:
         return Reading((Source({name: Entry(value, CODE) for name, value in values.items()}), *self.sources))
 
 
-def read(is_setting: IsSetting) -> Reading:
+def read(names: Names) -> Reading:
     """Read every source there is. What can't be read is told in `problems`; nothing is raised."""
-    environment = read_environment()
+    environment = _told_of_the_standard_prefix(read_environment(), names)
     located = dict(_located(environment))
     sources = [environment, *(each.source() for each in registered())]
-    sources += [read_mounted(located[name], _variable(name), is_setting) for name in _FOLDERS if name in located]
+    sources += [read_mounted(located[name], _variable(name), names) for name in _FOLDERS if name in located]
     files: list[Source] = []
     if "config_file" in located:
         files += _layered(
-            located["config_file"], sources, lambda path: read_document(path, _variable("config_file"), is_setting)
+            located["config_file"], sources, lambda path: read_document(path, _variable("config_file"), names)
         )
     dotenv = located.get("env_file") or (nearest() if "env_file" not in environment.entries else None)
     if dotenv is not None:
@@ -113,6 +118,19 @@ def watched() -> list[Path]:
     if "env_file" not in environment.entries:
         paths += candidates()
     return [*paths, *(layer for path in paths for layer in layers_beside(path))]
+
+
+def _told_of_the_standard_prefix(environment: Source, names: Names) -> Source:
+    """Return the environment with a note on each setting that has the standard prefix while another one is in force."""
+    if prefix() == PREFIX:
+        return environment
+    told = f"is not read, because the prefix is {prefix()}"
+    notes = (
+        Problem(name.upper(), entry.origin, told)
+        for name, entry in environment.others.items()
+        if name.startswith(PREFIX.lower()) and names.is_setting(name.removeprefix(PREFIX.lower()))
+    )
+    return dataclasses.replace(environment, notes=tuple(notes))
 
 
 def _layered(path: Path, stronger: list[Source], read: Callable[[Path], Source]) -> list[Source]:

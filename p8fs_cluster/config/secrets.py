@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin  # noqa: F401 - the first, in the example of NotSecret
 
-from pydantic import AliasChoices, BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
+
+from p8fs_cluster.config.aliases import aliases_of
 
 __all__ = [
     "KINDS",
     "MASK",
     "NotSecret",
-    "aliases_of",
     "forget",
     "is_named_secret",
     "is_typed_secret",
@@ -75,13 +76,6 @@ def is_named_secret(name: str, field: FieldInfo) -> bool:
         return False
     sounding = sounds_secret(name) or any(map(sounds_secret, aliases_of(field)))
     return (sounding and _holds_text(field.annotation)) or _names_secrets(field.annotation)
-
-
-def aliases_of(field: FieldInfo) -> tuple[str, ...]:
-    """Return the other names under which a field is read."""
-    given = field.validation_alias
-    choices = given.choices if isinstance(given, AliasChoices) else [given]
-    return tuple(choice for choice in choices if isinstance(choice, str))
 
 
 def is_typed_secret(annotation: Any) -> bool:

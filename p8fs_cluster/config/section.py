@@ -8,9 +8,10 @@ from collections.abc import Collection
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
-from pydantic import AliasChoices, AliasPath
+from pydantic import AliasPath
 from pydantic.fields import FieldInfo
 
+from p8fs_cluster.config.aliases import choices_of
 from p8fs_cluster.config.engines import ENTRY_POINTS as ENGINES
 from p8fs_cluster.config.model import Settings
 from p8fs_cluster.config.problems import variable_of
@@ -21,10 +22,10 @@ from p8fs_cluster.exceptions import ConfigurationError, Problem
 
 __all__ = [
     "ENTRY_POINTS",
+    "NAMES",
     "Section",
     "aliases",
     "declared",
-    "is_setting",
     "load_installed",
     "names",
     "owner",
@@ -58,22 +59,25 @@ class Section(Settings):
     ['ann', 'ben']
     """
 
-    def __init_subclass__(cls, *, prefix: str = "", on_config: bool = False, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, prefix: str | None = None, on_config: bool | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in vars(cls).get("__annotations__", {}):
             if hasattr(Settings, name) and not name.startswith(("_", "model_")):
                 raise ConfigurationError(f"{cls.__qualname__}.{name} is a method of every section; name it otherwise")
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, prefix: str = "", on_config: bool = False, **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(
+        cls, *, prefix: str | None = None, on_config: bool | None = None, **kwargs: Any
+    ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
+        prefix = cls.prefix if prefix is None else prefix
         if not re.fullmatch(r"(?:[a-z][a-z0-9_]*_)?", prefix):
             raise ConfigurationError(
                 f"{cls.__qualname__} needs a prefix in lower case that ends in _, or none: "
                 f'class {cls.__name__}(Section, prefix="auth_")'
             )
         cls.prefix = prefix
-        cls._on_config = on_config
+        cls._on_config = cls._on_config if on_config is None else on_config
         claim(cls)
 
     _on_config: ClassVar[bool] = False
@@ -85,7 +89,7 @@ class Section(Settings):
 
     @classmethod
     def _read(cls) -> Reading:
-        return read(is_setting)
+        return read(NAMES)
 
 
 def claim(cls: type[Settings]) -> None:
@@ -114,9 +118,7 @@ def claim(cls: type[Settings]) -> None:
 
 def _require_names(field: FieldInfo, where: str) -> None:
     """Refuse an alias that no source can have: a path into a value."""
-    given = field.validation_alias
-    choices = given.choices if isinstance(given, AliasChoices) else [given]
-    if any(isinstance(choice, AliasPath) for choice in choices):
+    if any(isinstance(choice, AliasPath) for choice in choices_of(field)):
         raise ConfigurationError(f"{where}: an alias is the name of a variable, not a path")
 
 
@@ -166,9 +168,17 @@ def owner(name: str) -> type[Settings] | None:
     return _owners.get(name)
 
 
-def is_setting(name: str) -> bool:
-    """Return whether there is a setting of this name."""
-    return name in _owners
+class _Names:
+    """What is known of names, for the sources."""
+
+    def is_setting(self, name: str) -> bool:
+        return name in _owners
+
+    def is_alias(self, name: str) -> bool:
+        return name in aliases()
+
+
+NAMES = _Names()
 
 
 def load_installed() -> tuple[Problem, ...]:

@@ -279,8 +279,12 @@ class P8FSConfig(Settings):
         return {*cls.model_fields, *sections.names()}
 
     @classmethod
+    def _alias_names(cls) -> Collection[str]:
+        return sections.aliases().keys()
+
+    @classmethod
     def _read(cls) -> Reading:
-        return read(sections.is_setting)
+        return read(sections.NAMES)
 
     def _problems_in(self, reading: Reading) -> list[Problem]:
         problems = super()._problems_in(reading)

@@ -99,7 +99,7 @@ def _judge_at_exit() -> None:
 
 
 def _suspects(reading: Reading) -> list[tuple[str, str, object]]:
-    known, others = names(), aliases()
+    known, others = set(names()), aliases()
     return [
         (name, entry.origin, entry.value)
         for source in reading.sources
@@ -107,7 +107,8 @@ def _suspects(reading: Reading) -> list[tuple[str, str, object]]:
         if name not in known
         and entry.origin != CODE
         and not (name in (*LOCATORS, "prefix") and entry.origin == ORIGIN)
-        and not (name in others and source.others is source.entries)
+        and not (name in others and source.others.get(name) is entry)
+        and not (entry.value == {} or any(name.startswith(f"{table}_") for table in known & source.tables.keys()))
     ]
 
 

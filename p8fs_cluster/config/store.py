@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import Reading, read, watched
-from p8fs_cluster.config.section import is_setting
+from p8fs_cluster.config.section import NAMES
 from p8fs_cluster.config.sources.registered import registered
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.exceptions import ClusterError
@@ -154,12 +154,12 @@ class SettingsStore(Once[S]):
             log.error("the settings can't be loaded again; the last good ones stay in force: %s", exc)  # noqa: TRY400
 
     def _settled(self) -> Reading:
-        found = read(is_setting)
+        found = read(NAMES)
         for _ in range(_TRIES):
             if found == self._tried:
                 break
             self._watch.pause(_SETTLED)
-            found, before = read(is_setting), found
+            found, before = read(NAMES), found
             if found == before:
                 break
         return found

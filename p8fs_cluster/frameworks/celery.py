@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from celery import Celery, Task, current_app, signals
 
+from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.containers.container import Container
 from p8fs_cluster.di.scopes import Scope
 from p8fs_cluster.frameworks._common import Given, container_of, finished, opened_scope, require_given, set_logging_up
@@ -16,6 +18,8 @@ from p8fs_cluster.frameworks._request_ids import is_valid
 from p8fs_cluster.logging.context import bound, log_context
 
 __all__ = ["init_app"]
+
+log = logging.getLogger(__name__)
 
 
 def init_app(app: Celery, container: Given = None) -> Container:
@@ -86,10 +90,12 @@ class _Process:
         self._application, self._pid = opened_scope(self._container, "application"), os.getpid()
         self._application.begin()
 
-    def set_logging_up(self, **details: Any) -> None:
+    def set_logging_up(self, logfile: str | None = None, **details: Any) -> None:
         """Set logging up in Celery's place, which takes the root logger over, and stdout, unless somebody listens."""
         if current_app == self._app:
             set_logging_up(self._container)
+            if logfile:
+                log.warning("Celery's --logfile %s is not used: %s names the file", logfile, variable_of("log_file"))
 
     def leave(self, sender: Any, **details: Any) -> None:
         application, self._application = self._application, None

@@ -11,7 +11,7 @@ from typing import Any
 from p8fs_cluster.config import secrets
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.reading import Reading, read
-from p8fs_cluster.config.section import is_setting
+from p8fs_cluster.config.section import NAMES
 from p8fs_cluster.config.settings import P8FSConfig, config
 from p8fs_cluster.config.sources.source import Source
 from p8fs_cluster.exceptions import ConfigurationError
@@ -159,7 +159,7 @@ def usable() -> P8FSConfig:
     'INFO'
     """
     reading, names = (
-        read(is_setting),
+        read(NAMES),
         {*_LOGGING, *(name for name in P8FSConfig.model_fields if name.startswith("log_"))},
     )
     while True:

@@ -77,7 +77,8 @@ def _loggers() -> Iterator[logging.Logger]:
 
 
 def _log_uncaught(kind: type[BaseException], exc: BaseException, traceback: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
+    log = logging.getLogger(_OURS)
+    if issubclass(kind, KeyboardInterrupt) or not (log.isEnabledFor(logging.CRITICAL) and log.hasHandlers()):
         sys.__excepthook__(kind, exc, traceback)
         return
-    logging.getLogger(_OURS).critical("the process ends: %s", kind.__name__, exc_info=(kind, exc, traceback))
+    log.critical("the process ends: %s", kind.__name__, exc_info=(kind, exc, traceback))

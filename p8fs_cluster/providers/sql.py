@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.handle import Storage
 
@@ -52,7 +53,7 @@ class SqlEngines:
         if self._storage.sqlalchemy_url is None:
             raise StorageError(
                 f"{self._storage.provider} has no SQL, so no SQLAlchemy engine can use it: "
-                "set P8FS_STORAGE_PROVIDER to an engine that has, or use container.storage()"
+                f"set {variable_of('storage_provider')} to an engine that has, or use container.storage()"
             )
         if self._storage.sqlalchemy_url != ours:
             raise StorageError(

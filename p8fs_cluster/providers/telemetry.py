@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from p8fs_cluster.config.secrets import without_passwords
 from p8fs_cluster.config.settings import P8FSConfig, config
 from p8fs_cluster.exceptions import ConfigurationError
 
@@ -36,7 +37,8 @@ def configure_telemetry(settings: P8FSConfig | None = None) -> bool:
     try:
         _configurator()(resource_attributes=_resource(config.current if settings is None else settings))
     except Exception as exc:
-        told = f"OpenTelemetry can't be set up with the exporter {', '.join(named)}: {type(exc).__name__}: {exc}"
+        fault = without_passwords(f"{type(exc).__name__}: {exc}")
+        told = f"OpenTelemetry can't be set up with the exporter {', '.join(named)}: {fault}"
         raise ConfigurationError(
             f"{told}: install opentelemetry-sdk and the exporter, or unset OTEL_*_EXPORTER"
         ) from exc

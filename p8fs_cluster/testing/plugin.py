@@ -59,14 +59,16 @@ def container(
     `@pytest.mark.settings(storage_provider=..., api_port=...)` changes its settings. A connection that is still
     borrowed at the end, or an override that is still in force, fails the test.
     """
+    from p8fs_cluster.config.problems import variable_of
+    from p8fs_cluster.config.sources.source import unprefixed
     from p8fs_cluster.di import context
     from p8fs_cluster.di.overriding import end
     from p8fs_cluster.di.teardown import close
 
-    for name in [name for name in os.environ if name.upper().startswith("P8FS_")]:
+    for name in [name for name in os.environ if unprefixed(name) is not None and name != "P8FS_PREFIX"]:
         monkeypatch.delenv(name)
     (tmp_path / "no.env").touch()
-    monkeypatch.setenv("P8FS_ENV_FILE", str(tmp_path / "no.env"))
+    monkeypatch.setenv(variable_of("env_file"), str(tmp_path / "no.env"))
     changes = {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "p8fs", **_marked(request)}
     with container_class(config=changes) as made:
         before, isolated = _overriding(made), context.here().isolated

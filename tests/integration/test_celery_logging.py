@@ -40,7 +40,22 @@ def test_each_record_comes_once(pool: str, tmp_path: Path) -> None:
     environment = {**os.environ, **given, "P8FS_ROCKSDB_PATH": str(tmp_path / "store")}
     send = [sys.executable, "-c", "from service import work; work.delay()"]
     subprocess.run(send, cwd=tmp_path, env=environment, check=True, timeout=60)
-    command = [sys.executable, "-m", "celery", "-A", "service", "worker", "--pool", pool, "-c", "1", "-l", "INFO"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "service",
+        "worker",
+        "--pool",
+        pool,
+        "-c",
+        "1",
+        "-l",
+        "INFO",
+        "-f",
+        "theirs.log",
+    ]
     out, err = tmp_path / "out", tmp_path / "err"
     with (
         out.open("w") as stdout,
@@ -56,6 +71,7 @@ def test_each_record_comes_once(pool: str, tmp_path: Path) -> None:
     found = [json.loads(line) for line in lines if "at work" in line]
     assert [(each["level"], each["message"]) for each in found] == [("INFO", "at work, at postgresql://me:***@db/x")]
     assert lines.count("printed") == 1
+    assert "--logfile theirs.log is not used: P8FS_LOG_FILE names the file" in out.read_text()
     assert "at work" not in err.read_text()
     assert "hunter2" not in out.read_text() + err.read_text()
 

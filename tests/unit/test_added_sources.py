@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
-from p8fs_cluster import Container, StorageUnavailable, validate_configuration
+from p8fs_cluster import Container, Section, StorageUnavailable, validate_configuration
+from p8fs_cluster.cli.completion import complete_setting
 from p8fs_cluster.config import P8FSConfig, add_source, config, remove_source, set_prefix
 from p8fs_cluster.config.sources import registered
+from p8fs_cluster.config.spelling import judge
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.health.checks import steps
 
@@ -43,6 +46,14 @@ class TestOwnSources:
         told = str(settings.explain("pg_host"))
         assert told.startswith("P8FS_PG_HOST = 'vault' from vault\n  over 'dotenv' from")
         assert "s3cret" not in str(settings.explain("pg_password"))
+
+    def test_names_with_the_prefix_and_aliases(self) -> None:
+        class Model(Section, prefix="model_"):
+            key: str = Field("", validation_alias="OPENAI_API_KEY")
+
+        add_source("vault", Vault(P8FS_PG_HOST="vault", OPENAI_API_KEY="s3cret"))
+        settings = judge(P8FSConfig)
+        assert (settings.pg_host, settings.section(Model).key) == ("vault", "s3cret")
 
     def test_asked_once_in_a_while_and_at_each_reload(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [100.0]
@@ -141,6 +152,9 @@ class TestPrefix:
         Path(".env").write_text("NOTES_PG_USER=me\n")
         settings = P8FSConfig()
         assert (settings.pg_host, settings.pg_port, settings.pg_user) == ("notes", 5438, "me")
+        told = "P8FS_PG_PORT (from the environment): is not read, because the prefix is NOTES_"
+        assert [str(note) for note in settings.notes()] == [told]
+        assert complete_setting("NOTES_PG_PO") == ["NOTES_PG_PORT"]
         assert str(settings.explain("NOTES_PG_HOST")).startswith("NOTES_PG_HOST = 'notes' from the environment")
 
     @pytest.mark.parametrize("text", ["", "notes", "1_", "a b_", "é_"])

@@ -121,6 +121,15 @@ class TestAliases:
 
         assert settings.section(Late).name == "notes"
 
+    def test_a_mounted_file_that_can_not_be_read_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("s").mkdir()
+        Path("s", "OPENAI_API_KEY").write_bytes(b"\xff\xfe")
+        Path("s", "OTHERS").write_bytes(b"\xff\xfe")
+        monkeypatch.setenv("P8FS_SECRETS_DIR", "s")
+        with pytest.raises(ConfigurationError, match=r"OPENAI_API_KEY \(from .*\): the file is not UTF-8") as caught:
+            P8FSConfig()
+        assert "OTHERS" not in str(caught.value)
+
     def test_an_override_by_the_settings_name(self, section: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "theirs")
         with container.config.override({"model_of_api_key": "of the test"}):

@@ -219,6 +219,7 @@ def test_what_is_no_section_is_refused() -> None:
 
 class Pickled(Section, prefix="pickled_"):
     a: int = 1
+    region: str = Field("", validation_alias="SOME_REGION")
 
 
 def test_a_snapshot_pickles_with_its_sections() -> None:
@@ -280,3 +281,53 @@ def test_a_password_in_a_value_that_is_no_secret_is_masked() -> None:
     assert "hunter2" not in f"{places!r}{places}{places.explain('folder')}{places.explain('hosts')}"
     assert "PosixPath('postgresql:/me:***@db/app')" in repr(places)
     assert places.folder == Path(url), "it is shown otherwise than it is"
+
+
+class TestInheritance:
+    def test_a_prefix_is_inherited_so_a_second_section_needs_its_own(self) -> None:
+        parent = mail()
+        with pytest.raises(ConfigurationError, match="both claim P8FS_MAIL_SERVER: rename one"):
+            type(Section)("Special", (parent,), {"__module__": __name__})
+        special = type(Section)("Special", (parent,), {"__module__": __name__}, prefix="special_")
+        assert P8FSConfig(special_server="x").section(special).server == "x"
+
+
+LATE = {
+    "s.yaml": "late:\n  limits: {A: 1, b-c: 2}\n  relay: {host: db, ports: [1, 2]}\n  none: {}\n",
+    "s.toml": "[late.limits]\nA = 1\nb-c = 2\n[late.relay]\nhost = 'db'\nports = [1, 2]\n[late.none]\n",
+}
+
+
+@pytest.mark.parametrize("file", LATE)
+def test_tables_of_a_section_that_comes_late(
+    file: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(file).write_text(LATE[file])
+    monkeypatch.setenv("P8FS_CONFIG_FILE", file)
+    settings = P8FSConfig()
+
+    class Relay(BaseModel):
+        host: str
+        ports: list[int]
+
+    class Late(Section, prefix="late_"):
+        limits: dict[str, int] = {"of the default": 0}
+        relay: Relay | None = None
+        none: dict[str, int] = {"of the default": 0}
+
+    found = settings.section(Late)
+    assert (found.limits, found.none) == ({"A": 1, "b-c": 2}, {})
+    assert found.relay == Relay(host="db", ports=[1, 2])
+    assert found.limits == P8FSConfig().section(Late).limits
+    judge(lambda: settings)
+    assert caplog.messages == []
+
+
+def test_a_pickle_holds_nothing_of_the_environment_but_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_REGION", "here")
+    monkeypatch.setenv("SOMEBODYS_PASSWORD", "hunter2")
+    pickled = pickle.dumps(P8FSConfig(pg_host="db"))
+    assert b"hunter2" not in pickled
+    read = pickle.loads(pickled)  # noqa: S301
+    monkeypatch.delenv("SOME_REGION")
+    assert read.with_changes({"pg_port": 1}).section(Pickled).region == "here"

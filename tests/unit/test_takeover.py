@@ -180,6 +180,12 @@ class TestFaultsInJson:
         assert (record["level"], record["logger"]) == ("CRITICAL", "p8fs_cluster")
         assert "ValueError: with ***" in record["exception"]
 
+    @pytest.mark.parametrize("how", ["logging.disable()", "logging.root.handlers.clear()"])
+    def test_where_nothing_is_logged_python_tells_it(self, how: str) -> None:
+        code = f"import logging\nfrom p8fs_cluster import container\ncontainer.logger()\n{how}\nraise ValueError('x')"
+        done = self.run(code, log_format="json")
+        assert (done.stdout, "ValueError: x" in done.stderr) == ("", True)
+
     def test_a_traceback_stays_one_where_text_is_logged(self) -> None:
         done = self.run("from p8fs_cluster import container\ncontainer.logger()\nraise ValueError('x')")
         assert done.stderr.startswith("Traceback")

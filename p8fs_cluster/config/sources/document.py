@@ -12,7 +12,7 @@ from typing import Any
 
 from p8fs_cluster.config.sources.environment import ORIGIN
 from p8fs_cluster.config.sources.files import UnusableError, read_text, shown
-from p8fs_cluster.config.sources.source import Entry, Source, entry_of, stamp_of, unprefixed
+from p8fs_cluster.config.sources.source import Entry, Names, Source, entry_of, stamp_of, unprefixed
 from p8fs_cluster.exceptions import Problem
 
 __all__ = ["parse_document", "read_document", "yaml_documents", "yaml_items"]
@@ -32,15 +32,17 @@ Item = tuple[tuple[str, ...], Any, int | None]
 IsSetting = Callable[[str], bool]
 
 
-def read_document(path: Path, variable: str, is_setting: IsSetting) -> Source:
+def read_document(path: Path, variable: str, names: Names) -> Source:
     """Return the settings in a TOML or YAML file, which `variable` has named.
 
     `pg_host`, `P8FS_PG_HOST`, and `host` in a table `pg` all mean the same. A table is the value itself when
-    `is_setting` says that its name is a setting. YAML's plain values stay text, as in the environment: `no` is "no".
+    its name is that of a setting. YAML's plain values stay text, as in the environment: `no` is "no".
     """
     stamp = stamp_of(path)
     try:
-        source = parse_document(read_text(path), _ending(path), shown(path), is_setting)
+        source = parse_document(
+            read_text(path), _ending(path), shown(path), lambda name: names.is_setting(name) or names.is_alias(name)
+        )
         return dataclasses.replace(source, stamps={path: stamp})
     except UnusableError as exc:
         fault = str(exc)
@@ -100,7 +102,7 @@ def yaml_items(root: Any, is_setting: IsSetting) -> Iterator[Item]:
         count += 1
         if count > MOST or len(path) > 20:
             raise UnusableError(f"holds more than {MOST:,} values or is nested too deeply")
-        if node.id == "mapping" and not is_setting(_joined(path)):
+        if node.id == "mapping" and (node.value or not path) and not is_setting(_joined(path)):
             pairs = [(key, value) for key, value in _pairs(node) if path or not key.startswith(_ANCHORS)]
             waiting.extend(((*path, key), value) for key, value in reversed(pairs))
         else:
@@ -116,6 +118,7 @@ def _ending(path: Path) -> str:
 
 def _source(items: Iterable[Item], place: str) -> Source:
     entries: dict[str, Entry] = {}
+    tables: dict[str, Entry] = {}
     problems: list[Problem] = []
     for path, value, line in items:
         joined = _joined(path)
@@ -124,7 +127,20 @@ def _source(items: Iterable[Item], place: str) -> Source:
         if name in entries:
             problems.append(Problem(name, origin, f"is given twice; before in {entries[name].origin}"))
         entries[name] = entry_of(value, origin)
-    return Source(entries, tuple(problems), others=entries)
+        _into_tables(path, value, origin, tables)
+    return Source(entries, tuple(problems), others={**tables, **entries}, tables=tables)
+
+
+def _into_tables(path: tuple[str, ...], value: Any, origin: str, tables: dict[str, Entry]) -> None:
+    """Put a value into the tables above it, of which a section that comes late may want one as a whole."""
+    for length in range(1, len(path)):
+        joined = _joined(path[:length])
+        inner: Any = tables.setdefault(unprefixed(joined) or joined, Entry({}, origin)).value
+        for part in path[length:-1]:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):  # given twice, which is told
+                return
+        inner[path[-1]] = value
 
 
 def _of_yaml(text: str, is_setting: IsSetting) -> Iterable[Item]:
@@ -203,7 +219,7 @@ def _of_toml(text: str, is_setting: IsSetting) -> Iterable[Item]:
 def _flat(table: Mapping[str, Any], path: tuple[str, ...], is_setting: IsSetting) -> Iterator[tuple[Any, Any]]:
     for key, value in table.items():
         inner = (*path, key)
-        if isinstance(value, dict) and not is_setting(_joined(inner)):
+        if isinstance(value, dict) and value and not is_setting(_joined(inner)):
             yield from _flat(value, inner, is_setting)
         else:
             yield inner, value

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from p8fs_cluster.config.sources.source import Entry, Source, entry_of
+from p8fs_cluster.config.sources.source import Entry, Source, entry_of, unprefixed
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 from p8fs_cluster.forking import Stage, after_fork
 
@@ -52,7 +52,8 @@ class Registered:
         if wrong:
             fault = f"has names that are no text: {', '.join(wrong)}"
             return Source(problems=(Problem(f"the source {self.name}", None, fault),))
-        return Source({name.lower(): entry_of(value, self.name) for name, value in values.items()})
+        entries = {unprefixed(name) or name.lower(): entry_of(value, self.name) for name, value in values.items()}
+        return Source(entries, others=entries)
 
 
 _registered: dict[str, Registered] = {}

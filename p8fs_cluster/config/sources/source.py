@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from p8fs_cluster.exceptions import ConfigurationError, Problem
 
 __all__ = [
     "PREFIX",
     "Entry",
+    "Names",
     "Source",
     "Stamp",
     "entry_of",
@@ -33,6 +34,13 @@ Stamp = tuple[int, int, int] | None
 _own: str | None = None
 
 
+class Names(Protocol):
+    """What the sources ask of a name: whether there is such a setting, or another name for one of a section's."""
+
+    def is_setting(self, name: str, /) -> bool: ...
+    def is_alias(self, name: str, /) -> bool: ...
+
+
 class Entry(NamedTuple):
     """A value as it was found, and where.
 
@@ -49,8 +57,9 @@ class Source:
     """What one source has: entries by setting, names without prefix in lower case; and its faults.
 
     `foreign` are names of ours that Kubernetes filled for a Service: they are no settings, whatever they are called.
-    `others` are entries without our prefix, for settings that have an alias. `stamps` are those of the files that were
-    read, from before they were. `notes` are what is no fault, and may be meant otherwise.
+    `others` are entries without our prefix, for settings that have an alias. `tables` hold what stands below a name;
+    the parts are entries as well. `stamps` are those of the files that were read, from before they were. `notes` are
+    what is no fault, and may be meant otherwise.
     """
 
     entries: Mapping[str, Entry] = field(default_factory=dict)
@@ -59,6 +68,11 @@ class Source:
     foreign: Mapping[str, Entry] = field(default_factory=dict)
     others: Mapping[str, Entry] = field(default_factory=dict, repr=False)
     stamps: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
+    tables: Mapping[str, Entry] = field(default_factory=dict, repr=False, compare=False)
+
+    def named(self) -> Mapping[str, Entry]:
+        """Return the entries, and tables by their names: one of them may be the value of a section that comes late."""
+        return {**self.tables, **self.entries} if self.tables else self.entries
 
 
 def prefix() -> str:

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Protocol
 
+from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.providers.storage.checkout import Borrowed
@@ -81,7 +82,8 @@ def report(handle: _Handle) -> None:
     for checkout in handle.holders():
         if limit and not checkout.told and now - checkout.since >= limit:
             checkout.told = True
-            log.warning("a connection is held for longer than P8FS_SLOW_BORROW=%g s: %s", limit, checkout)
+            name = variable_of("slow_borrow")
+            log.warning("a connection is held for longer than %s=%g s: %s", name, limit, checkout)
 
 
 _holders = _Holders()

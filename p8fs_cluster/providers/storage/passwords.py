@@ -30,7 +30,8 @@ class _Kept(NamedTuple):
 
 _sources: dict[str, PasswordSource] = {}
 _kept: dict[tuple[str, object], _Kept] = {}
-_asking = threading.Lock()
+_asking: dict[object, threading.RLock] = {}
+"""A lock for each password: asking for one may open a store that has another."""
 
 
 def set_password_source(setting: str, source: PasswordSource | None) -> None:
@@ -67,7 +68,7 @@ def password_of(settings: P8FSConfig, setting: str) -> str:
         text: str = getattr(settings, setting).get_secret_value()
         return text
     key = _key(settings, setting)
-    with _asking:
+    with _asking.setdefault(key, threading.RLock()):
         kept = _kept.get(key)
         if kept is None or clock() >= kept.until:
             begun = clock()
@@ -118,8 +119,7 @@ def _of_command(settings: P8FSConfig, setting: str) -> str:
 
 
 def _after_fork() -> None:
-    global _asking  # noqa: PLW0603
-    _asking = threading.Lock()
+    _asking.clear()
 
 
 after_fork(Stage.LOCKS, _after_fork)

@@ -11,6 +11,7 @@ import psycopg
 import psycopg.rows
 from psycopg.abc import AdaptContext
 
+from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, StorageTimeout
 from p8fs_cluster.providers.storage.postgresql import compat
@@ -89,7 +90,7 @@ class Session(SessionState, compat.ConnectionSteps):
         if not isinstance(exc, psycopg.errors.InFailedSqlTransaction):  # it only says that another came before
             self.failure = exc
         if is_of_a_pooler(exc) and not self.threshold_is_off:
-            exc.add_note(_POOLER)
+            exc.add_note(_pooler())
         read_only = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction)
         demoted = read_only and not (compat.is_read_only(self) or self.dirty)
         if demoted or is_of_a_cached_plan(exc):
@@ -211,7 +212,9 @@ class Session(SessionState, compat.ConnectionSteps):
 _STATELESS_STEPS = compat.STATELESS_STEPS | {"commit_steps", "statement_steps", "statements_steps"}
 """The last two are ours, and tell by themselves what they do."""
 
-_POOLER = "is there a PgBouncer in transaction mode in between? Then set P8FS_PG_PGBOUNCER=true"
+
+def _pooler() -> str:
+    return f"is there a PgBouncer in transaction mode in between? Then set {variable_of('pg_pgbouncer')}=true"
 
 
 def is_of_a_pooler(exc: BaseException) -> bool:
@@ -227,7 +230,7 @@ def is_of_a_cached_plan(exc: BaseException) -> bool:
 
 def described(exc: BaseException) -> str:
     """Return what an error says, and what to do about it where that is known."""
-    return f"{text_of(exc)}; {_POOLER}" if is_of_a_pooler(exc) else text_of(exc)
+    return f"{text_of(exc)}; {_pooler()}" if is_of_a_pooler(exc) else text_of(exc)
 
 
 def text_of(exc: BaseException) -> str:
