@@ -43,7 +43,7 @@ async def open_weather(settings: WeatherSettings) -> AsyncIterator[httpx2.AsyncC
 
 
 class Bus:
-    """What is published goes to one subject, or nowhere."""
+    """Publish messages to one subject, or nowhere."""
 
     def __init__(self, connection: Any, subject: str) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""What a shell's completion offers. Nothing of it reads a setting, imports a module of the user's, or prints."""
+"""Words that a shell's completion offers. Nothing here reads a setting, imports a module of the user's, or prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which settings have another value there than here, whatever their text looks like."""
+"""Compare the effective values of two sets of settings, whatever their text looks like."""
 
 from __future__ import annotations
 

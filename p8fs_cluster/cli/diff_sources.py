@@ -1,4 +1,4 @@
-"""What `config diff` compares: files, manifests, mounted folders, and what this process would read."""
+"""The two sides of `config diff`: files, manifests, mounted folders, and what this process would read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people read of the settings, written from the models: a table in Markdown, and an example of a `.env`."""
+"""Documents about the settings, written from their models: a table in Markdown, and an example of a `.env`."""
 
 from __future__ import annotations
 

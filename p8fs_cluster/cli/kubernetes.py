@@ -39,7 +39,7 @@ ENV_LIMIT = 128 * 1024
 
 @dataclasses.dataclass(frozen=True)
 class Manifests:
-    """What goes into the ConfigMap, and what into the Secret: texts by variable."""
+    """The contents of the ConfigMap and of the Secret: texts by variable."""
 
     config: Mapping[str, str]
     secrets: Mapping[str, str] = dataclasses.field(repr=False)

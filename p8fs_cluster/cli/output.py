@@ -1,4 +1,4 @@
-"""How commands answer: text, JSON, a file that only its owner reads, or a refusal."""
+"""The answers of commands: text, JSON, a file that only its owner reads, or a refusal."""
 
 from __future__ import annotations
 

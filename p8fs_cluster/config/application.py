@@ -1,4 +1,4 @@
-"""What an application adds to the sources: its own defaults, and sources of its own."""
+"""An application's own defaults and sources."""
 
 from __future__ import annotations
 

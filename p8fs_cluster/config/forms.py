@@ -1,4 +1,4 @@
-"""How the text of a source becomes what a field takes: lists, tables, JSON, paths, and nothing."""
+"""Turn the text of a source into the value that a field takes: lists, tables, JSON, paths, and nothing."""
 
 from __future__ import annotations
 

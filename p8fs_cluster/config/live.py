@@ -18,7 +18,7 @@ __all__ = ["LiveConfig"]
 
 
 class _Settings(Snapshot, Protocol):
-    """What the view asks of a snapshot beside its fields."""
+    """The methods that the view calls on a snapshot."""
 
     def explain(self, name: str, /) -> Explanation: ...
     def live_values(self) -> dict[str, Any]: ...

@@ -1,4 +1,4 @@
-"""What all models of settings share: frozen, read from every source, all faults at once, each value explained."""
+"""The base of all models of settings: frozen, read from every source, all faults at once, each value explained."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ class Settings(BaseSettings):
 
 
 class _ReadingSource(PydanticBaseSettingsSource):
-    """What pydantic-settings asks for values: the reading in use."""
+    """The one source of pydantic-settings: the reading in use."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, told in the user's terms: the variable, its source, what was expected; never a secret."""
+"""Faults that pydantic found, told in the user's terms: the variable, its source, what was expected; never a secret."""
 
 from __future__ import annotations
 

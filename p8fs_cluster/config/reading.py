@@ -35,7 +35,7 @@ _FOLDERS = ("secrets_dir", "config_dir")
 
 @dataclass(frozen=True)
 class Reading:
-    """What the sources held at one moment.
+    """The contents of all sources at one moment.
 
     >>> reading = Reading((Source({"pg_host": Entry("a", "x")}), Source({"pg_host": Entry("b", "y")})))
     >>> reading.winning["pg_host"], [entry.value for entry in reading.entries("pg_host")]

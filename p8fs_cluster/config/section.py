@@ -169,7 +169,7 @@ def owner(name: str) -> type[Settings] | None:
 
 
 class _Names:
-    """What is known of names, for the sources."""
+    """Answers the sources' questions about names."""
 
     def is_setting(self, name: str) -> bool:
         return name in _owners

@@ -1,4 +1,4 @@
-"""What is in force when nothing overrides it: loaded once, loaded anew as a whole, and the last good one kept."""
+"""Keep the settings that are in force without an override: loaded once, reloaded as a whole, or the last good ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Once", "SettingsStore", "Snapshot"]
 
 
 class Snapshot(Protocol):
-    """What a store asks of the settings that it keeps."""
+    """The methods that a store calls on the settings that it keeps."""
 
     @property
     def reloads(self) -> bool: ...

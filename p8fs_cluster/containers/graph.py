@@ -261,7 +261,7 @@ def _described(provider: Any) -> str:
 
 
 def _step(provider: Any, key: int | str) -> str:
-    """What a provider without a name adds to the path of its parent: what overrides it, or is passed on, nothing."""
+    """Return the part of a path for a provider without a name; none for one that overrides, or is passed on."""
     if provider.last_overriding is not None:
         return ""
     if isinstance(provider, _PASSED):

@@ -30,7 +30,7 @@ _all: weakref.WeakSet[SettingsProvider] = weakref.WeakSet()
 
 
 class SettingsSource(Protocol):
-    """What a handle needs of the settings: those in force now, all that may come back, and word of every change.
+    """The settings as a handle sees them: those in force now, all that may come back, and word of every change.
 
     `announced` is whether those in force are the process's and followers hear of every change of them.
     """

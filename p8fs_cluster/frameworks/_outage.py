@@ -1,4 +1,4 @@
-"""What a worker loop does after each job: how long it pauses while the store is away, and what it logs."""
+"""The pauses and records of a worker loop while the store is away."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIRST, _LONGEST = 0.1, 30.0
 
 
 class Outage:
-    """Whether the store is away, for all workers of a loop: its beginning and its end are logged once."""
+    """An outage of the store, shared by all workers of a loop: its beginning and its end are logged once."""
 
     def __init__(self) -> None:
         self._failures = 0

@@ -1,4 +1,4 @@
-"""How a worker loop is asked to end: by SIGTERM or SIGINT, or by its work, and what happens when its grace is over."""
+"""End a worker loop: by SIGTERM or SIGINT, or by its work, and by force when its grace is over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class GraceOver(BaseException):
 
 
 class Stop:
-    """Whether no further job is to begin. Signals are noted while it is entered, in the main thread.
+    """The request to begin no further job. Signals are noted while it is entered, in the main thread.
 
     A second signal does what it does without us. `late` is called when the grace is over, and again and again.
     """

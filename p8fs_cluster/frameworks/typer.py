@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class _Context(Protocol):
-    """What `typer.Context` and `click.Context` have in common."""
+    """The method that `typer.Context` and `click.Context` have in common."""
 
     def with_resource(self, context_manager: AbstractContextManager[T]) -> T: ...
 

@@ -271,7 +271,7 @@ class _Loop:
 
 
 class _Lateness:
-    """What is done to the tasks of an event loop when the grace is over: first cancel them, and at last leave it."""
+    """The end of an event loop's tasks when the grace is over: they are cancelled, and at last the loop is left."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tasks: Collection[asyncio.Task[None]]) -> None:
         self._loop = loop

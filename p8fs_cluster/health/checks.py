@@ -1,4 +1,4 @@
-"""Whether the settings are the newest, and one real use of the log file and the storage, each step with its time."""
+"""Check that the settings are the newest, and use the log file and the storage once, each step with its time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Step:
-    """What was tried, how long it took in seconds, what came of it, and the fault if there was one."""
+    """One step of a check: its name, its duration in seconds, its result, and its fault if it had one."""
 
     name: str
     seconds: float

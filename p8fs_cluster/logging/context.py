@@ -1,4 +1,4 @@
-"""What every record tells in a block: `log_context`, over awaits, and in threads by `carried`."""
+"""Fields of every record in a block: `log_context`, over awaits, and in threads by `carried`."""
 
 from __future__ import annotations
 

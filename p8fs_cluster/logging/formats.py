@@ -1,4 +1,4 @@
-"""How records are written: text by a format of `logging`, or one JSON object a line. Both without secrets."""
+"""The formats of records: text by a format of `logging`, or one JSON object a line. Both without secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others have set up: console handlers are taken off, loggers that were switched off are heard again."""
+"""Take back what others have set up: console handlers, and loggers that they switched off."""
 
 from __future__ import annotations
 

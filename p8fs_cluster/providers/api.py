@@ -12,7 +12,7 @@ __all__ = ["ApiSettings"]
 
 
 class ApiSettings:
-    """What an API server needs to know; safe to keep, each read shows the settings in force.
+    """The settings of an API server; safe to keep, each read shows the settings in force.
 
     >>> api = ApiSettings(lambda: P8FSConfig(api_port=9000))
     >>> api.host, api.port, api.url

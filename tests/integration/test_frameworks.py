@@ -556,11 +556,11 @@ def check(code: str) -> None:
 
 
 def words(folder: Path) -> list[str]:
-    """What was noted, without the processes."""
+    """Return what was noted, without the processes."""
     return [event.split()[0] for event in events(folder)]
 
 
 def handled(pid: int, number: signal.Signals) -> bool:
-    """Whether the process has a handler of its own for the signal, by what the kernel says."""
+    """Return whether the process handles the signal itself, by what the kernel says."""
     caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
     return bool(int(caught.group(1), 16) >> (number - 1) & 1)

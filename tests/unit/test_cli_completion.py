@@ -14,7 +14,7 @@ from tests.command import install, p8fs_cluster
 
 
 def offered(monkeypatch: pytest.MonkeyPatch, line: str, path: Path | None = None) -> list[str]:
-    """What bash is offered for the last word of a line."""
+    """Return what bash is offered for the last word of a line."""
     monkeypatch.setenv("_P8FS_CLUSTER_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))

@@ -1,4 +1,4 @@
-"""What scripts rely on: exit codes, where a command writes, and the shape of its JSON, as docs/operating.md has it."""
+"""Hold what scripts rely on: exit codes, streams, and the shape of JSON, as docs/operating.md has it."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def documents(text: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def as_a_pod(text: str, lines: str, mount: Mount, folder: Path) -> P8FSConfig:
-    """What a pod reads that has the manifests and the lines in its spec."""
+    """Return the settings of a pod that has the manifests and the lines in its spec."""
     pod = deployment(lines)["spec"]["template"]["spec"]
     container = pod["containers"][0]
     config, secrets = documents(text)

@@ -1,4 +1,4 @@
-"""What is seen on terminals and in pipes: how wide a table is, and what `check` is waiting for."""
+"""Look at terminals and pipes: how wide a table is, and what `check` is waiting for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the text for a section's field becomes, by the field's type; what a nested model has not taken."""
+"""Give texts to fields of many types, and names to nested models that have none such."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a module that had its own settings finds again, without a shim; `docs/moving.md` is the page about it."""
+"""Move a module that had its own settings here, without a shim; `docs/moving.md` is the page about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever takes over the console or the root logger: each record once, redacted, on the right stream."""
+"""Take the console or the root logger over: each record still comes once, redacted, on the right stream."""
 
 from __future__ import annotations
 

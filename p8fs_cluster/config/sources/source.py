@@ -1,4 +1,4 @@
-"""What every source gives: the values it has, each with its origin in words, and what is wrong with it."""
+"""The contents of a source: values, each with its origin in words, and faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _own: str | None = None
 
 
 class Names(Protocol):
-    """What the sources ask of a name: whether there is such a setting, or another name for one of a section's."""
+    """The sources' questions about a name: is it a setting's, or an alias of a section's setting?"""
 
     def is_setting(self, name: str, /) -> bool: ...
     def is_alias(self, name: str, /) -> bool: ...
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What one source has: entries by setting, names without prefix in lower case; and its faults.
+    """The contents of one source: entries by setting, names without prefix in lower case; and its faults.
 
     `foreign` are names of ours that Kubernetes filled for a Service: they are no settings, whatever they are called.
     `others` are entries without our prefix, for settings that have an alias. `tables` hold what stands below a name;

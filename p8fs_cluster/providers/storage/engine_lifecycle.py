@@ -32,7 +32,7 @@ E = TypeVar("E", bound=Engine | AsyncEngine)
 
 
 class Counted(Protocol):
-    """What is asked of a checkout."""
+    """The parts of a checkout that the engine's lifecycle uses."""
 
     connection: Any
     since: float

@@ -114,7 +114,7 @@ class EngineTable(Generic[L]):
 
 
 class Handle(Closable):
-    """What the handles for threads and for asyncio share: all that waits for nothing."""
+    """The part that the handles for threads and for asyncio share: all that waits for nothing."""
 
     def __init__(self, settings: SettingsSource, spec_of: SpecOf) -> None:
         self._settings = settings

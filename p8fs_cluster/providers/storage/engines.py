@@ -1,4 +1,4 @@
-"""What an engine is, what tells of it before it is imported, and the one table of those there are."""
+"""Engines: their protocols, their specs, which need no import, and the one table of all specs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
 class Fault(enum.Enum):
-    """What an error tells of the store, apart from the statement that it ended."""
+    """The meaning of an error for the store, apart from the statement that it ended."""
 
     UNAVAILABLE = "no connection, or one that was lost"
     LATE = "no answer in time: what was sent may have been carried out"

@@ -1,4 +1,4 @@
-"""What an exception tells of the store, whichever way it came: from a handle, a driver or SQLAlchemy."""
+"""Judge what an exception means for the store, whether a handle, a driver or SQLAlchemy raised it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Told", "fault_of"]
 
 
 class Told(NamedTuple):
-    """What an exception tells of the store, and the error that says so: the exception, or one that it was raised from.
+    """A fault of the store, and the error that shows it: the exception, or one that it was raised from.
 
     SQLAlchemy's own text would have the statement and its parameters.
     """

@@ -1,4 +1,4 @@
-"""What a server's engine says when it has no connection: where, why, which settings lead there, and the way out."""
+"""Messages of a server's engine that has no connection: where, why, which settings lead there, and the way out."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _JITTER = 0.1
 
 
 class Pooled(Protocol):
-    """What the pool asks of a connection."""
+    """The parts of a connection that the pool uses."""
 
     born: float
     expires: float

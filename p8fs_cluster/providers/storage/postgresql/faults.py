@@ -1,4 +1,4 @@
-"""What psycopg's errors tell of the server, apart from the statement that they ended."""
+"""Judge what psycopg's errors mean for the server, apart from the statement that they ended."""
 
 from __future__ import annotations
 

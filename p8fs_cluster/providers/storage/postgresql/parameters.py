@@ -1,4 +1,4 @@
-"""What psycopg connects with."""
+"""The parameters that psycopg connects with."""
 
 from __future__ import annotations
 

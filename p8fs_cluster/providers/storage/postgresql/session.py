@@ -1,4 +1,4 @@
-"""What is known of a session of PostgreSQL, by connections of either kind; nothing here waits."""
+"""The state of a PostgreSQL session, for connections of either kind; nothing here waits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Refused(NotCommitted, psycopg.errors.InFailedSqlTransaction):
 
 
 class Session(SessionState, compat.ConnectionSteps):
-    """What a connection of either kind knows: how long its waits may last, and what became of its session."""
+    """The state of a connection of either kind: how long its waits may last, and what became of its session."""
 
     beyond_reset = False
     """Whether no reset makes it so again."""

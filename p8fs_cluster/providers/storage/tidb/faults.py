@@ -1,4 +1,4 @@
-"""What PyMySQL's errors tell of the server, apart from the statement that they ended."""
+"""Judge what PyMySQL's errors mean for the server, apart from the statement that they ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PyMySQL connects with."""
+"""The parameters that PyMySQL connects with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands of MySQL's protocol do to a session, and what its errors mean for the connection."""
+"""The effects of MySQL's commands on a session, and of its errors on the connection."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Refused(NotCommitted, pymysql.OperationalError):
 
 
 class Session(SessionState):
-    """What a connection of either kind knows: how long its waits may last, and what became of its session."""
+    """The state of a connection of either kind: how long its waits may last, and what became of its session."""
 
     beginning: str
     """The statement that gives a session its state."""
