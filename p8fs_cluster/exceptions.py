@@ -13,8 +13,11 @@ __all__ = [
     "ClusterError",
     "CommitUnknown",
     "ConfigurationError",
+    "CoordinationError",
     "GraphProblem",
     "InjectionError",
+    "LeaseLost",
+    "LockTimeout",
     "NotCommitted",
     "PoolExhausted",
     "Problem",
@@ -23,6 +26,7 @@ __all__ = [
     "StorageError",
     "StorageTimeout",
     "StorageUnavailable",
+    "TablesMissing",
 ]
 
 
@@ -159,3 +163,22 @@ class RequestRefused(ClusterError):
     def __init__(self, status: int) -> None:
         super().__init__(f"the request is answered with {status}: roll back")
         self.status = status
+
+
+class CoordinationError(ClusterError):
+    """Leases, leaders or nodes can't be had as they were asked for; the message says what to do."""
+
+
+class LeaseLost(CoordinationError):
+    """The lease is over: its holder could not renew it in time, somebody else has it, or it was taken away.
+
+    What was written under it without `guard` may be a stale write.
+    """
+
+
+class LockTimeout(CoordinationError):
+    """Somebody else had the lock all the time that was given for waiting."""
+
+
+class TablesMissing(CoordinationError):
+    """The tables of coordination are not in the database, or of a version that this release does not know."""

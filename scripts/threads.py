@@ -12,13 +12,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-STORAGE = ROOT / "p8fs_cluster" / "providers" / "storage"
+PACKAGE = ROOT / "p8fs_cluster"
 MADE = {
-    "async_operations.py": "operations.py",
-    "async_server.py": "server.py",
-    "postgresql/async_engine.py": "postgresql/engine.py",
-    "tidb/async_protocol.py": "tidb/protocol.py",
-    "tidb/async_engine.py": "tidb/engine.py",
+    f"{folder}/async_{name}.py": f"{folder}/{name}.py"
+    for folder, names in {
+        "providers/storage": ("operations", "server"),
+        "providers/storage/postgresql": ("engine",),
+        "providers/storage/tidb": ("protocol", "engine"),
+        "coordination": ("claiming", "cluster", "leader", "lock", "lost"),
+    }.items()
+    for name in names
 }
 """Source → what is made of it."""
 
@@ -57,7 +60,7 @@ def tidied(text: str) -> str:
     ruff = Path(sys.executable).with_name("ruff")
     for command in (["check", "--fix-only", "--quiet"], ["format", "--quiet"]):
         done = subprocess.run(
-            [ruff, *command, "--stdin-filename", str(STORAGE / "made.py"), "-"],
+            [ruff, *command, "--stdin-filename", str(PACKAGE / "made.py"), "-"],
             input=text, capture_output=True, text=True, cwd=ROOT, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -70,7 +73,7 @@ def main() -> None:
     """Write all files, or compare them."""
     differing = []
     for source, target in MADE.items():
-        text, path = made_of(STORAGE / source), STORAGE / target
+        text, path = made_of(PACKAGE / source), PACKAGE / target
         if "--check" not in sys.argv:
             path.write_text(text, "utf-8")
         elif not path.exists() or path.read_text("utf-8") != text:

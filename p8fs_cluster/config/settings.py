@@ -152,6 +152,12 @@ class P8FSConfig(Settings):
     )
     rocksdb_sync: bool = Field(False, description="Whether each write waits for the disk; else for the system only")
 
+    cluster_create: bool | None = Field(
+        None,
+        description="Whether the tables of coordination are made at first use; unset: only when the environment is "
+        "development",
+    )
+
     api_host: Host = Field("127.0.0.1", description="Address that the API listens on")
     api_port: Port = Field(8000, description="Port that the API listens on")
 

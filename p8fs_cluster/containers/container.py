@@ -16,6 +16,9 @@ from p8fs_cluster.config.section import Section
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.containers.replacing import replacements
+from p8fs_cluster.coordination.async_cluster import AsyncCluster
+from p8fs_cluster.coordination.cluster import Cluster
+from p8fs_cluster.coordination.coordinators import Coordinators
 from p8fs_cluster.di import context
 from p8fs_cluster.di.overriding import Layer, Override, begin, brought, ending, owned
 from p8fs_cluster.di.overriding import containers as known
@@ -42,7 +45,7 @@ S = TypeVar("S", bound=Section)
 
 log = logging.getLogger(__name__)
 
-_HANDLES = (Storage, AsyncStorage, Loggers, ApiSettings, SqlEngines)
+_HANDLES = (Storage, AsyncStorage, Coordinators, Cluster, AsyncCluster, Loggers, ApiSettings, SqlEngines)
 """What stays valid when its container is closed and entered again."""
 
 
@@ -58,8 +61,8 @@ class _Lifecycle:
     def __enter__(self) -> Self:
         with self._entering:
             self._entered += 1
-            for storage in self._storages():
-                storage.reopen()
+            for handle in self._handles():
+                handle.reopen()
         context.enter(self)
         return self
 
@@ -195,19 +198,25 @@ class _Lifecycle:
 
     def _steps(self) -> list[Step]:
         """Forget what was opened, except for handles, and return what closes it."""
-        steps = [step for storage in self._storages() for step in storage.opened()]
+        steps = [step for handle in self._handles() for step in handle.opened()]
         for provider in self._owned():
             if not _is_handle(provider):
                 steps.extend(ending(provider))
         return steps
 
     def _shut(self) -> None:
-        for storage in self._storages():
-            storage.shut()
-            close(storage.opened())  # what was being opened while the others were closed
+        for handle in self._handles():
+            handle.shut()
+            close(handle.opened())  # what was being opened while the others were closed
         for provider in self._owned():
             if isinstance(provider, SettingsProvider):
                 provider.unwatch()
+
+    def _handles(self) -> Iterator[Storage | AsyncStorage | Coordinators]:
+        yield from self._storages()
+        for provider in self._owned():
+            if isinstance(provider, Singleton):
+                yield from (value for value in provider.values if isinstance(value, Coordinators))
 
     def _storages(self) -> Iterator[Storage | AsyncStorage]:
         for provider in self._owned():
@@ -282,6 +291,9 @@ class Container(_Lifecycle, _Declarative):
     config = SettingsProvider()
     storage: Singleton[Storage] = Singleton(Storage, config.provider)
     async_storage: Singleton[AsyncStorage] = Singleton(AsyncStorage, config.provider, storage.provider)
+    coordination: Singleton[Coordinators] = Singleton(Coordinators, config.provider, storage.provider)
+    cluster: Singleton[Cluster] = Singleton(Cluster, coordination)
+    async_cluster: Singleton[AsyncCluster] = Singleton(AsyncCluster, coordination)
     api: Singleton[ApiSettings] = Singleton(ApiSettings, config.provider)
     loggers: Singleton[Loggers] = Singleton(Loggers, config.provider)
     logger: Callable[FieldLogger] = Callable(Loggers.get, loggers)

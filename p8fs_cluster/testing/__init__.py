@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from p8fs_cluster.testing.memory import MemoryEngine, memory_storage
+    from p8fs_cluster.testing.memory import MemoryEngine, MovedClock, memory_coordination, memory_storage
 
-__all__ = ["MemoryEngine", "memory_storage"]
+__all__ = ["MemoryEngine", "MovedClock", "memory_coordination", "memory_storage"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.coordination.clock import BOOTTIME
+from p8fs_cluster.coordination.coordinators import Coordinators
 from p8fs_cluster.di.settings import SettingsProvider, SettingsSource
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.engines import EngineSpec, Parameters
 from p8fs_cluster.providers.storage.handle import Storage
 from p8fs_cluster.providers.storage.keys import Span
+from p8fs_cluster.providers.storage.leases import LeaseStore
+from p8fs_cluster.providers.storage.local_leases import LocalStore, local_store
 
-__all__ = ["MemoryEngine", "memory_storage"]
+__all__ = ["MemoryEngine", "MovedClock", "memory_coordination", "memory_storage"]
 
 
 class MemoryEngine:
@@ -120,7 +125,32 @@ def _bytes(value: object) -> bytes:
     return value
 
 
-MEMORY = EngineSpec(provider="memory", engine=MemoryEngine, shares=("rocksdb_path",), embedded=True)
+class MemoryLeases:
+    """Leases that are gone with their container."""
+
+    guard: ClassVar[str] = ""
+    announces: ClassVar[bool] = False
+
+    def __init__(self, settings: SettingsSource) -> None:
+        self._store: LocalStore | None = None
+
+    def store(self, clock: Callable[[], float]) -> LeaseStore:
+        if self._store is None:
+            self._store = local_store(None, clock)
+        return self._store
+
+    @staticmethod
+    def commits_at_once(connection: Any) -> bool:
+        return False
+
+    @staticmethod
+    def refusal(settings: P8FSConfig) -> str:
+        return ""
+
+
+MEMORY = EngineSpec(
+    provider="memory", engine=MemoryEngine, shares=("rocksdb_path",), embedded=True, leases=MemoryLeases
+)
 
 
 def memory_storage(settings: SettingsSource | None = None) -> Storage:
@@ -136,3 +166,57 @@ def memory_storage(settings: SettingsSource | None = None) -> Storage:
         settings = SettingsProvider()
         settings.override(P8FSConfig())
     return Storage(settings, lambda _: MEMORY)
+
+
+class MovedClock:
+    """A clock for tests that stands still until it is moved, for leases in memory.
+
+    >>> clock = MovedClock()
+    >>> before = clock.now()
+    >>> clock.move(15)
+    >>> clock.now() - before
+    15.0
+    """
+
+    def __init__(self) -> None:
+        self._now = 1_000_000.0
+        self._waiting: weakref.WeakSet[threading.Condition] = weakref.WeakSet()
+
+    def now(self) -> float:
+        """Return the seconds since some moment in the past."""
+        return self._now
+
+    def wall(self) -> float:
+        """Return the same: the store's clock and that of the holders are one."""
+        return self._now
+
+    def wait(self, condition: threading.Condition, until: float | None) -> None:
+        """Wait, with the condition held, until it is notified or the clock is moved."""
+        self._waiting.add(condition)
+        if until is None or until > self._now:
+            condition.wait()
+
+    def move(self, seconds: float) -> None:
+        """Let so many seconds pass, and whatever is due then begin."""
+        self._now += seconds
+        for condition in tuple(self._waiting):
+            with condition:
+                condition.notify_all()
+
+
+def memory_coordination(clock: MovedClock | None = None) -> Coordinators:
+    """Return leases in memory, by a clock that the test moves, for `container.coordination.override(...)`.
+
+    >>> from p8fs_cluster import Container
+    >>> container, clock = Container(), MovedClock()
+    >>> with container.coordination.override(memory_coordination(clock)):
+    ...     lock = container.cluster().lock("invoices", ttl=15)
+    ...     taken = lock.acquire(timeout=0)
+    ...     clock.move(20)
+    ...     taken, lock.held
+    (True, False)
+    """
+    settings = SettingsProvider()
+    settings.override(P8FSConfig())
+    storage = memory_storage(settings)
+    return Coordinators(settings, lambda: storage, clock or BOOTTIME)

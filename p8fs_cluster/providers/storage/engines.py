@@ -127,6 +127,8 @@ class EngineSpec:
     It is imported when there is an error of a class of the `driver`."""
     driver: str = ""
     """The package of the classes of errors that `faults` judges."""
+    leases: str | type[Any] | None = None
+    """A class of `providers.storage.leases.Leases`, or `package.module:Class`; None: the store has no coordination."""
 
     def key(self, settings: P8FSConfig) -> Hashable:
         """Return the values of all settings that the engine depends on: equal keys share an engine."""
@@ -150,6 +152,10 @@ class EngineSpec:
         judge = _imported(self.faults) if isinstance(self.faults, str) else self.faults
         return judge(exc)
 
+    def leases_class(self) -> type[Any] | None:
+        """Return the class for coordination, imported; None if there is none."""
+        return _imported(self.leases) if isinstance(self.leases, str) else self.leases
+
     def async_engine_class(self) -> type[Any] | None:
         """Return the class for asyncio, imported; None if there is none."""
         return _imported(self.async_engine) if isinstance(self.async_engine, str) else self.async_engine
@@ -172,6 +178,7 @@ _BUILT_IN = {
             sqlalchemy_url="postgresql+psycopg://",
             backup="pg_dump and pg_restore",
             faults="p8fs_cluster.providers.storage.postgresql.faults:fault_of",
+            leases="p8fs_cluster.providers.storage.postgresql.leases:Leases",
             driver="psycopg",
         ),
         EngineSpec(
@@ -184,6 +191,7 @@ _BUILT_IN = {
             backup="BR",
             system="mysql",
             faults="p8fs_cluster.providers.storage.tidb.faults:fault_of",
+            leases="p8fs_cluster.providers.storage.tidb.leases:Leases",
             driver="pymysql",
         ),
         EngineSpec(
@@ -192,6 +200,7 @@ _BUILT_IN = {
             prefix="rocksdb_",
             transactional=False,
             embedded=True,
+            leases="p8fs_cluster.providers.storage.rocksdb.leases:Leases",
         ),
     )
 }

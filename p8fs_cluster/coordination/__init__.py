@@ -1,0 +1,1 @@
+"""Leases, locks, leaders and nodes: what many processes need to work together."""

@@ -1,0 +1,119 @@
+"""How the asyncio side waits: calls run in the coordinator's thread, and events come into the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from p8fs_cluster.coordination.claim import takes
+from p8fs_cluster.coordination.coordinator import Coordinator
+
+__all__ = ["AsyncEvent", "AsyncPlace"]
+
+log = logging.getLogger("p8fs_cluster.coordination")
+
+T = TypeVar("T")
+
+
+class AsyncEvent:
+    """An event that any thread may set, and one event loop waits for."""
+
+    def __init__(self, place: AsyncPlace) -> None:
+        self._loop = place.loop
+        self._event = asyncio.Event()
+        self._set = False
+
+    def set(self) -> None:
+        """Set it, from any thread."""
+        self._set = True
+        _in_loop(self._loop, self._event.set)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._set = False
+        self._event.clear()
+
+    def is_set(self) -> bool:
+        """Return whether it was set."""
+        return self._set
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Return whether it is set, when it is or so many seconds have passed."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), timeout)
+        return self._set
+
+
+class AsyncPlace:
+    """The event loop that a lock or a leader belongs to while it is used."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self.loop = asyncio.get_running_loop()
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Return what a call returns that waits for the store."""
+        future: asyncio.Future[T] = self.loop.create_future()
+
+        def run() -> None:
+            try:
+                result = call()
+            except BaseException as exc:
+                _in_loop(self.loop, _settle, future, None, exc)
+            else:
+                _in_loop(self.loop, _settle, future, result, None)
+
+        self._coordinator.require_open()
+        self._coordinator.calls.soon(run)
+        return await future
+
+    async def pause(self, seconds: float, event: AsyncEvent) -> None:
+        """Wait for an event, at most so many seconds of the coordinator's clock."""
+        coordinator = self._coordinator
+        due = coordinator.deadlines.at(coordinator.clock.now() + seconds, event.set)
+        try:
+            if not coordinator.closed:
+                await event.wait()
+            event.clear()
+        finally:
+            due.cancel()
+
+    def tell(self, callback: Callable[..., Any], argument: object) -> None:
+        """Call in the event loop what a user gave, and await what it returns, whoever asks."""
+
+        async def called() -> None:
+            try:
+                result = callback(*takes(callback, argument))
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                log.exception("a callback of coordination failed: %r", callback)
+
+        def begin() -> None:
+            task = self.loop.create_task(called())
+            _tasks.add(task)
+            task.add_done_callback(_tasks.discard)
+
+        _in_loop(self.loop, begin)
+
+
+_tasks: set[asyncio.Task[None]] = set()
+"""Callbacks that run: an event loop references its tasks weakly."""
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call, *args)
+
+
+def _settle(future: asyncio.Future[Any], result: object, exc: BaseException | None) -> None:
+    if future.done():
+        return
+    if exc is None:
+        future.set_result(result)
+    else:
+        future.set_exception(exc)

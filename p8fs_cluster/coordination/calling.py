@@ -1,0 +1,48 @@
+"""How the side for threads waits: calls run where they are made."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from p8fs_cluster.coordination.claim import takes
+from p8fs_cluster.coordination.coordinator import Coordinator
+
+__all__ = ["Event", "Place"]
+
+T = TypeVar("T")
+
+
+class Event(threading.Event):
+    """An event that any thread may set, and wait for."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+
+
+class Place:
+    """The threads that a lock or a leader is used by."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def run(self, call: Callable[[], T]) -> T:
+        """Return what a call returns that waits for the store."""
+        self._coordinator.require_open()
+        return call()
+
+    def pause(self, seconds: float, event: Event) -> None:
+        """Wait for an event, at most so many seconds of the coordinator's clock."""
+        coordinator = self._coordinator
+        due = coordinator.deadlines.at(coordinator.clock.now() + seconds, event.set)
+        try:
+            if not coordinator.closed:
+                event.wait()
+            event.clear()
+        finally:
+            due.cancel()
+
+    def tell(self, callback: Callable[..., object], argument: object) -> None:
+        """Call what a user gave, in a thread that nothing waits for."""
+        self._coordinator.tell(callback, *takes(callback, argument))

@@ -1,0 +1,191 @@
+"""A candidate for a lease that it wants again and again; it is tried for in the coordinator's thread."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.holding import RESIGN, Holding
+from p8fs_cluster.coordination.terms import Term, Timing
+from p8fs_cluster.coordination.worker import Due
+from p8fs_cluster.exceptions import CoordinationError, StorageError
+
+__all__ = ["Callback", "Candidacy", "follow"]
+
+log = logging.getLogger("p8fs_cluster.coordination")
+
+_OUTAGE = 1.0
+"""Most seconds between two attempts while the store can't be reached."""
+
+Callback = Callable[..., object]
+
+
+class Candidacy:
+    """One process's candidacy under a name: waits for the lease, leads, and stands again when a term was lost."""
+
+    def __init__(self, coordinator: Coordinator, key: str, timing: Timing) -> None:
+        self.coordinator = coordinator
+        self.holding = Holding(coordinator, key, timing)
+        self.holding.on_end = self._ended
+        self.holding.on_missed = lambda exc: self._tell(self.missed, exc)
+        self.elected: list[Callable[[Term], None]] = []
+        self.lost: list[Callable[[Term], None]] = []
+        self.missed: list[Callable[[StorageError], None]] = []
+        self.changed: list[Callable[[], object]] = []
+        """Called after each attempt, and at each end, by a thread that must not wait."""
+        self.fault: Exception | None = None
+        """Why the last attempt failed, None if it did not: somebody else may lead then."""
+        self._tries = 0
+        self._rests_until = 0.0
+        self._standing = False
+        self._first = True
+        self._due: Due | None = None
+        self._lock = threading.Lock()
+        coordinator.candidacies[key] = self
+
+    @property
+    def was_tried(self) -> bool:
+        """Return whether there was an attempt since it stands."""
+        return self._tries > 0
+
+    def stand(self) -> None:
+        """Begin to try, unless it does."""
+        self.coordinator.require_open()
+        with self._lock:
+            if self._standing:
+                return
+            self._standing, self._first, self._tries = True, True, 0
+        self.coordinator.wakeups.add(self.holding.key, self._wake)
+        self._plan(0)
+
+    def withdraw(self, seconds: float) -> None:
+        """Try no longer, and give up the lease if it is held."""
+        with self._lock:
+            if not self._standing:
+                return
+            self._standing = False
+        self.coordinator.wakeups.remove(self.holding.key, self._wake)
+        self._give_up(seconds)
+
+    def resign(self, seconds: float) -> None:
+        """Give up the lease, and leave it to others for one ttl before trying again."""
+        self._rest()
+        self._give_up(seconds)
+
+    @contextmanager
+    def running(self, term: Term, function: object) -> Iterator[None]:
+        """Tell the operator, again and again, of a function that runs on when its term is over."""
+        clock, deadlines, timing = self.coordinator.clock, self.coordinator.deadlines, self.holding.timing
+        running = True
+
+        def look() -> None:
+            if not running:
+                return
+            now = clock.now()
+            if term.is_held(now):
+                deadlines.at(term.until + timing.interval, look)
+            else:
+                since = now - term.until
+                log.error("%s: %r runs on, although its term ended %.1f s ago: let it ask is_leader, or wait for lost",
+                          self.holding.key, function, since)  # fmt: skip
+                deadlines.at(now + timing.ttl, look)
+
+        deadlines.at(term.until + timing.interval, look)
+        try:
+            yield
+        finally:
+            running = False
+
+    def _is_standing(self) -> bool:
+        return self._standing and not self.coordinator.closed
+
+    def _give_up(self, seconds: float) -> None:
+        term = self.holding.term
+        if term is not None and self.holding.is_held:
+            self.holding.give_up(seconds)
+            self._tell(self.lost, term)
+        self._tell_changed()
+
+    def _rest(self) -> None:
+        """Leave it to others for one ttl."""
+        ttl = self.holding.timing.ttl
+        self._rests_until = self.coordinator.clock.now() + ttl
+        self._plan(ttl)
+
+    def _plan(self, seconds: float) -> None:
+        with self._lock:
+            if self._due is not None:
+                self._due.cancel()
+            if self._standing:
+                self._due = self.coordinator.calls.at(self.coordinator.clock.now() + seconds, self._try)
+
+    def _wake(self) -> None:
+        """Try at once, unless it is left to others, or held."""
+        rests = self.coordinator.clock.now() < self._rests_until
+        if not (rests or self.holding.is_held) and self._tries:
+            self._plan(0)
+
+    def _try(self) -> None:
+        holding = self.holding
+        if not self._is_standing() or holding.is_held:
+            return
+        interval = holding.timing.interval
+        try:
+            pause = holding.attempt(interval, self._first)
+        except (StorageError, CoordinationError) as exc:
+            if self.fault is None:
+                log.warning("%s: nobody can be elected here: %s", holding.key, exc)
+            self.fault, pause = exc, min(interval, _OUTAGE)
+        else:
+            self.fault, self._first = None, False
+        self._tries += 1
+        if pause is not None:
+            self._plan(pause)
+        elif not self._is_standing():  # withdrawn meanwhile
+            holding.give_up(interval)
+        elif (term := holding.term) is not None:
+            log.info("%s: elected, with the token %s", holding.key, tuple(term.token))
+            self._tell(self.elected, term)
+        self._tell_changed()
+
+    def _ended(self, term: Term) -> None:
+        """Stand again: soon, or after one ttl if an operator wants others to lead."""
+        interval = self.holding.timing.interval
+        if term.ended == RESIGN:
+            self.holding.abandon()
+            self._rest()
+        else:
+            self._plan(interval * random.uniform(0.1, 0.5))  # noqa: S311
+        self._tell(self.lost, term)
+        self._tell_changed()
+
+    def _tell(self, told: list[Callable[..., None]], argument: object) -> None:
+        for each in tuple(told):
+            each(argument)
+
+    def _tell_changed(self) -> None:
+        for each in tuple(self.changed):
+            each()
+
+
+class _Place(Protocol):
+    def tell(self, callback: Callable[..., object], argument: object) -> None: ...
+
+
+def follow(
+    candidacy: Candidacy, place: _Place | None, elected: Callback | None, lost: Callback | None, missed: Callback | None
+) -> None:
+    """Call what a user gave, from now on, where that user waits."""
+    if place is None:
+        return
+    if elected is not None:
+        candidacy.elected.append(lambda term: place.tell(elected, term.token))
+    if lost is not None:
+        candidacy.lost.append(lambda term: place.tell(lost, candidacy.holding.over(term)))
+    if missed is not None:
+        candidacy.missed.append(lambda exc: place.tell(missed, exc))

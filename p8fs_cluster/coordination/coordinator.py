@@ -1,0 +1,253 @@
+"""What all leases of a cluster handle share: threads and connections of their own, and word of leases that end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from p8fs_cluster.config.problems import variable_of
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.coordination import tables
+from p8fs_cluster.coordination.clock import Clock
+from p8fs_cluster.coordination.lease_rows import LeaseRows
+from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.coordination.worker import Worker
+from p8fs_cluster.di.settings import SettingsSource
+from p8fs_cluster.exceptions import CoordinationError, StorageError
+from p8fs_cluster.providers.storage.engines import EngineSpec
+from p8fs_cluster.providers.storage.leases import Leases, LeaseStore, Limits
+
+__all__ = ["Connected", "Coordinator"]
+
+log = logging.getLogger("p8fs_cluster.coordination")
+
+_PATIENCE = 5.0
+"""Seconds for a statement that no lease hangs on."""
+
+T = TypeVar("T")
+
+
+class Connected:
+    """A store, and the statements on it."""
+
+    def __init__(self, store: LeaseStore) -> None:
+        self.store = store
+        self.leases = LeaseRows(store)
+
+
+class Coordinator:
+    """The threads and connections of one handle on one kind of engine; each begins when it is first used.
+
+    Renewals have a thread and a connection that nothing else waits for. What ends a belief waits for no store at all,
+    and callbacks wait for neither.
+    """
+
+    def __init__(self, settings: SettingsSource, spec: EngineSpec, clock: Clock) -> None:
+        cls = spec.leases_class()
+        if cls is None:
+            raise CoordinationError(
+                f"{spec.provider} has no leases: coordination needs {variable_of('storage_provider')}=postgresql or "
+                "tidb, or rocksdb for one process"
+            )
+        self.settings = settings
+        self.spec = spec
+        self.clock = clock
+        self.engine: Leases = cls(settings)
+        self._stores: dict[str, Connected] = {}
+        self._opening = threading.Lock()
+        self._ready = False
+        self.closed = False
+        self._limits: Limits | None = None
+        self.renewals = Worker("renewals", clock)
+        self.calls = Worker("calls", clock)
+        self.deadlines = Worker("deadlines", clock)
+        self.callbacks = Worker("callbacks", clock)
+        self.wakeups = Wakeups(self)
+        self.ending: weakref.WeakSet[Any] = weakref.WeakSet()
+        """What is to be ended with the container: each has `close(seconds)` and `forget_parent()`."""
+        self.candidacies: dict[str, Any] = {}
+        """Key → the candidacy of this process."""
+        self.noted: dict[str, float] = {}
+        """Name → the longest ttl that this process has noted."""
+
+    def connected(self, name: str) -> Connected:
+        """Return the store for one purpose, with a connection of its own.
+
+        :raises CoordinationError: there can be none with these settings.
+        """
+        found = self._stores.get(name)
+        if found is None:
+            with self._opening:
+                found = self._stores.get(name)
+                if found is None:
+                    if why := self.engine.refusal(self.settings()):
+                        raise CoordinationError(why)
+                    found = self._stores[name] = Connected(self.engine.store(self.clock.wall))
+        return found
+
+    def prepared(self, seconds: float) -> Connected:
+        """Return the store for calls, with its tables there.
+
+        :raises TablesMissing: they are not, and may not be made here.
+        :raises StorageError: the store can't be reached.
+        """
+        connected = self.connected("calls")
+        if not self._ready:
+            self.prepare(connected, seconds)
+            self._ready = True
+        return connected
+
+    def prepare(self, connected: Connected, seconds: float) -> None:
+        """Make the tables, where that is allowed, or require them."""
+        if may_create(self.settings()) or self.spec.embedded:
+            tables.create(connected.store, max(seconds, _PATIENCE))
+        else:
+            tables.require(connected.store, seconds)
+        self._limits = connected.store.limits(seconds)
+
+    def check(self, timing: Timing) -> None:
+        """Refuse a timing that the database's clock is too coarse for.
+
+        :raises CoordinationError: it is.
+        """
+        limits = self._limits
+        if limits and (timing.ttl < limits.ttl or timing.ttl - timing.deadline < limits.margin):
+            least = f"ttl must be at least {limits.ttl:g} s, and the deadline {limits.margin:g} s less"
+            raise CoordinationError(f"{least}, not ttl={timing.ttl:g} and deadline={timing.deadline:g}: {limits.why}")
+
+    def table_is_gone(self) -> None:
+        """Look for the tables, or make them, at the next call."""
+        self._ready = False
+        self.noted.clear()
+
+    def tell(self, callback: Callable[..., object], *args: object) -> None:
+        """Call what a user gave, in a thread that nothing waits for."""
+
+        def called() -> None:
+            try:
+                callback(*args)
+            except Exception:
+                log.exception("a callback of coordination failed: %r", callback)
+
+        self.callbacks.soon(called)
+
+    def owner(self) -> str:
+        """Return who this process is, for people."""
+        settings = self.settings()
+        return f"{settings.service_name}@{settings.pod_name or settings.node_name or os.uname().nodename}:{os.getpid()}"
+
+    def require_open(self) -> None:
+        """Return if the container is open.
+
+        :raises CoordinationError: it was closed.
+        """
+        if self.closed:
+            raise CoordinationError("the container of this cluster was closed: use it inside `with container:`")
+
+    def close(self) -> None:
+        """Release what is held, and end the threads and connections."""
+        self.closed = True
+        for each in tuple(self.ending):
+            each.close(_PATIENCE)
+        self.wakeups.wake(None)
+        for worker in (self.renewals, self.calls, self.deadlines, self.callbacks):
+            worker.close(_PATIENCE)
+        self.wakeups.close()
+        for connected in self._stores.values():
+            connected.store.close()
+
+    def forget_parent(self) -> None:
+        """In a forked child: nothing is held here, and the threads are not here."""
+        self.closed = True
+        for connected in self._stores.values():
+            connected.store.forget()
+        for each in tuple(self.ending):
+            each.forget_parent()
+
+
+def may_create(settings: P8FSConfig) -> bool:
+    """Return whether tables may be made at first use: as `cluster_create` says, else in development only."""
+    return settings.is_development if settings.cluster_create is None else settings.cluster_create
+
+
+class Wakeups:
+    """Wakes those who wait for a lease, when it is released in this process, or the database announces it."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._waiting: dict[str, list[Callable[[], object]]] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._changed = threading.Event()
+
+    @contextmanager
+    def waiting(self, key: str, wake: Callable[[], object]) -> Iterator[None]:
+        """Call `wake` when the lease may be free, up to the block's end."""
+        self.add(key, wake)
+        try:
+            yield
+        finally:
+            self.remove(key, wake)
+
+    def add(self, key: str, wake: Callable[[], object]) -> None:
+        """Call `wake` when the lease may be free, until it is removed."""
+        with self._lock:
+            self._waiting.setdefault(key, []).append(wake)
+            if self._coordinator.engine.announces and self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._listen, name="p8fs-cluster announcements", daemon=True)
+                self._thread.start()
+
+    def remove(self, key: str, wake: Callable[[], object]) -> None:
+        """Undo `add`."""
+        with self._lock:
+            waiting = self._waiting[key]
+            waiting.remove(wake)
+            if not waiting:
+                del self._waiting[key]
+
+    def wake(self, key: str | None) -> None:
+        """Wake who waits for a lease; None: everybody, as announcements may have been missed."""
+        with self._lock:
+            wakes = [wake for name, waiting in self._waiting.items() if key in (None, name) for wake in waiting]
+        for wake in wakes:
+            wake()
+
+    def close(self) -> None:
+        """End the thread, within a second."""
+        self._closed = True
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join(_PATIENCE)
+
+    def _listen(self) -> None:
+        while not self._closed:
+            try:
+                self._hear()
+            except StorageError as exc:
+                log.debug("no announcements, so those who wait look at intervals: %s", exc)
+            except CoordinationError:
+                return
+            self._changed.wait(1)
+            with self._lock:
+                if not self._waiting:
+                    self._thread = None
+                    return
+
+    def _hear(self) -> None:
+        heard = self._coordinator.connected("announcements").store.announcements()
+        if heard is None:
+            self._changed.wait(_PATIENCE)
+            return
+        with contextlib.closing(heard):
+            for key in heard:
+                if self._closed or not self._waiting:
+                    return
+                if key is not None:
+                    self.wake(key or None)

@@ -1,0 +1,95 @@
+"""What the handles of both kinds share: one coordinator for each engine in use, opened on demand, closed at the end."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+
+from p8fs_cluster.coordination.candidacy import Candidacy
+from p8fs_cluster.coordination.clock import BOOTTIME, Clock
+from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.di.settings import SettingsSource
+from p8fs_cluster.di.teardown import OPENED, Closable, Step
+from p8fs_cluster.exceptions import CoordinationError
+from p8fs_cluster.forking import Stage, after_fork
+from p8fs_cluster.providers.storage.handle import Storage
+
+__all__ = ["Coordinators"]
+
+
+class Coordinators(Closable):
+    """The coordinators of one container."""
+
+    def __init__(self, settings: SettingsSource, storage: Callable[[], Storage], clock: Clock = BOOTTIME) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._closed = False
+        self._opened: dict[Hashable, tuple[int, Coordinator]] = {}
+        self._inherited: list[Coordinator] = []
+        _all.add(self)
+
+    def coordinator(self) -> Coordinator:
+        """Return the coordinator of the engine in force; it connects when it is first asked something.
+
+        :raises CoordinationError: the engine has no leases, or the container was closed.
+        """
+        spec = self._storage().spec
+        key = spec.key(self._settings()) if spec.embedded else spec.provider
+        with self._lock:
+            if self._closed:
+                raise CoordinationError("the container of this cluster was closed: use it inside `with container:`")
+            if key not in self._opened:
+                self._opened[key] = next(OPENED), Coordinator(self._settings, spec, self._clock)
+            return self._opened[key][1]
+
+    def candidacy(self, key: str, timing: Timing) -> Candidacy:
+        """Return this process's candidacy, which stands if it is new.
+
+        :raises CoordinationError: it has another timing.
+        """
+        coordinator = self.coordinator()
+        with self._lock:
+            found: Candidacy | None = coordinator.candidacies.get(key)
+            made = found or Candidacy(coordinator, key, timing)
+        if found is None:
+            made.stand()
+        elif found.holding.timing != timing:
+            raise CoordinationError(f"{key} stands already with {found.holding.timing}, not {timing}")
+        return made
+
+    def opened(self) -> list[Step]:
+        """Forget the coordinators that are open, and return what closes them."""
+        with self._lock:
+            opened, self._opened = self._opened, {}
+        return [(number, "cluster", coordinator.close) for number, coordinator in opened.values()]
+
+    def shut(self) -> None:
+        """Refuse from now on; `reopen` takes it back."""
+        self._closed = True
+
+    def reopen(self) -> None:
+        """Serve (again)."""
+        self._closed = False
+
+    def forget_parent(self) -> None:
+        """In a forked child: what is held belongs to the parent, and so do the connections."""
+        self._lock = threading.Lock()
+        for _, coordinator in self._opened.values():
+            coordinator.forget_parent()
+            self._inherited.append(coordinator)
+        self._opened = {}
+
+
+_all: weakref.WeakSet[Coordinators] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for coordinators in tuple(_all):
+        coordinators.forget_parent()
+
+
+after_fork(Stage.STORAGE, _after_fork)

@@ -1,0 +1,310 @@
+"""One claim to a lease: taking it, keeping it by renewals, and knowing when it is over. Any thread may ask."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from p8fs_cluster.coordination.coordinator import Connected, Coordinator
+from p8fs_cluster.coordination.lease_rows import Held
+from p8fs_cluster.coordination.terms import Term, Timing
+from p8fs_cluster.coordination.worker import Due
+from p8fs_cluster.exceptions import CoordinationError, LeaseLost, StorageError
+from p8fs_cluster.providers.storage.leases import TABLE, Busy, NoTable
+
+__all__ = ["Holding"]
+
+log = logging.getLogger("p8fs_cluster.coordination")
+
+RESIGN = "an operator asks its holder to give it up"
+_RELEASED = "it was released"
+_FORKED = "it is that of the process that this one was forked from"
+_TOO_LATE = 0.05
+"""Seconds after which a lease that has ended is looked at again: those who wait spread over them."""
+
+
+class Holding:
+    """The lease of one elector, whose UUID is no other's: not a name, a host or a pod."""
+
+    def __init__(self, coordinator: Coordinator, key: str, timing: Timing) -> None:
+        self.coordinator = coordinator
+        self.key = key
+        self.timing = timing
+        self.holder = str(uuid.uuid4())
+        self.term: Term | None = None
+        self.lost = False
+        """Whether the last term ended before its holder gave it up."""
+        self.on_end: Callable[[Term], None] = _nothing
+        """Called once when a term is lost, by a thread that must not wait."""
+        self.on_missed: Callable[[StorageError], None] = _nothing
+        """Called when a renewal fails, by a thread that must not wait."""
+        self._ending = threading.Lock()
+        self._next: list[Due] = []
+        coordinator.ending.add(self)
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether the lease may be believed in now."""
+        term = self.term
+        return term is not None and term.is_held(self.coordinator.clock.now())
+
+    def watch(self, term: Term, watcher: Callable[[], object]) -> None:
+        """Call when a term is lost, at once if it is."""
+        with self._ending:
+            if term.ended is None:
+                term.watchers.append(watcher)
+                return
+        if self.lost:
+            watcher()
+
+    def require(self) -> Term:
+        """Return the term that is believed in.
+
+        :raises LeaseLost: there is none.
+        """
+        term = self.term
+        if term is None:
+            raise LeaseLost(f"{self.key}: it was never acquired")
+        if not term.is_held(self.coordinator.clock.now()):
+            raise self.over(term)
+        return term
+
+    def over(self, term: Term) -> LeaseLost:
+        """Return the error for a term that is over."""
+        why = term.ended or f"no renewal came through within {term.timing.deadline:g} s"
+        return LeaseLost(f"{self.key}: the lease {tuple(term.token)} is over: {why}")
+
+    def attempt(self, seconds: float, first: bool = True) -> float | None:
+        """Try to take the lease; None: it is held now. Else return the seconds after which to try again, at the latest.
+
+        `first`: try at once; later attempts look first, as a lease that is held is the rule then.
+
+        :raises TablesMissing: there are no tables, and they may not be made here.
+        :raises StorageError: the store can't be reached.
+        """
+        connected = self.coordinator.prepared(seconds)
+        self.coordinator.check(self.timing)
+        try:
+            return self._attempt(connected, seconds, first)
+        except NoTable:
+            self.coordinator.table_is_gone()
+            connected = self.coordinator.prepared(seconds)
+            return self._attempt(connected, seconds, first)
+        except Busy:
+            return self.timing.interval * random.uniform(0.1, 0.5)  # noqa: S311
+
+    def _attempt(self, connected: Connected, seconds: float, first: bool) -> float | None:
+        if first and self._take(connected, seconds):
+            return None
+        leases = connected.leases
+        found = leases.look(self.key, seconds)
+        if found is None:
+            leases.create(self.key, self.holder, self.timing.ttl, seconds)
+            found = leases.look(self.key, seconds)
+        if found is not None and found.is_free and self._take(connected, seconds):
+            return None
+        if self.coordinator.engine.announces:
+            leases.wait_for(self.key, self.timing.ttl, seconds)
+        left = self.timing.interval if found is None or found.is_free else max(found.left, 0.0)
+        return min(left + random.uniform(0.001, _TOO_LATE), self.timing.interval)  # noqa: S311
+
+    def _take(self, connected: Connected, seconds: float) -> bool:
+        if self.coordinator.noted.get(self.key, 0) < self.timing.ttl:
+            connected.leases.note_ttl(self.key, self.timing.ttl, seconds)
+            self.coordinator.noted[self.key] = self.timing.ttl
+        sent_at = self.coordinator.clock.now()
+        owner = self.coordinator.owner()
+        token = connected.leases.acquire(self.key, self.holder, self.timing.ttl, owner, seconds)
+        if token is None:
+            return False
+        self._begin(Term(self.timing, token, sent_at))
+        return True
+
+    def _begin(self, term: Term) -> None:
+        self.lost = False
+        self.term = term
+        coordinator = self.coordinator
+        self._next = [
+            coordinator.deadlines.at(term.until, functools.partial(self._watch, term)),
+            coordinator.renewals.at(term.renewed_at + term.timing.interval, functools.partial(self._renew, term)),
+        ]
+
+    def _watch(self, term: Term) -> None:
+        """End a term whose deadline has passed, or look again at the deadline that a renewal has brought."""
+        if term.ended is not None:
+            return
+        if term.is_held(self.coordinator.clock.now()):
+            self._next[0] = self.coordinator.deadlines.at(term.until, functools.partial(self._watch, term))
+        else:
+            self.end(term, f"no renewal came through within {term.timing.deadline:g} s")
+
+    def _renew(self, term: Term) -> None:
+        now = self.coordinator.clock.now()
+        if term.ended is not None or not term.is_held(now):
+            return
+        try:
+            kept = self.renew(term, min(term.until - now, term.timing.interval))
+        except StorageError as exc:
+            log.warning("%s: a renewal failed, the lease is believed in until it is %.1f s old: %s",
+                        self.key, term.timing.deadline, exc)  # fmt: skip
+            self.on_missed(exc)
+            next_at = self.coordinator.clock.now() + term.timing.interval / 5
+        else:
+            next_at = term.renewed_at + term.timing.interval
+            if not kept:
+                return
+        self._next[1] = self.coordinator.renewals.at(next_at, functools.partial(self._renew, term))
+
+    def renew(self, term: Term, seconds: float) -> bool:
+        """Renew the lease now, in the thread of renewals; False: it is over.
+
+        :raises StorageError: the store can't be asked, so that it may be held or not.
+        """
+        leases = self.coordinator.connected("renewals").leases
+        sent_at = self.coordinator.clock.now()
+        try:
+            kept = leases.renew(self.key, self.holder, term.token.fence, term.timing.ttl, seconds)
+            why = "" if kept else self._why_over(term, leases.look(self.key, seconds))
+        except NoTable:
+            self.coordinator.table_is_gone()
+            kept, why = False, "its table was deleted"
+        if kept:
+            kept = term.renew(sent_at, self.coordinator.clock.now())
+            why = "a renewal came through too late"
+        if not kept:
+            self.end(term, why)
+        return kept
+
+    def extend(self, term: Term, timing: Timing, seconds: float) -> None:
+        """Renew the lease now, and from now on with another timing.
+
+        :raises LeaseLost: it is over.
+        """
+        self.coordinator.check(timing)
+        connected = self.coordinator.connected("renewals")
+        connected.leases.note_ttl(self.key, timing.ttl, seconds)
+        self.timing = term.timing = timing
+        if not self.renew(term, seconds):
+            raise self.over(term)
+
+    def _why_over(self, term: Term, found: Held | None) -> str:
+        if found is None:
+            return "its row was deleted"
+        if found.holder == self.holder and found.fence == term.token.fence:
+            return RESIGN if found.resigning else "it had ended by the clock of the database"
+        return f"it was taken away: {found.owner or 'nobody'} has it, with the fence {found.fence}"
+
+    def end(self, term: Term, why: str) -> None:
+        """Note that a term is lost, once."""
+        with self._ending:
+            if not term.end(why):
+                return
+            self.lost = True
+            watchers = tuple(term.watchers)
+        for watcher in watchers:
+            watcher()
+        log.warning("%s: the lease %s is lost: %s", self.key, tuple(term.token), why)
+        self._cancel()
+        self.on_end(term)
+
+    def release(self, seconds: float) -> bool:
+        """Give the lease up; False: it was lost before, or somebody else has it.
+
+        :raises StorageError: the store can't be reached. The lease ends by itself then.
+        """
+        term = self.term
+        if term is None:
+            return False
+        held = term.is_held(self.coordinator.clock.now())
+        with self._ending:
+            ours = term.end(_RELEASED)
+        self._cancel()
+        leases = self.coordinator.connected("calls").leases
+        announce = self.coordinator.engine.announces
+        try:
+            found = leases.release(self.key, self.holder, term.token.fence, seconds, announce)
+        except NoTable:
+            found = False
+        self.coordinator.wakeups.wake(self.key)
+        if ours and not (held and found):
+            self.lost = True
+            term.ended = "it had ended before it was released" if found else "somebody else has taken it, or its row"
+        return held and ours and found
+
+    def give_up(self, seconds: float) -> bool:
+        """Do as `release` does, and leave it to end by itself if the store can't be reached."""
+        held = self.is_held
+        try:
+            return self.release(seconds)
+        except StorageError as exc:
+            log.warning("%s: could not be released, it ends in %g s: %s", self.key, self.timing.ttl, exc)
+            return held
+
+    def abandon(self) -> None:
+        """Give up what an interrupted attempt may have taken, without waiting for that."""
+        coordinator = self.coordinator
+        term, self.term = self.term, None
+        if term is not None:
+            term.end(_RELEASED)
+        self._cancel()
+
+        def abandon() -> None:
+            if self.term is None:
+                try:
+                    coordinator.connected("calls").leases.abandon(self.key, self.holder, self.timing.interval)
+                except (StorageError, CoordinationError) as exc:
+                    log.warning("%s: an interrupted attempt may hold it for up to %g s: %s",
+                                self.key, self.timing.ttl, exc)  # fmt: skip
+                coordinator.wakeups.wake(self.key)
+
+        coordinator.calls.soon(abandon)
+
+    def guarded(self, connection: Any) -> tuple[str, tuple[object, ...]]:
+        """Return the statement that a transaction guards itself with, which finds one row if the lease is ours.
+
+        :raises LeaseLost: it is over.
+        :raises CoordinationError: no transaction can be guarded on this store, or the connection has none.
+        """
+        term = self.require()
+        engine = self.coordinator.engine
+        if not engine.guard:
+            raise CoordinationError(
+                f"{self.coordinator.spec.provider} has no transactions, so that nothing can be guarded: ask `held` "
+                "before each write, or write `fence` beside the value"
+            )
+        if engine.commits_at_once(connection):
+            raise CoordinationError("the connection commits each statement by itself: a guard needs a transaction")
+        sql = f"SELECT 1 FROM {TABLE} WHERE name = %s AND holder = %s AND fence = %s {engine.guard}"
+        return sql, (self.key, self.holder, term.token.fence)
+
+    def stale(self) -> LeaseLost:
+        """Return the error for a transaction that found the lease gone, and note that."""
+        term = self.term
+        if term is None:
+            return LeaseLost(f"{self.key}: it was never acquired")
+        self.end(term, "a guard has found it gone")
+        return self.over(term)
+
+    def close(self, seconds: float) -> None:
+        """Give the lease up, if it is held, as its container ends."""
+        if self.is_held:
+            self.give_up(seconds)
+
+    def forget_parent(self) -> None:
+        self._ending = threading.Lock()
+        self.holder = str(uuid.uuid4())
+        if self.term is not None and self.term.end(_FORKED):
+            self.lost = True
+
+    def _cancel(self) -> None:
+        for due in self._next:
+            due.cancel()
+
+
+def _nothing(_: object) -> None:
+    """Nobody is to be told."""

@@ -1,0 +1,83 @@
+"""The tables of coordination, by version: made and upgraded step by step, so that an interrupted one goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from p8fs_cluster.coordination.lease_rows import NAMES
+from p8fs_cluster.exceptions import StorageError, TablesMissing
+from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore, NoTable
+
+__all__ = ["STEPS", "Step", "create", "require", "version_of"]
+
+_VERSIONS = "p8fs_cluster_versions"
+_TRIES = 5
+
+
+class Step(NamedTuple):
+    """What leads to a version. Each statement may run again, and nodes of the version before go on working."""
+
+    version: int
+    statements: tuple[str, ...]
+
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        1,
+        (
+            f"CREATE TABLE IF NOT EXISTS {TABLE} (name $key NOT NULL PRIMARY KEY, holder $id, fence BIGINT NOT NULL, "
+            "expires_at BIGINT NOT NULL, acquired_at BIGINT NOT NULL, owner $text NOT NULL, resign BIGINT NOT NULL, "
+            "waiting_until BIGINT NOT NULL $fence_key) $often",
+            f"CREATE TABLE IF NOT EXISTS {NAMES} (name $key NOT NULL PRIMARY KEY, made_by $id NOT NULL, "
+            "ttl BIGINT NOT NULL)",
+        ),
+    ),
+)
+
+
+def version_of(store: LeaseStore, seconds: float) -> int:
+    """Return the version of the tables; 0: there are none."""
+    try:
+        [(version,)] = store.execute(f"SELECT max(version) FROM {_VERSIONS}", (), seconds)
+    except NoTable:
+        return 0
+    return version or 0
+
+
+def create(store: LeaseStore, seconds: float, steps: Sequence[Step] = STEPS) -> list[int]:
+    """Make what is missing, keep what is there, and return the versions that were added.
+
+    :raises StorageError: a statement failed; what was done stays, and the next call goes on from there.
+    """
+    for again in reversed(range(_TRIES)):
+        try:
+            return _created(store, seconds, steps)
+        except StorageError:  # two that make a table at once: PostgreSQL refuses one of them
+            if not again:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _created(store: LeaseStore, seconds: float, steps: Sequence[Step]) -> list[int]:
+    store.execute(f"CREATE TABLE IF NOT EXISTS {_VERSIONS} (version INT NOT NULL PRIMARY KEY)", (), seconds)
+    done = version_of(store, seconds)
+    added = [step for step in steps if step.version > done]
+    for step in added:
+        for statement in step.statements:
+            store.execute(statement, (), seconds)
+        store.execute(f"INSERT $ignore INTO {_VERSIONS} VALUES (%s) $nothing", (step.version,), seconds)
+    return [step.version for step in added]
+
+
+def require(store: LeaseStore, seconds: float) -> None:
+    """Return if the tables are there, of this version or a later one, which keeps to what this one reads.
+
+    :raises TablesMissing: they are not.
+    """
+    version = version_of(store, seconds)
+    if version < STEPS[-1].version:
+        told = "are of an older release" if version else "are not there"
+        raise TablesMissing(
+            f"the tables of coordination {told}: run `p8fs-cluster cluster init`, or set P8FS_CLUSTER_CREATE=true"
+        )

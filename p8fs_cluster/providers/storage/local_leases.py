@@ -1,0 +1,156 @@
+"""Lease rows of one process, in a SQLite database: a file that no other process opens meanwhile, or memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from p8fs_cluster.config.problems import variable_of
+from p8fs_cluster.exceptions import CoordinationError, StorageError
+from p8fs_cluster.forking import Stage, after_fork
+from p8fs_cluster.providers.storage.leases import TABLE, Limits, NoTable, Run, Stamp
+
+__all__ = ["LocalStore", "local_store"]
+
+_SPELT = (
+    ("$now", "p8fs_now()"),
+    ("$ms", "(p8fs_now() / 1000)"),
+    ("$greatest", "max"),
+    ("$key", "TEXT"),
+    ("$text", "TEXT"),
+    ("$ignore", ""),
+    ("$nothing", "ON CONFLICT DO NOTHING"),
+    ("$id", "TEXT"),
+    ("$fence_key", ""),
+    ("$locking", ""),
+    ("$often", ""),
+    ("%s", "?"),
+)
+
+
+class LocalStore:
+    """Statements on a database of this process, one at a time. Every holder of a lease was in this process."""
+
+    def __init__(self, path: Path | None, clock: Callable[[], float]) -> None:
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._texts: dict[str, str] = {}
+        self._connection = _opened(path, clock)
+
+    def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._run(sql, parameters)
+
+    def update(
+        self, fence: str, others: str, where: str, parameters: Sequence[Any], seconds: float, *, announce: bool = False
+    ) -> Stamp | None:
+        sql = f"UPDATE {TABLE} SET fence = {fence}, {others} WHERE {where} RETURNING fence"
+        rows = self.execute(sql, parameters, seconds)
+        return Stamp(rows[0][0], 0) if rows else None
+
+    def transact(self, work: Callable[[Run], Any], seconds: float) -> Any:
+        with self._lock:
+            self._run("BEGIN", ())
+            try:
+                result = work(self._run)
+            except BaseException:
+                self._run("ROLLBACK", ())
+                raise
+            self._run("COMMIT", ())
+            return result
+
+    def limits(self, seconds: float) -> Limits | None:
+        return None
+
+    def announcements(self) -> Generator[str | None, None, None] | None:
+        return None
+
+    def close(self) -> None:
+        """Others of this process may use it still; it closes with the last of them."""
+
+    def forget(self) -> None:
+        """In a forked child: keep the parent's connection from being finalized."""
+        _inherited.append(self._connection)
+
+    def __del__(self) -> None:
+        if os.getpid() == self._process and hasattr(self, "_connection"):
+            self._connection.close()
+
+    def _run(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        text = self._texts.get(sql)
+        if text is None:
+            text = sql
+            for name, spelt in _SPELT:
+                text = text.replace(name, spelt)
+            self._texts[sql] = text
+        try:
+            return self._connection.execute(text, parameters).fetchall()
+        except sqlite3.Error as exc:
+            told = f"the local leases: {exc}"
+            raise (NoTable(told) if "no such" in str(exc) else StorageError(told)) from exc
+
+
+def _opened(path: Path | None, clock: Callable[[], float]) -> sqlite3.Connection:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        connection = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
+        connection.create_function("p8fs_now", 0, lambda: round(clock() * 1_000_000))
+        if path is not None:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")  # which takes the lock, until the connection or the process ends
+            connection.execute("COMMIT")
+            with contextlib.suppress(sqlite3.OperationalError):  # no table yet
+                connection.execute(f"UPDATE {TABLE} SET holder = NULL, expires_at = 0")  # of processes that are gone
+    except sqlite3.Error as exc:
+        if "locked" not in str(exc):
+            raise StorageError(f"{path}, where leases of the embedded store are kept: {exc}") from exc
+        raise CoordinationError(
+            f"{path} is in use by another process: leases of an embedded store hold in one process, "
+            f"for several set {variable_of('storage_provider')} to postgresql or tidb"
+        ) from exc
+    return connection
+
+
+class _Opening:
+    """The lock of whoever opens a file; a child has another one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def local_store(path: Path | None, clock: Callable[[], float]) -> LocalStore:
+    """Return the one store of a file in this process, or a new one in memory.
+
+    :raises CoordinationError: another process has the file.
+    """
+    if path is None:
+        return LocalStore(None, clock)
+    path = path.resolve()
+    with _opening.lock:
+        store = _stores.get(path)
+        if store is None:
+            store = _stores[path] = LocalStore(path, clock)
+        return store
+
+
+_opening = _Opening()
+_stores: weakref.WeakValueDictionary[Path, LocalStore] = weakref.WeakValueDictionary()
+_inherited: list[sqlite3.Connection] = []
+
+
+def _after_fork() -> None:
+    _opening.lock = threading.Lock()
+    for store in tuple(_stores.values()):
+        store.forget()
+    _stores.clear()
+
+
+after_fork(Stage.STORAGE, _after_fork)
