@@ -25,11 +25,13 @@ class Claim:
     def __init__(self, holding: Holding, timeout: float | None) -> None:
         if timeout is not None and not (isinstance(timeout, int | float) and not math.isnan(timeout)):
             raise CoordinationError(f"timeout={timeout!r}: seconds to wait at most, 0 for one attempt, None for ever")
+        holding.claims += 1
         self._holding = holding
         self._clock = holding.coordinator.clock
         self._until = math.inf if timeout is None else self._clock.now() + timeout
         self._first = True
         self._told = False
+        self._in_doubt = False
         self.granted = False
 
     def step(self) -> float | None:
@@ -41,8 +43,9 @@ class Claim:
         interval = self._holding.timing.interval
         left = self._until - self._clock.now()
         try:
-            pause = self._holding.attempt(max(min(interval, left), interval / 10), self._first)
+            pause = self._holding.attempt(max(min(interval, left), interval / 3) if left > 0 else interval, self._first)
         except StorageError as exc:
+            self._in_doubt = True
             left = self._until - self._clock.now()
             if left <= 0 or fault_of(exc) is None:
                 raise
@@ -55,7 +58,11 @@ class Claim:
             self.granted = True
             return None
         left = self._until - self._clock.now()
-        return None if left <= 0 else min(pause, left)
+        if left > 0:
+            return min(pause, left)
+        if self._in_doubt:  # an attempt whose answer was lost may be carried out yet
+            self._holding.abandon()
+        return None
 
 
 def takes(callback: Callable[..., object], argument: object) -> tuple[object, ...]:

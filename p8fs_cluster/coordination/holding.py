@@ -37,8 +37,8 @@ class Holding:
         self.timing = timing
         self.holder = str(uuid.uuid4())
         self.term: Term | None = None
-        self.lost = False
-        """Whether the last term ended before its holder gave it up."""
+        self.claims = 0
+        """How often it was claimed."""
         self.on_end: Callable[[Term], None] = _nothing
         """Called once when a term is lost, by a thread that must not wait."""
         self.on_missed: Callable[[StorageError], None] = _nothing
@@ -59,7 +59,7 @@ class Holding:
             if term.ended is None:
                 term.watchers.append(watcher)
                 return
-        if self.lost:
+        if term.lost:
             watcher()
 
     def require(self) -> Term:
@@ -106,11 +106,12 @@ class Holding:
         if found is None:
             leases.create(self.key, self.holder, self.timing.ttl, seconds)
             found = leases.look(self.key, seconds)
-        if found is not None and found.is_free and self._take(connected, seconds):
+        open_to_us = found is not None and (found.is_free or found.holder == self.holder)
+        if open_to_us and self._take(connected, seconds):
             return None
         if self.coordinator.engine.announces:
             leases.wait_for(self.key, self.timing.ttl, seconds)
-        left = self.timing.interval if found is None or found.is_free else max(found.left, 0.0)
+        left = self.timing.interval if found is None or open_to_us else max(found.left, 0.0)
         return min(left + random.uniform(0.001, _TOO_LATE), self.timing.interval)  # noqa: S311
 
     def _take(self, connected: Connected, seconds: float) -> bool:
@@ -126,7 +127,6 @@ class Holding:
         return True
 
     def _begin(self, term: Term) -> None:
-        self.lost = False
         self.term = term
         coordinator = self.coordinator
         self._next = [
@@ -149,6 +149,8 @@ class Holding:
             return
         try:
             kept = self.renew(term, min(term.until - now, term.timing.interval))
+        except Busy:  # by another's attempt, or a transaction that is guarded
+            next_at = self.coordinator.clock.now() + term.timing.interval / 10
         except StorageError as exc:
             log.warning("%s: a renewal failed, the lease is believed in until it is %.1f s old: %s",
                         self.key, term.timing.deadline, exc)  # fmt: skip
@@ -186,10 +188,14 @@ class Holding:
         :raises LeaseLost: it is over.
         """
         self.coordinator.check(timing)
-        connected = self.coordinator.connected("renewals")
-        connected.leases.note_ttl(self.key, timing.ttl, seconds)
-        self.timing = term.timing = timing
-        if not self.renew(term, seconds):
+        try:
+            self.coordinator.connected("renewals").leases.note_ttl(self.key, timing.ttl, seconds)
+        except NoTable:
+            kept = self.renew(term, seconds)  # which finds the lease gone
+        else:
+            self.timing = term.timing = timing
+            kept = self.renew(term, seconds)
+        if not kept:
             raise self.over(term)
 
     def _why_over(self, term: Term, found: Held | None) -> str:
@@ -204,7 +210,6 @@ class Holding:
         with self._ending:
             if not term.end(why):
                 return
-            self.lost = True
             watchers = tuple(term.watchers)
         for watcher in watchers:
             watcher()
@@ -222,7 +227,7 @@ class Holding:
             return False
         held = term.is_held(self.coordinator.clock.now())
         with self._ending:
-            ours = term.end(_RELEASED)
+            ours = term.end(_RELEASED, lost=False)
         self._cancel()
         leases = self.coordinator.connected("calls").leases
         announce = self.coordinator.engine.announces
@@ -232,7 +237,7 @@ class Holding:
             found = False
         self.coordinator.wakeups.wake(self.key)
         if ours and not (held and found):
-            self.lost = True
+            term.lost = True
             term.ended = "it had ended before it was released" if found else "somebody else has taken it, or its row"
         return held and ours and found
 
@@ -246,23 +251,28 @@ class Holding:
             return held
 
     def abandon(self) -> None:
-        """Give up what an interrupted attempt may have taken, without waiting for that."""
-        coordinator = self.coordinator
-        term, self.term = self.term, None
-        if term is not None:
-            term.end(_RELEASED)
-        self._cancel()
+        """Give up what an interrupted claim has taken, or may yet take, without waiting for that."""
+        claim, coordinator = self.claims, self.coordinator
+        self._drop()
 
         def abandon() -> None:
-            if self.term is None:
-                try:
-                    coordinator.connected("calls").leases.abandon(self.key, self.holder, self.timing.interval)
-                except (StorageError, CoordinationError) as exc:
-                    log.warning("%s: an interrupted attempt may hold it for up to %g s: %s",
-                                self.key, self.timing.ttl, exc)  # fmt: skip
-                coordinator.wakeups.wake(self.key)
+            if self.claims != claim:  # it was claimed again
+                return
+            self._drop()  # what came of an attempt that was on its way
+            try:
+                coordinator.connected("calls").leases.abandon(self.key, self.holder, self.timing.interval)
+            except (StorageError, CoordinationError) as exc:
+                log.warning("%s: an interrupted attempt may hold it for up to %g s: %s",
+                            self.key, self.timing.ttl, exc)  # fmt: skip
+            coordinator.wakeups.wake(self.key)
 
         coordinator.calls.soon(abandon)
+
+    def _drop(self) -> None:
+        term, self.term = self.term, None
+        if term is not None:
+            term.end(_RELEASED, lost=False)
+        self._cancel()
 
     def guarded(self, connection: Any) -> tuple[str, tuple[object, ...]]:
         """Return the statement that a transaction guards itself with, which finds one row if the lease is ours.
@@ -298,8 +308,8 @@ class Holding:
     def forget_parent(self) -> None:
         self._ending = threading.Lock()
         self.holder = str(uuid.uuid4())
-        if self.term is not None and self.term.end(_FORKED):
-            self.lost = True
+        if self.term is not None:
+            self.term.end(_FORKED)
 
     def _cancel(self) -> None:
         for due in self._next:

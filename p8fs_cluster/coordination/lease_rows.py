@@ -113,8 +113,9 @@ class LeaseRows:
             [(first, longest)] = run(f"SELECT made_by, ttl FROM {NAMES} WHERE name = %s $locking", (key,))
             holder, quarantine = (None, 0) if first == by else ("", max(longest, shortest))
             columns = "(name, holder, fence, expires_at, acquired_at, owner, resign, waiting_until)"
-            values = "(%s, %s, $ms, $now + %s, 0, '', 0, 0)"
-            run(f"INSERT $ignore INTO {TABLE} {columns} VALUES {values} $nothing", (key, holder, quarantine))
+            values = "(%s, %s, $ms + %s, $now + %s, 0, '', 0, 0)"
+            parameters = (key, holder, -(-quarantine // 1000), quarantine)
+            run(f"INSERT $ignore INTO {TABLE} {columns} VALUES {values} $nothing", parameters)
 
         self._store.transact(make, seconds)
 

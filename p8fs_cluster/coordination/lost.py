@@ -27,10 +27,10 @@ class Lost:
 
     def is_set(self) -> bool:
         """Return whether the lease is lost."""
-        if self._holding is None or self.term is None or self._event is None:
+        if self._holding is None or self.term is None:
             return False
         now = self._holding.coordinator.clock.now()
-        return self._event.is_set() or (self.term.ended is None and not self.term.is_held(now))
+        return self.term.lost or (self.term.ended is None and not self.term.is_held(now))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return whether it is lost, when it is or so many seconds have passed.

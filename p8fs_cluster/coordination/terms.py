@@ -83,6 +83,8 @@ class Term:
         self.renewed_at = sent_at
         self.ended: str | None = None
         """Why it is over, None while it is not, as far as anybody has looked."""
+        self.lost = False
+        """Whether it ended before its holder gave it up."""
         self.watchers: list[Callable[[], object]] = []
         """Called when it is lost, by a thread that must not wait."""
 
@@ -101,9 +103,9 @@ class Term:
             self.until = sent_at + self.timing.deadline
         return True
 
-    def end(self, why: str) -> bool:
+    def end(self, why: str, lost: bool = True) -> bool:
         """End it, for good; False: it was over before."""
         if self.ended is not None:
             return False
-        self.ended = why
+        self.ended, self.lost = why, lost
         return True

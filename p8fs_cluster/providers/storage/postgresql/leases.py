@@ -38,7 +38,10 @@ _SPELT = (
 )
 _TIMELINE = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 _NO_TIMELINE = "'0'"
-_LOCK_TIMEOUT = "SET lock_timeout = '1s'"
+_LOCK_TIMEOUT = "SET lock_timeout = '100ms'"
+"""Rows are locked for as long as a statement takes, or for a guarded transaction; a client that gives up sooner than
+the server would leave a statement behind that is carried out later.
+"""
 
 
 class Leases:

@@ -71,7 +71,7 @@ class DirectTiDB(TiDB):
     def _connect(self, seconds: float) -> Connection:
         connection = super()._connect(seconds)
         connection.autocommit(True)
-        connection.query("SET innodb_lock_wait_timeout = 1")
+        connection.query("SET innodb_lock_wait_timeout = 0")  # a second on TiDB, where NOWAIT is written as well
         return connection
 
     def _commit(self, connection: Connection) -> None:
@@ -134,7 +134,7 @@ class _Store:
         """Decide by the locked row: what an UPDATE tells may be of a first try that TiDB has repeated."""
         given = others.count("%s")
         self._begin(connection)
-        found = f"SELECT {fence} FROM {TABLE} WHERE ({where}) AND @@tidb_current_ts > 0 FOR UPDATE"
+        found = f"SELECT {fence} FROM {TABLE} WHERE ({where}) AND @@tidb_current_ts > 0 FOR UPDATE NOWAIT"
         rows = self._run(connection, found, parameters[given:], begun=True)
         if not rows:
             return None
