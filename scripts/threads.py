@@ -19,7 +19,7 @@ MADE = {
         "providers/storage": ("operations", "server"),
         "providers/storage/postgresql": ("engine",),
         "providers/storage/tidb": ("protocol", "engine"),
-        "coordination": ("claiming", "cluster", "leader", "lock", "lost"),
+        "coordination": ("claiming", "cluster", "leader", "lock", "lost", "once", "schedule"),
     }.items()
     for name in names
 }
@@ -34,6 +34,8 @@ PHRASES = (
     (r"\bawait ", ""),
     (r"\bAwaitable\[(\w+)\]", r"\1"),
     (r"\bAwaitable, ", ""),
+    (r"\basyncio\.run\((.+)\)\n", r"\1\n"),
+    (r" *>>> import asyncio\n", ""),
     (r"\bAsyncPool\b", "ThreadPool"),
     (r"\bAsyncEngineLifecycle\b", "ThreadEngineLifecycle"),
     (r"\bAsync(?=[A-Z]\w)", ""),

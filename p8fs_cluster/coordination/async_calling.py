@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from p8fs_cluster.coordination.claim import takes
@@ -81,6 +82,22 @@ class AsyncPlace:
             event.clear()
         finally:
             due.cancel()
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+        """Let work run beside its caller, in the caller's context."""
+        return self.loop.create_task(work(), name=f"p8fs-cluster {name}")
+
+    async def join(self, running: asyncio.Task[None], seconds: float | None) -> None:
+        """Return when work has ended, or after so many seconds."""
+        await asyncio.wait({running}, timeout=seconds)
+
+    def close(self, running: asyncio.Task[None], seconds: float) -> None:
+        """End work at once, and wait for that where the event loop is another thread's."""
+        ended = threading.Event()
+        running.add_done_callback(lambda _: ended.set())
+        _in_loop(self.loop, running.cancel)
+        if not self.loop.is_closed() and asyncio._get_running_loop() is not self.loop:
+            ended.wait(seconds)
 
     def tell(self, callback: Callable[..., Any], argument: object) -> None:
         """Call in the event loop what a user gave, and await what it returns, whoever asks."""

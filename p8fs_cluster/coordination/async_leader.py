@@ -15,7 +15,7 @@ from p8fs_cluster.coordination.async_calling import AsyncEvent, AsyncPlace
 from p8fs_cluster.coordination.async_claiming import async_guard
 from p8fs_cluster.coordination.async_lost import AsyncLost
 from p8fs_cluster.coordination.async_running import async_run
-from p8fs_cluster.coordination.candidacy import Callback, Candidacy, follow
+from p8fs_cluster.coordination.candidacy import Callback, Candidacy, follow, watched
 from p8fs_cluster.coordination.terms import Token
 
 __all__ = ["AsyncLeader"]
@@ -98,7 +98,7 @@ class AsyncLeader:
         place = AsyncPlace(candidacy.coordinator)
         await place.run(functools.partial(candidacy.withdraw, candidacy.holding.timing.interval))
 
-    async def run_while_leader(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def run_while_leader(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Wait until this process leads, call the function, and return what it returns.
 
         Its end, or its exception, releases the lease at once, and this process stands no longer. If the term is lost
@@ -108,11 +108,11 @@ class AsyncLeader:
         """
         candidacy = await self._waited(lambda candidacy: candidacy.holding.is_held, None)
         try:
-            return await self._run(candidacy, functools.partial(function, *args, **kwargs))
+            return await self._run(candidacy, functools.partial(fn, *args, **kwargs))
         finally:
             await self.withdraw()
 
-    async def run_if_leader(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def run_if_leader(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the function if this process leads, and return what it returns; None if somebody else does.
 
         :raises StorageError: nobody knows who leads, as the store can't be asked.
@@ -123,7 +123,7 @@ class AsyncLeader:
             if candidacy.fault is not None:
                 raise candidacy.fault
             return None
-        return await self._run(candidacy, functools.partial(function, *args, **kwargs))
+        return await self._run(candidacy, functools.partial(fn, *args, **kwargs))
 
     async def guard(self, connection: Any) -> None:
         """Tie the transaction of a borrowed connection to this term, as `AsyncLock.guard` does.
@@ -144,7 +144,7 @@ class AsyncLeader:
 
     async def _run(self, candidacy: Candidacy, call: Callable[[], Any]) -> Any:
         term = candidacy.holding.require()
-        with candidacy.running(term, call):
+        with watched(candidacy.holding, term, call):
             return await async_run(AsyncPlace(candidacy.coordinator), candidacy.holding, term, call)
 
     async def _waited(self, condition: Callable[[Candidacy], bool], timeout: float | None) -> Candidacy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -42,6 +43,22 @@ class Place:
             event.clear()
         finally:
             due.cancel()
+
+    def spawn(self, work: Callable[[], None], name: str) -> threading.Thread:
+        """Let work run beside its caller, in the caller's context."""
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(work,), name=f"p8fs-cluster {name}", daemon=True)
+        thread.start()
+        return thread
+
+    def join(self, running: threading.Thread, seconds: float | None) -> None:
+        """Return when work has ended, or after so many seconds."""
+        running.join(seconds)
+
+    def close(self, running: threading.Thread, seconds: float) -> None:
+        """Wait for the end of work, which can't be forced."""
+        if running is not threading.current_thread():
+            running.join(seconds)
 
     def tell(self, callback: Callable[..., object], argument: object) -> None:
         """Call what a user gave, in a thread that nothing waits for."""

@@ -15,7 +15,7 @@ from p8fs_cluster.coordination.terms import Term, Timing
 from p8fs_cluster.coordination.worker import Due
 from p8fs_cluster.exceptions import CoordinationError, StorageError
 
-__all__ = ["Callback", "Candidacy", "follow"]
+__all__ = ["Callback", "Candidacy", "follow", "watched"]
 
 log = logging.getLogger("p8fs_cluster.coordination")
 
@@ -76,30 +76,6 @@ class Candidacy:
         """Give up the lease, and leave it to others for one ttl before trying again."""
         self._rest()
         self._give_up(seconds)
-
-    @contextmanager
-    def running(self, term: Term, function: object) -> Iterator[None]:
-        """Tell the operator, again and again, of a function that runs on when its term is over."""
-        clock, deadlines, timing = self.coordinator.clock, self.coordinator.deadlines, self.holding.timing
-        running = True
-
-        def look() -> None:
-            if not running:
-                return
-            now = clock.now()
-            if term.is_held(now):
-                deadlines.at(term.until + timing.interval, look)
-            else:
-                since = now - term.until
-                log.error("%s: %r runs on, although its term ended %.1f s ago: let it ask is_leader, or wait for lost",
-                          self.holding.key, function, since)  # fmt: skip
-                deadlines.at(now + timing.ttl, look)
-
-        deadlines.at(term.until + timing.interval, look)
-        try:
-            yield
-        finally:
-            running = False
 
     def _is_standing(self) -> bool:
         return self._standing and not self.coordinator.closed
@@ -171,6 +147,30 @@ class Candidacy:
     def _tell_changed(self) -> None:
         for each in tuple(self.changed):
             each()
+
+
+@contextmanager
+def watched(holding: Holding, term: Term, fn: object) -> Iterator[None]:
+    """Tell the operator, again and again, of a function that runs on when its term is over."""
+    clock, deadlines, timing = holding.coordinator.clock, holding.coordinator.deadlines, holding.timing
+    running = True
+
+    def look() -> None:
+        if not running:
+            return
+        now = clock.now()
+        if term.is_held(now):
+            deadlines.at(term.until + timing.interval, look)
+        else:
+            log.error("%s: %r runs on, although its term ended %.1f s ago: let it ask is_leader, or wait for lost",
+                      holding.key, fn, now - term.until)  # fmt: skip
+            deadlines.at(now + timing.ttl, look)
+
+    deadlines.at(term.until + timing.interval, look)
+    try:
+        yield
+    finally:
+        running = False
 
 
 class _Place(Protocol):

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from p8fs_cluster.coordination.coordinators import Coordinators
+from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.leader import Leader
 from p8fs_cluster.coordination.lease_rows import key_of
 from p8fs_cluster.coordination.lock import Lock
+from p8fs_cluster.coordination.once import once
+from p8fs_cluster.coordination.schedule import Schedule
+from p8fs_cluster.coordination.schedules import Cron, Ticks
 from p8fs_cluster.coordination.terms import Timing
 
 __all__ = ["Cluster"]
@@ -81,6 +85,42 @@ class Cluster:
         timing = Timing.of(ttl, deadline, interval)
         resolve = functools.partial(self._coordinators.candidacy, key_of("leader", name), timing)
         return Leader(resolve, name, (on_elected, on_lost, on_missed_beat))
+
+    def once(self, name: str, fn: Callable[[], Any], *, ttl: float = 15, timeout: float | None = None) -> bool:
+        """Call a function once in the cluster, for ever, and return whether that was here.
+
+        A ledger knows what was done, and is looked at first. Whoever finds somebody else doing it, waits for that:
+        when this returns, it is done. A process that dies in the middle leaves it to the next one, so it may begin
+        more than once; it is recorded when the function has returned. `timeout`: seconds to wait at most.
+
+        :raises LockTimeout: somebody else was doing it all that time.
+        :raises LeaseLost: the lease was lost meanwhile; it is not recorded, and will be done again.
+
+        >>> from p8fs_cluster import Container
+        >>> from p8fs_cluster.testing import memory_coordination
+        >>> def migrated() -> list[bool]:
+        ...     with Container() as container, container.coordination.override(memory_coordination()):
+        ...         cluster = container.cluster()
+        ...         return [cluster.once("migrate-2026-11", lambda: None) for _ in range(2)]
+        >>> migrated()
+        [True, False]
+        """
+        holding = Holding(self._coordinators.coordinator(), key_of("once", name), Timing.of(ttl))
+        return once(holding, timeout, fn)
+
+    def schedule(
+        self, name: str, cron: str, fn: Callable[[], Any], *, timezone: str = "UTC", ttl: float = 15, grace: float = 60
+    ) -> Schedule:
+        """Run a function at the times of a cron expression: at most once for each tick, whichever process has it.
+
+        This process is one of those that may, until `stop` or the end of its container. The database's clock says
+        when a tick is due; one that nobody began within `grace` seconds is left out, and told. A run that is not over
+        at the next tick leaves that one out. `cron` has five fields, or six with seconds first.
+
+        :raises CoordinationError: the name, the expression or the time zone can't be used.
+        """
+        holding = Holding(self._coordinators.coordinator(), key_of("schedule", name), Timing.of(ttl))
+        return Schedule(Ticks(holding, Cron(cron, timezone), grace), name, fn)
 
     def leader_only(self, name: str, ttl: float = 15) -> Callable[[Callable[..., T]], Callable[..., Any]]:
         """Decorate a function, so that calls do something in the leading process alone, and return None elsewhere.

@@ -21,7 +21,7 @@ from p8fs_cluster.coordination.worker import Worker
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import CoordinationError, StorageError
 from p8fs_cluster.providers.storage.engines import EngineSpec
-from p8fs_cluster.providers.storage.leases import Leases, LeaseStore, Limits
+from p8fs_cluster.providers.storage.leases import Leases, LeaseStore, Limits, NoTable
 
 __all__ = ["Connected", "Coordinator"]
 
@@ -69,6 +69,8 @@ class Coordinator:
         self.deadlines = Worker("deadlines", clock)
         self.callbacks = Worker("callbacks", clock)
         self.wakeups = Wakeups(self)
+        self.work: weakref.WeakSet[Any] = weakref.WeakSet()
+        """What runs under leases, and is ended before they are given up; it has the same two methods."""
         self.ending: weakref.WeakSet[Any] = weakref.WeakSet()
         """What is to be ended with the container: each has `close(seconds)` and `forget_parent()`."""
         self.candidacies: dict[str, Any] = {}
@@ -102,6 +104,19 @@ class Coordinator:
             self.prepare(connected, seconds)
             self._ready = True
         return connected
+
+    def ask(self, call: Callable[[Connected], T], seconds: float = _PATIENCE) -> T:
+        """Return what a call returns that waits for the store; once more if a table has gone meanwhile.
+
+        :raises TablesMissing: the tables are not there, and may not be made here.
+        :raises StorageError: the store can't be reached.
+        """
+        connected = self.prepared(seconds)
+        try:
+            return call(connected)
+        except NoTable:
+            self.table_is_gone()
+            return call(self.prepared(seconds))
 
     def prepare(self, connected: Connected, seconds: float) -> None:
         """Make the tables, where that is allowed, or require them."""
@@ -153,7 +168,7 @@ class Coordinator:
     def close(self) -> None:
         """Release what is held, and end the threads and connections."""
         self.closed = True
-        for each in tuple(self.ending):
+        for each in (*self.work, *self.ending):
             each.close(_PATIENCE)
         self.wakeups.wake(None)
         for worker in (self.renewals, self.calls, self.deadlines, self.callbacks):
@@ -167,7 +182,7 @@ class Coordinator:
         self.closed = True
         for connected in self._stores.values():
             connected.store.forget()
-        for each in tuple(self.ending):
+        for each in (*self.work, *self.ending):
             each.forget_parent()
 
 

@@ -36,6 +36,8 @@ class Holding:
         self.key = key
         self.timing = timing
         self.holder = str(uuid.uuid4())
+        self.owner = coordinator.owner
+        """Returns who holds it, for people."""
         self.term: Term | None = None
         self.claims = 0
         """How often it was claimed."""
@@ -87,14 +89,13 @@ class Holding:
         :raises TablesMissing: there are no tables, and they may not be made here.
         :raises StorageError: the store can't be reached.
         """
-        connected = self.coordinator.prepared(seconds)
-        self.coordinator.check(self.timing)
+
+        def attempted(connected: Connected) -> float | None:
+            self.coordinator.check(self.timing)
+            return self._attempt(connected, seconds, first)
+
         try:
-            return self._attempt(connected, seconds, first)
-        except NoTable:
-            self.coordinator.table_is_gone()
-            connected = self.coordinator.prepared(seconds)
-            return self._attempt(connected, seconds, first)
+            return self.coordinator.ask(attempted, seconds)
         except Busy:
             return self.timing.interval * random.uniform(0.1, 0.5)  # noqa: S311
 
@@ -119,8 +120,7 @@ class Holding:
             connected.leases.note_ttl(self.key, self.timing.ttl, seconds)
             self.coordinator.noted[self.key] = self.timing.ttl
         sent_at = self.coordinator.clock.now()
-        owner = self.coordinator.owner()
-        token = connected.leases.acquire(self.key, self.holder, self.timing.ttl, owner, seconds)
+        token = connected.leases.acquire(self.key, self.holder, self.timing, self.owner(), seconds)
         if token is None:
             return False
         self._begin(Term(self.timing, token, sent_at))
@@ -170,7 +170,7 @@ class Holding:
         leases = self.coordinator.connected("renewals").leases
         sent_at = self.coordinator.clock.now()
         try:
-            kept = leases.renew(self.key, self.holder, term.token.fence, term.timing.ttl, seconds)
+            kept = leases.renew(self.key, self.holder, term.token.fence, term.timing, seconds)
             why = "" if kept else self._why_over(term, leases.look(self.key, seconds))
         except NoTable:
             self.coordinator.table_is_gone()

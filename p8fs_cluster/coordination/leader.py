@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from p8fs_cluster.coordination.calling import Event, Place
-from p8fs_cluster.coordination.candidacy import Callback, Candidacy, follow
+from p8fs_cluster.coordination.candidacy import Callback, Candidacy, follow, watched
 from p8fs_cluster.coordination.claiming import guard
 from p8fs_cluster.coordination.lost import Lost
 from p8fs_cluster.coordination.running import run
@@ -98,7 +98,7 @@ class Leader:
         place = Place(candidacy.coordinator)
         place.run(functools.partial(candidacy.withdraw, candidacy.holding.timing.interval))
 
-    def run_while_leader(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run_while_leader(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Wait until this process leads, call the function, and return what it returns.
 
         Its end, or its exception, releases the lease at once, and this process stands no longer. If the term is lost
@@ -108,11 +108,11 @@ class Leader:
         """
         candidacy = self._waited(lambda candidacy: candidacy.holding.is_held, None)
         try:
-            return self._run(candidacy, functools.partial(function, *args, **kwargs))
+            return self._run(candidacy, functools.partial(fn, *args, **kwargs))
         finally:
             self.withdraw()
 
-    def run_if_leader(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run_if_leader(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the function if this process leads, and return what it returns; None if somebody else does.
 
         :raises StorageError: nobody knows who leads, as the store can't be asked.
@@ -123,7 +123,7 @@ class Leader:
             if candidacy.fault is not None:
                 raise candidacy.fault
             return None
-        return self._run(candidacy, functools.partial(function, *args, **kwargs))
+        return self._run(candidacy, functools.partial(fn, *args, **kwargs))
 
     def guard(self, connection: Any) -> None:
         """Tie the transaction of a borrowed connection to this term, as `Lock.guard` does.
@@ -144,7 +144,7 @@ class Leader:
 
     def _run(self, candidacy: Candidacy, call: Callable[[], Any]) -> Any:
         term = candidacy.holding.require()
-        with candidacy.running(term, call):
+        with watched(candidacy.holding, term, call):
             return run(Place(candidacy.coordinator), candidacy.holding, term, call)
 
     def _waited(self, condition: Callable[[Candidacy], bool], timeout: float | None) -> Candidacy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from p8fs_cluster.coordination.terms import Token
+from p8fs_cluster.coordination.terms import Timing, Token
 from p8fs_cluster.exceptions import CoordinationError
 from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore, Run
 
@@ -15,6 +15,8 @@ NAMES = "p8fs_lease_names"
 
 _LONGEST = 255
 _MICRO = 1_000_000
+_GAP = 1.6
+"""Intervals between two renewals from which on there was a gap."""
 
 
 def key_of(kind: str, name: object) -> str:
@@ -61,22 +63,33 @@ class LeaseRows:
     def __init__(self, store: LeaseStore) -> None:
         self._store = store
 
-    def acquire(self, key: str, holder: str, ttl: float, owner: str, seconds: float) -> Token | None:
+    def acquire(self, key: str, holder: str, timing: Timing, owner: str, seconds: float) -> Token | None:
         """Take a lease that is free, has ended, or is the holder's own; None: somebody else has it, or no row is there.
 
         Its fence is greater than any before, by the row, and if that was lost, by the database's clock.
         """
-        others = "holder = %s, expires_at = $now + %s, acquired_at = $now, owner = %s, resign = 0, waiting_until = 0"
+        others = (
+            "healed_at = CASE WHEN holder = %s THEN $now ELSE 0 END, "
+            "acquired_at = CASE WHEN holder = %s THEN acquired_at ELSE $now END, "
+            "holder = %s, expires_at = $now + %s, ttl = %s, owner = %s, resign = 0, waiting_until = 0"
+        )
         where = "name = %s AND (holder IS NULL OR holder = %s OR expires_at <= $now)"
-        parameters = (holder, round(ttl * _MICRO), owner, key, holder)
+        ttl = _micro(timing.ttl)
+        parameters = (holder, holder, holder, ttl, ttl, owner, key, holder)
         stamp = self._store.update("$greatest(fence + 1, $ms)", others, where, parameters, seconds)
         return None if stamp is None else Token(stamp.timeline, stamp.fence)
 
-    def renew(self, key: str, holder: str, fence: int, ttl: float, seconds: float) -> bool:
-        """Extend the lease from now on; False: it is over, or its holder is asked to resign."""
+    def renew(self, key: str, holder: str, fence: int, timing: Timing, seconds: float) -> bool:
+        """Extend the lease from now on; False: it is over, or its holder is asked to resign.
+
+        A row tells when its renewals had a gap, and healed.
+        """
+        gap = _micro(timing.ttl - _GAP * timing.interval)
+        healed = "healed_at = CASE WHEN expires_at - $now < %s THEN $now ELSE healed_at END"
+        others = f"{healed}, expires_at = $now + %s, ttl = %s"
         where = "name = %s AND holder = %s AND fence = %s AND expires_at > $now AND resign <> fence"
-        parameters = (round(ttl * _MICRO), key, holder, fence)
-        return self._store.update("fence", "expires_at = $now + %s", where, parameters, seconds) is not None
+        ttl = _micro(timing.ttl)
+        return self._store.update("fence", others, where, (gap, ttl, ttl, key, holder, fence), seconds) is not None
 
     def release(self, key: str, holder: str, fence: int, seconds: float, announce: bool) -> bool:
         """End the lease, if it is still the holder's."""
@@ -102,18 +115,18 @@ class LeaseRows:
     def wait_for(self, key: str, period: float, seconds: float) -> None:
         """Note that somebody waits for the lease for the next seconds, unless that is noted already."""
         sql = f"UPDATE {TABLE} SET waiting_until = $now + %s WHERE name = %s AND waiting_until < $now + %s"
-        self._store.execute(sql, (round(2 * period * _MICRO), key, round(period * _MICRO)), seconds)
+        self._store.execute(sql, (_micro(2 * period), key, _micro(period)), seconds)
 
     def create(self, key: str, by: str, ttl: float, seconds: float) -> None:
         """Make the row of a lease that has none. If it was deleted, it is free after a ttl: a holder may live."""
-        shortest = round(ttl * _MICRO)
+        shortest = _micro(ttl)
 
         def make(run: Run) -> None:
             run(f"INSERT $ignore INTO {NAMES} (name, made_by, ttl) VALUES (%s, %s, %s) $nothing", (key, by, shortest))
             [(first, longest)] = run(f"SELECT made_by, ttl FROM {NAMES} WHERE name = %s $locking", (key,))
             holder, quarantine = (None, 0) if first == by else ("", max(longest, shortest))
-            columns = "(name, holder, fence, expires_at, acquired_at, owner, resign, waiting_until)"
-            values = "(%s, %s, $ms + %s, $now + %s, 0, '', 0, 0)"
+            columns = "(name, holder, fence, expires_at, ttl, acquired_at, healed_at, owner, resign, waiting_until)"
+            values = "(%s, %s, $ms + %s, $now + %s, 0, 0, 0, '', 0, 0)"
             parameters = (key, holder, -(-quarantine // 1000), quarantine)
             run(f"INSERT $ignore INTO {TABLE} {columns} VALUES {values} $nothing", parameters)
 
@@ -121,6 +134,10 @@ class LeaseRows:
 
     def note_ttl(self, key: str, ttl: float, seconds: float) -> None:
         """Note the longest ttl under a name, for the case that its row is deleted."""
-        longest = round(ttl * _MICRO)
+        longest = _micro(ttl)
         sql = f"UPDATE {NAMES} SET ttl = %s WHERE name = %s AND ttl < %s"
         self._store.execute(sql, (longest, key, longest), seconds)
+
+
+def _micro(seconds: float) -> int:
+    return round(seconds * _MICRO)

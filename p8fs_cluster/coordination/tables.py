@@ -9,8 +9,14 @@ from p8fs_cluster.coordination.lease_rows import NAMES
 from p8fs_cluster.exceptions import StorageError, TablesMissing
 from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore, NoTable
 
-__all__ = ["STEPS", "Step", "create", "require", "version_of"]
+__all__ = ["LEDGER", "RUNS", "STEPS", "VIEWS", "Step", "create", "require", "version_of"]
 
+LEDGER = "p8fs_once"
+"""What was done once and for all."""
+RUNS = "p8fs_scheduled_runs"
+"""The last runs of what is scheduled, one row a tick."""
+VIEWS = "p8fs_node_views"
+"""The last numbered view of the nodes."""
 _VERSIONS = "p8fs_cluster_versions"
 _TRIES = 5
 
@@ -27,10 +33,16 @@ STEPS: tuple[Step, ...] = (
         1,
         (
             f"CREATE TABLE IF NOT EXISTS {TABLE} (name $key NOT NULL PRIMARY KEY, holder $id, fence BIGINT NOT NULL, "
-            "expires_at BIGINT NOT NULL, acquired_at BIGINT NOT NULL, owner $text NOT NULL, resign BIGINT NOT NULL, "
-            "waiting_until BIGINT NOT NULL $fence_key) $often",
+            "expires_at BIGINT NOT NULL, ttl BIGINT NOT NULL, acquired_at BIGINT NOT NULL, healed_at BIGINT NOT NULL, "
+            "owner $text NOT NULL, resign BIGINT NOT NULL, waiting_until BIGINT NOT NULL $fence_key) $often",
             f"CREATE TABLE IF NOT EXISTS {NAMES} (name $key NOT NULL PRIMARY KEY, made_by $id NOT NULL, "
             "ttl BIGINT NOT NULL)",
+            f"CREATE TABLE IF NOT EXISTS {LEDGER} (name $key NOT NULL PRIMARY KEY, done_at BIGINT NOT NULL, "
+            "fence BIGINT NOT NULL, owner $text NOT NULL)",
+            f"CREATE TABLE IF NOT EXISTS {RUNS} (name $key NOT NULL, tick BIGINT NOT NULL, began_at BIGINT NOT NULL, "
+            "ended_at BIGINT, owner $text NOT NULL, outcome $text, PRIMARY KEY (name, tick))",
+            f"CREATE TABLE IF NOT EXISTS {VIEWS} (name $key NOT NULL PRIMARY KEY, number BIGINT NOT NULL, "
+            "members $text NOT NULL, changed_at BIGINT NOT NULL, checked_at BIGINT NOT NULL)",
         ),
     ),
 )

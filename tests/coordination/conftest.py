@@ -18,7 +18,14 @@ from tests.processes import until
 from tests.servers import SQL, Server
 
 LOCAL = ("memory", "rocksdb")
-TABLES = ("p8fs_leases", "p8fs_lease_names", "p8fs_cluster_versions")
+TABLES = (
+    "p8fs_leases",
+    "p8fs_lease_names",
+    "p8fs_once",
+    "p8fs_scheduled_runs",
+    "p8fs_node_views",
+    "p8fs_cluster_versions",
+)
 SHORT = {"ttl": 1.0, "deadline": 0.6, "interval": 0.15}
 """For stores whose clock is fine enough; real TiDB wants 15 s."""
 

@@ -1,0 +1,47 @@
+"""What is done once in a cluster, for ever, for asyncio.
+
+`once.py` is made of this file by `scripts/threads.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from p8fs_cluster.coordination import ledger
+from p8fs_cluster.coordination.async_calling import AsyncPlace
+from p8fs_cluster.coordination.async_claiming import async_claimed
+from p8fs_cluster.coordination.async_running import async_run
+from p8fs_cluster.coordination.coordinator import Connected
+from p8fs_cluster.coordination.holding import Holding
+from p8fs_cluster.exceptions import LockTimeout
+
+__all__ = ["async_once"]
+
+
+async def async_once(holding: Holding, timeout: float | None, call: Callable[[], Any]) -> bool:
+    """Call, unless it was done; whoever else does it now, is waited for. Return whether it was done here.
+
+    :raises LockTimeout: somebody else did it all that time.
+    :raises LeaseLost: the lease was lost meanwhile, so that it is not recorded, and will be done again.
+    """
+    coordinator = holding.coordinator
+    place, seconds = AsyncPlace(coordinator), holding.timing.interval
+
+    def is_done(connected: Connected) -> bool:
+        return ledger.is_done(connected, holding.key, seconds)
+
+    look = functools.partial(coordinator.ask, is_done, seconds)
+    if await place.run(look):
+        return False
+    if not await async_claimed(place, holding, timeout):
+        raise LockTimeout(f"{holding.key}: somebody else was doing it for {timeout:g} s")
+    try:
+        if await place.run(look):
+            return False
+        await async_run(place, holding, holding.require(), call)
+        await place.run(functools.partial(ledger.record, holding, seconds))
+    finally:
+        await place.run(functools.partial(holding.give_up, seconds))
+    return True

@@ -1,0 +1,129 @@
+"""A function that the cluster runs at times, for asyncio: at most once for each tick, in whatever process has it.
+
+`schedule.py` is made of this file by `scripts/threads.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from p8fs_cluster.coordination.async_calling import AsyncEvent, AsyncPlace
+from p8fs_cluster.coordination.async_claiming import async_claimed
+from p8fs_cluster.coordination.async_running import async_run
+from p8fs_cluster.coordination.candidacy import watched
+from p8fs_cluster.coordination.schedules import Run, Ticks
+from p8fs_cluster.exceptions import CoordinationError, LeaseLost, StorageError
+
+__all__ = ["AsyncSchedule"]
+
+log = logging.getLogger("p8fs_cluster.coordination")
+
+_LOOK = 60.0
+"""Most seconds between two looks at the database's clock."""
+_OUTAGE = 1.0
+
+
+class AsyncSchedule:
+    """A function under a name and a cron expression; this process is one of those that may run it, until `stop`."""
+
+    def __init__(self, ticks: Ticks, name: str, fn: Callable[[], Any]) -> None:
+        self._ticks = ticks
+        self._fn = fn
+        self._name = name
+        self._coordinator = ticks.holding.coordinator
+        self._place = AsyncPlace(self._coordinator)
+        self._stopped = False
+        self._wake = AsyncEvent(self._place)
+        self._coordinator.work.add(self)
+        self._running = self._place.spawn(self._work, f"schedule {name}")
+
+    @property
+    def name(self) -> str:
+        """The name of the schedule."""
+        return self._name
+
+    async def runs(self) -> list[Run]:
+        """Return the last runs in the whole cluster, the latest first.
+
+        :raises StorageError: the store can't be asked.
+        """
+        return await AsyncPlace(self._coordinator).run(self._ticks.runs)
+
+    async def stop(self) -> None:
+        """Begin no further run here, and return when the one at hand has ended."""
+        self._end()
+        await self._place.join(self._running, None)
+
+    def close(self, seconds: float) -> None:
+        """Begin no further run here, and wait so long for the one at hand, where waiting holds up nobody."""
+        self._end()
+        self._place.close(self._running, seconds)
+
+    def forget_parent(self) -> None:
+        """In a forked child nothing runs it."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _is_over(self) -> bool:
+        return self._stopped or self._coordinator.closed
+
+    def _end(self) -> None:
+        self._stopped = True
+        self._wake.set()
+
+    async def _work(self) -> None:
+        while not self._is_over():
+            try:
+                pause = await self._place.run(self._ticks.pause)
+                if pause <= 0:
+                    await self._run_tick(self._ticks.next())
+                    continue
+            except StorageError as exc:
+                log.warning("schedule %s: the store can't be asked: %s", self._name, exc)
+                pause = _OUTAGE
+            except CoordinationError as exc:
+                if self._coordinator.closed:
+                    return
+                log.error("schedule %s: %s", self._name, exc)  # noqa: TRY400
+                pause = _LOOK
+            if not self._is_over():
+                await self._place.pause(min(pause, _LOOK), self._wake)
+        log.debug("schedule %s: ended", self._name)
+
+    async def _run_tick(self, tick: float) -> None:
+        holding = self._ticks.holding
+        if math.isinf(tick) or not await async_claimed(self._place, holding, 0):
+            return  # somebody else has it, or runs the one before it still
+        try:
+            if await self._place.run(functools.partial(self._ticks.claim, tick)):
+                outcome = await self._outcome()
+                await self._place.run(functools.partial(self._ticks.end, tick, outcome))
+        except LeaseLost as exc:
+            log.error("schedule %s: %s", self._name, exc)  # noqa: TRY400
+        finally:
+            await self._place.run(functools.partial(holding.give_up, holding.timing.interval))
+
+    async def _outcome(self) -> str:
+        holding = self._ticks.holding
+        term = holding.require()
+        try:
+            with watched(holding, term, self._fn):
+                await async_run(self._place, holding, term, self._fn)
+        except LeaseLost as exc:
+            log.error("schedule %s: the run did not end in time: %s", self._name, exc)  # noqa: TRY400
+            return f"lost: {exc}"
+        except Exception as exc:
+            log.exception("schedule %s: the run failed", self._name)
+            return f"{type(exc).__name__}: {exc}"
+        return "done"
