@@ -19,7 +19,7 @@ MADE = {
         "providers/storage": ("operations", "server"),
         "providers/storage/postgresql": ("engine",),
         "providers/storage/tidb": ("protocol", "engine"),
-        "coordination": ("claiming", "cluster", "leader", "lock", "lost", "once", "schedule"),
+        "coordination": ("claiming", "cluster", "leader", "lock", "lost", "membership", "once", "schedule"),
     }.items()
     for name in names
 }

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from p8fs_cluster.coordination.async_calling import AsyncPlace
 from p8fs_cluster.coordination.async_leader import AsyncLeader
 from p8fs_cluster.coordination.async_lock import AsyncLock
+from p8fs_cluster.coordination.async_membership import async_join, async_leave, async_watch
 from p8fs_cluster.coordination.async_once import async_once
 from p8fs_cluster.coordination.async_schedule import AsyncSchedule
 from p8fs_cluster.coordination.coordinators import Coordinators
@@ -18,10 +20,12 @@ from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.lease_rows import key_of
 from p8fs_cluster.coordination.schedules import Cron, Ticks
 from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.coordination.views import Change, View
 
 __all__ = ["AsyncCluster"]
 
 T = TypeVar("T")
+K = TypeVar("K", str, bytes)
 Callback = Callable[..., object]
 
 
@@ -122,6 +126,49 @@ class AsyncCluster:
         """
         holding = Holding(self._coordinators.coordinator(), key_of("schedule", name), Timing.of(ttl))
         return AsyncSchedule(Ticks(holding, Cron(cron, timezone), grace), name, fn)
+
+    async def join(self, *, labels: Mapping[str, str] | None = None, address: str = "", ttl: float = 15) -> str:
+        """Join the nodes of the cluster until the container ends, and return the UUID of this process.
+
+        Beats come from a thread of their own. `ttl`: seconds without one after which the others see the node as lost.
+
+        :raises CoordinationError: it has joined already, or the labels can't be used.
+        :raises StorageError: the database can't be asked.
+        """
+        return await async_join(self._coordinators.coordinator(), Timing.of(ttl), labels, address)
+
+    async def leave(self) -> None:
+        """Leave the nodes of the cluster, if this process has joined."""
+        await async_leave(self._coordinators.coordinator())
+
+    async def nodes(self) -> View:
+        """Return the nodes that have joined, as a numbered view.
+
+        While the database can't be asked it is the last view, marked as stale: an outage makes nobody lost.
+
+        :raises StorageError: the database can't be asked, and could not before.
+        """
+        coordinator = self._coordinators.coordinator()
+        return await AsyncPlace(coordinator).run(coordinator.roster.view)
+
+    def watch(self, since: View | None = None, *, interval: float | None = None) -> AsyncIterator[Change]:
+        """Yield who joins, leaves and is lost, since a view or from now on, until the container ends.
+
+        `interval`: seconds between two looks, by default that of the beats.
+
+        :raises StorageError: the database can't be asked at the beginning; later it is waited for.
+        """
+        return async_watch(self._coordinators.coordinator(), since, interval)
+
+    async def shard(self, keys: Iterable[K]) -> list[K]:
+        """Return the keys, of str or bytes, that belong to this process by the view at hand.
+
+        When nodes come or go, only keys of theirs move. It is advice, as views differ for a moment: work that must be
+        exclusive takes a lock for each shard.
+
+        :raises CoordinationError: this process has not joined.
+        """
+        return (await self.nodes()).shard(keys)
 
     def leader_only(self, name: str, ttl: float = 15) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Any]]:
         """Decorate a function, so that calls do something in the leading process alone, and return None elsewhere.

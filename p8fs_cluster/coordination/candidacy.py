@@ -49,6 +49,11 @@ class Candidacy:
         coordinator.candidacies[key] = self
 
     @property
+    def is_standing(self) -> bool:
+        """Return whether it tries, or leads."""
+        return self._standing and not self.coordinator.closed
+
+    @property
     def was_tried(self) -> bool:
         """Return whether there was an attempt since it stands."""
         return self._tries > 0
@@ -77,8 +82,9 @@ class Candidacy:
         self._rest()
         self._give_up(seconds)
 
-    def _is_standing(self) -> bool:
-        return self._standing and not self.coordinator.closed
+    def _was_withdrawn(self) -> bool:
+        """Return whether it was withdrawn while it was tried."""
+        return not self.is_standing
 
     def _give_up(self, seconds: float) -> None:
         term = self.holding.term
@@ -108,7 +114,7 @@ class Candidacy:
 
     def _try(self) -> None:
         holding = self.holding
-        if not self._is_standing() or holding.is_held:
+        if not self.is_standing or holding.is_held:
             return
         interval = holding.timing.interval
         try:
@@ -122,7 +128,7 @@ class Candidacy:
         self._tries += 1
         if pause is not None:
             self._plan(pause)
-        elif not self._is_standing():  # withdrawn meanwhile
+        elif self._was_withdrawn():
             holding.give_up(interval)
         elif (term := holding.term) is not None:
             log.info("%s: elected, with the token %s", holding.key, tuple(term.token))

@@ -6,22 +6,26 @@ Made by `scripts/threads.py`: edit `cluster.py`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from p8fs_cluster.coordination.calling import Place
 from p8fs_cluster.coordination.coordinators import Coordinators
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.leader import Leader
 from p8fs_cluster.coordination.lease_rows import key_of
 from p8fs_cluster.coordination.lock import Lock
+from p8fs_cluster.coordination.membership import join, leave, watch
 from p8fs_cluster.coordination.once import once
 from p8fs_cluster.coordination.schedule import Schedule
 from p8fs_cluster.coordination.schedules import Cron, Ticks
 from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.coordination.views import Change, View
 
 __all__ = ["Cluster"]
 
 T = TypeVar("T")
+K = TypeVar("K", str, bytes)
 Callback = Callable[..., object]
 
 
@@ -121,6 +125,49 @@ class Cluster:
         """
         holding = Holding(self._coordinators.coordinator(), key_of("schedule", name), Timing.of(ttl))
         return Schedule(Ticks(holding, Cron(cron, timezone), grace), name, fn)
+
+    def join(self, *, labels: Mapping[str, str] | None = None, address: str = "", ttl: float = 15) -> str:
+        """Join the nodes of the cluster until the container ends, and return the UUID of this process.
+
+        Beats come from a thread of their own. `ttl`: seconds without one after which the others see the node as lost.
+
+        :raises CoordinationError: it has joined already, or the labels can't be used.
+        :raises StorageError: the database can't be asked.
+        """
+        return join(self._coordinators.coordinator(), Timing.of(ttl), labels, address)
+
+    def leave(self) -> None:
+        """Leave the nodes of the cluster, if this process has joined."""
+        leave(self._coordinators.coordinator())
+
+    def nodes(self) -> View:
+        """Return the nodes that have joined, as a numbered view.
+
+        While the database can't be asked it is the last view, marked as stale: an outage makes nobody lost.
+
+        :raises StorageError: the database can't be asked, and could not before.
+        """
+        coordinator = self._coordinators.coordinator()
+        return Place(coordinator).run(coordinator.roster.view)
+
+    def watch(self, since: View | None = None, *, interval: float | None = None) -> Iterator[Change]:
+        """Yield who joins, leaves and is lost, since a view or from now on, until the container ends.
+
+        `interval`: seconds between two looks, by default that of the beats.
+
+        :raises StorageError: the database can't be asked at the beginning; later it is waited for.
+        """
+        return watch(self._coordinators.coordinator(), since, interval)
+
+    def shard(self, keys: Iterable[K]) -> list[K]:
+        """Return the keys, of str or bytes, that belong to this process by the view at hand.
+
+        When nodes come or go, only keys of theirs move. It is advice, as views differ for a moment: work that must be
+        exclusive takes a lock for each shard.
+
+        :raises CoordinationError: this process has not joined.
+        """
+        return (self.nodes()).shard(keys)
 
     def leader_only(self, name: str, ttl: float = 15) -> Callable[[Callable[..., T]], Callable[..., Any]]:
         """Decorate a function, so that calls do something in the leading process alone, and return None elsewhere.

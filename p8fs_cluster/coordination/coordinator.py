@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
@@ -22,6 +22,9 @@ from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import CoordinationError, StorageError
 from p8fs_cluster.providers.storage.engines import EngineSpec
 from p8fs_cluster.providers.storage.leases import Leases, LeaseStore, Limits, NoTable
+
+if TYPE_CHECKING:
+    from p8fs_cluster.coordination.roster import Roster
 
 __all__ = ["Connected", "Coordinator"]
 
@@ -73,6 +76,8 @@ class Coordinator:
         """What runs under leases, and is ended before they are given up; it has the same two methods."""
         self.ending: weakref.WeakSet[Any] = weakref.WeakSet()
         """What is to be ended with the container: each has `close(seconds)` and `forget_parent()`."""
+        self.roster: Roster
+        """The nodes as this process knows them."""
         self.candidacies: dict[str, Any] = {}
         """Key → the candidacy of this process."""
         self.noted: dict[str, float] = {}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from p8fs_cluster.coordination.candidacy import Candidacy
 from p8fs_cluster.coordination.clock import BOOTTIME, Clock
 from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.roster import Roster
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.di.teardown import OPENED, Closable, Step
@@ -43,7 +44,9 @@ class Coordinators(Closable):
             if self._closed:
                 raise CoordinationError("the container of this cluster was closed: use it inside `with container:`")
             if key not in self._opened:
-                self._opened[key] = next(OPENED), Coordinator(self._settings, spec, self._clock)
+                coordinator = Coordinator(self._settings, spec, self._clock)
+                coordinator.roster = Roster(coordinator)
+                self._opened[key] = next(OPENED), coordinator
             return self._opened[key][1]
 
     def candidacy(self, key: str, timing: Timing) -> Candidacy:

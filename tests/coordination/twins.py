@@ -50,7 +50,13 @@ class Twin:
         args = tuple(argument.behind if isinstance(argument, Awaited) else argument for argument in args)
         return self._wrapped(self._loop.call(function, *args, **kwargs))
 
+    def _each(self, results: Any) -> Any:
+        while (result := self._loop.call(anext, results, None)) is not None:
+            yield result
+
     def _wrapped(self, result: Any) -> Any:
+        if inspect.isasyncgen(result):
+            return self._each(result)
         asynchronous = type(result).__module__.startswith(_OURS) and type(result).__name__.startswith("Async")
         return Twin(self._loop, result) if asynchronous else result
 
