@@ -48,7 +48,13 @@ class Coordinator:
     and callbacks wait for neither.
     """
 
-    def __init__(self, settings: SettingsSource, spec: EngineSpec, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: SettingsSource,
+        spec: EngineSpec,
+        clock: Clock,
+        worker: Callable[[str, Clock], Worker] = Worker,
+    ) -> None:
         cls = spec.leases_class()
         if cls is None:
             raise CoordinationError(
@@ -64,10 +70,10 @@ class Coordinator:
         self._ready = False
         self.closed = False
         self._limits: Limits | None = None
-        self.renewals = Worker("renewals", clock)
-        self.calls = Worker("calls", clock)
-        self.deadlines = Worker("deadlines", clock)
-        self.callbacks = Worker("callbacks", clock)
+        self.renewals = worker("renewals", clock)
+        self.calls = worker("calls", clock)
+        self.deadlines = worker("deadlines", clock)
+        self.callbacks = worker("callbacks", clock)
         self.wakeups = Wakeups(self)
         self.ending: weakref.WeakSet[Any] = weakref.WeakSet()
         """What is to be ended with the container: each has `close(seconds)` and `forget_parent()`."""

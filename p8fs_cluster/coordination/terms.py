@@ -60,8 +60,8 @@ class Timing:
         if not interval < deadline < ttl:
             told = f"interval={interval:g}, deadline={deadline:g}, ttl={ttl:g}"
             raise CoordinationError(f"{told}: the interval must be less than the deadline, and that less than the ttl")
-        if ttl - deadline < ttl * _LEAST_MARGIN:
-            most = ttl - ttl * _LEAST_MARGIN
+        most = ttl * (1 - _LEAST_MARGIN)
+        if deadline > most and not math.isclose(deadline, most):  # 3 - 2.7 is less than a tenth of 3
             raise CoordinationError(f"deadline={deadline:g}: at most {most:g}, nine tenths of ttl={ttl:g}")
         return cls(ttl, deadline, interval)
 
