@@ -41,6 +41,9 @@ class Elector:
     holding: Holding
     terms: list[Term] = field(default_factory=list)
     begun: list[float] = field(default_factory=list)
+    """When each was first believed in."""
+    ordinals: list[int] = field(default_factory=list)
+    """How many grants there had been when each was made."""
     told: list[Term] = field(default_factory=list)
     """Those that it was told the end of."""
 
@@ -92,10 +95,6 @@ class Checker:
         if term in elector.terms and elector.begun[elector.terms.index(term)] > self._calm_at:
             self._violate(LIVENESS, f"{elector.holding.key}: lost in calm: {term.ended}")
 
-    def ordinal(self, key: str, holder: str, token: Token) -> int:
-        """Return how many grants there had been when this one was made."""
-        return self._ordinals[key, holder, token.fence]
-
     def write(self, key: str, token: Token, ordinal: int) -> None:
         """Write to a resource, which accepts the tokens that are not less than one it has seen."""
         seen, latest = self._resources.get(key, (token, ordinal))
@@ -111,10 +110,7 @@ class Checker:
         for key, electors in self._electors.items():
             believers = [elector for elector in electors if elector.believes()]
             for elector in believers:
-                term = elector.holding.term
-                if term is not None and (not elector.terms or elector.terms[-1] is not term):
-                    elector.terms.append(term)
-                    elector.begun.append(now)
+                self._note(elector)
             if len(believers) > 1:
                 self.two_believed = now
                 if key not in self._two:
@@ -138,6 +134,13 @@ class Checker:
                 self._require_told(elector)
         for fault in self._simulation.faults:
             self._violate(UNEXPECTED, fault)
+
+    def _note(self, elector: Elector) -> None:
+        holding, term = elector.holding, elector.holding.term
+        if term is not None and (not elector.terms or elector.terms[-1] is not term):
+            elector.terms.append(term)
+            elector.begun.append(self._simulation.now)
+            elector.ordinals.append(self._ordinals[holding.key, holding.holder, term.token.fence])
 
     def _require_told(self, elector: Elector) -> None:
         late = elector.machine.now() - _PROMPT

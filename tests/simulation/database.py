@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.coordination import tables
 from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore, Limits, Run, Stamp
 from p8fs_cluster.providers.storage.local_leases import LocalStore
@@ -34,6 +35,16 @@ class Network:
     """The reply is."""
     lost: float = 0.0
     longest: float = 0.0
+    directed: list[tuple[str, float, float]] = field(default_factory=list)
+    """Parts of statements, and the seconds that the next such request and its reply take; each is used once."""
+
+    def direction(self, text: str) -> tuple[float, float] | None:
+        """Return the seconds that a statement's request and reply are to take, if that is laid down."""
+        for direction in self.directed:
+            if direction[0] in text:
+                self.directed.remove(direction)
+                return direction[1:]
+        return None
 
 
 class Database:
@@ -46,6 +57,7 @@ class Database:
         self.granted: Callable[[str, str, Stamp], None] = lambda key, holder, stamp: None
         self._speed = speed
         self._store = LocalStore(None, self.clock)
+        tables.create(self._store, 0)
 
     def clock(self) -> float:
         return _EPOCH + self.simulation.now * self._speed + self.stepped
@@ -64,17 +76,11 @@ class Database:
 
     def ask_to_resign(self, key: str) -> None:
         """Do as an operator does, who wants somebody else to hold a lease."""
-        self._by_hand(f"UPDATE {TABLE} SET resign = fence WHERE name = %s", key)
+        self.execute(f"UPDATE {TABLE} SET resign = fence WHERE name = %s", (key,))
 
     def delete(self, key: str) -> None:
         """Delete the row of a lease."""
-        self._by_hand(f"DELETE FROM {TABLE} WHERE name = %s", key)
-
-    def _by_hand(self, sql: str, key: str) -> None:
-        try:
-            self.execute(sql, (key,))
-        except StorageError as exc:
-            assert "no such table" in str(exc), exc
+        self.execute(f"DELETE FROM {TABLE} WHERE name = %s", (key,))
 
 
 class Connection:
@@ -86,15 +92,16 @@ class Connection:
         self._network = network
 
     def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
-        return self._call(lambda: self._database.execute(sql, parameters), seconds)
+        return self._call(sql, lambda: self._database.execute(sql, parameters), seconds)
 
     def update(
         self, fence: str, others: str, where: str, parameters: Sequence[Any], seconds: float, *, announce: bool = False
     ) -> Stamp | None:
-        return self._call(lambda: self._database.update(fence, others, where, parameters), seconds)
+        text = f"SET fence = {fence}, {others} WHERE {where}"
+        return self._call(text, lambda: self._database.update(fence, others, where, parameters), seconds)
 
     def transact(self, work: Callable[[Run], Any], seconds: float) -> Any:
-        return self._call(lambda: self._database.transact(work), seconds)
+        return self._call("BEGIN", lambda: self._database.transact(work), seconds)
 
     def limits(self, seconds: float) -> Limits | None:
         return None
@@ -105,11 +112,11 @@ class Connection:
     def close(self) -> None: ...
     def forget(self) -> None: ...
 
-    def _call(self, statement: Callable[[], Any], seconds: float) -> Any:
+    def _call(self, text: str, statement: Callable[[], Any], seconds: float) -> Any:
         """Return the reply, or raise, while other threads go on; the statement is carried out once at most."""
         simulation, random = self._machine.simulation, self._machine.simulation.random
         gives_up = simulation.now + seconds / self._machine.speed
-        there, back = self._trips()
+        there, back = self._trips(text)
         replies: list[Callable[[], Any]] = []
 
         def carry_out() -> None:
@@ -132,9 +139,11 @@ class Connection:
             raise StorageUnavailable("the connection was lost")
         return replies[0]()
 
-    def _trips(self) -> tuple[float, float]:
+    def _trips(self, text: str) -> tuple[float, float]:
         """Return the true times at which the statement is carried out and the reply comes; infinity: never."""
         network, random, now = self._network, self._machine.simulation.random, self._machine.simulation.now
+        if (directed := network.direction(text)) is not None:
+            return now + directed[0], now + sum(directed)
         there = now + random.uniform(_TRIP / 10, _TRIP)
         if random.random() < self._chance(network.refused):
             self._machine.simulation.sleep(there - now, self._machine)

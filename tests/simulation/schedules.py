@@ -97,7 +97,6 @@ class Schedule:
         spec = EngineSpec(
             provider="simulated",
             engine=MemoryEngine,
-            embedded=True,
             leases=lambda settings: SimulatedLeases(machine, self.database, self.network),
         )
         coordinator = Coordinator(self._settings, spec, machine, lambda name, clock: Queue(machine))
@@ -184,9 +183,8 @@ class Schedule:
         holding, checker = elector.holding, self.checker
         while True:
             self.simulation.sleep(self.random.expovariate(2 / self.ttl), elector.machine)
-            term = holding.term
-            if term is not None and holding.is_held:
-                ordinal = checker.ordinal(holding.key, holding.holder, term.token)
+            if holding.is_held:
+                term, ordinal = elector.terms[-1], elector.ordinals[-1]
                 late = self.random.choice([0.0, 0.001, self.random.random() * 2 * self.ttl])
                 self.simulation.at(
                     self.simulation.now + late,
@@ -211,4 +209,4 @@ def simulated(seed: int) -> Iterator[None]:
         random.setstate(state)
 
 
-_SETTINGS = P8FSConfig(service_name="simulated")
+_SETTINGS = P8FSConfig(service_name="simulated", cluster_create=False)
