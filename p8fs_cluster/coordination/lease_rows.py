@@ -105,7 +105,10 @@ class LeaseRows:
         self._store.execute(sql, (round(2 * period * _MICRO), key, round(period * _MICRO)), seconds)
 
     def create(self, key: str, by: str, ttl: float, seconds: float) -> None:
-        """Make the row of a lease that has none. If it was deleted, it is free after a ttl: a holder may live."""
+        """Make the row of a lease that has none. If it was deleted, it is free after a ttl: a holder may live.
+
+        `by`: what no other call has, so that this one knows whether it has made the name.
+        """
         shortest = round(ttl * _MICRO)
 
         def make(run: Run) -> None:
