@@ -26,6 +26,7 @@ class Claim:
         if timeout is not None and not (isinstance(timeout, int | float) and not math.isnan(timeout)):
             raise CoordinationError(f"timeout={timeout!r}: seconds to wait at most, 0 for one attempt, None for ever")
         self._holding = holding
+        self._holder = holding.holder
         self._clock = holding.coordinator.clock
         self._until = math.inf if timeout is None else self._clock.now() + timeout
         self._first = True
@@ -41,7 +42,8 @@ class Claim:
         interval = self._holding.timing.interval
         left = self._until - self._clock.now()
         try:
-            pause = self._holding.attempt(max(min(interval, left), interval / 10), self._first)
+            seconds = max(min(interval, left), interval / 10)
+            pause = self._holding.attempt(seconds, self._first, self._holder)
         except StorageError as exc:
             left = self._until - self._clock.now()
             if left <= 0 or fault_of(exc) is None:

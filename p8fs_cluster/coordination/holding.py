@@ -79,60 +79,66 @@ class Holding:
         why = term.ended or f"no renewal came through within {term.timing.deadline:g} s"
         return LeaseLost(f"{self.key}: the lease {tuple(term.token)} is over: {why}")
 
-    def attempt(self, seconds: float, first: bool = True) -> float | None:
+    def attempt(self, seconds: float, first: bool = True, holder: str | None = None) -> float | None:
         """Try to take the lease; None: it is held now. Else return the seconds after which to try again, at the latest.
 
-        `first`: try at once; later attempts look first, as a lease that is held is the rule then.
+        `first`: try at once; later attempts look first, as a lease that is held is the rule then. `holder`: the one
+        that began to wait, for which nothing is taken when that was abandoned; None: the one of now.
 
         :raises TablesMissing: there are no tables, and they may not be made here.
         :raises StorageError: the store can't be reached.
         """
+        holder = holder or self.holder
         connected = self.coordinator.prepared(seconds)
         self.coordinator.check(self.timing)
         try:
-            return self._attempt(connected, seconds, first)
+            return self._attempt(connected, seconds, first, holder)
         except NoTable:
             self.coordinator.table_is_gone()
             connected = self.coordinator.prepared(seconds)
-            return self._attempt(connected, seconds, first)
+            return self._attempt(connected, seconds, first, holder)
         except Busy:
             return self.timing.interval * random.uniform(0.1, 0.5)  # noqa: S311
 
-    def _attempt(self, connected: Connected, seconds: float, first: bool) -> float | None:
-        if first and self._take(connected, seconds):
+    def _attempt(self, connected: Connected, seconds: float, first: bool, holder: str) -> float | None:
+        if first and self._take(connected, seconds, holder):
             return None
         leases = connected.leases
         found = leases.look(self.key, seconds)
         if found is None:
             leases.create(self.key, str(uuid.uuid4()), self.timing.ttl, seconds)
             found = leases.look(self.key, seconds)
-        if found is not None and found.is_free and self._take(connected, seconds):
+        if found is not None and found.is_free and self._take(connected, seconds, holder):
             return None
         if self.coordinator.engine.announces:
             leases.wait_for(self.key, self.timing.ttl, seconds)
         left = self.timing.interval if found is None or found.is_free else max(found.left, 0.0)
         return min(left + random.uniform(0.001, _TOO_LATE), self.timing.interval)  # noqa: S311
 
-    def _take(self, connected: Connected, seconds: float) -> bool:
+    def _take(self, connected: Connected, seconds: float, holder: str) -> bool:
+        if holder != self.holder:
+            return False
         if self.coordinator.noted.get(self.key, 0) < self.timing.ttl:
             connected.leases.note_ttl(self.key, self.timing.ttl, seconds)
             self.coordinator.noted[self.key] = self.timing.ttl
         sent_at = self.coordinator.clock.now()
         owner = self.coordinator.owner()
-        token = connected.leases.acquire(self.key, self.holder, self.timing.ttl, owner, seconds)
-        if token is None:
-            return False
-        self._begin(Term(self.timing, token, sent_at))
-        return True
+        token = connected.leases.acquire(self.key, holder, self.timing.ttl, owner, seconds)
+        return token is not None and self._begin(Term(self.timing, token, sent_at), holder)
 
-    def _begin(self, term: Term) -> None:
-        self.lost = False
-        self.term = term
+    def _begin(self, term: Term, holder: str) -> bool:
+        """Believe in a term from now on; False: its attempt was abandoned meanwhile."""
+        with self._ending:
+            if holder != self.holder:
+                return False
+            self.lost = False
+            self.term = term
         coordinator = self.coordinator
         self._next = [
             coordinator.deadlines.at(term.until, functools.partial(self._watch, term)),
             coordinator.renewals.at(term.renewed_at + term.timing.interval, functools.partial(self._renew, term)),
         ]
+        return True
 
     def _watch(self, term: Term) -> None:
         """End a term whose deadline has passed, or look again at the deadline that a renewal has brought."""
@@ -246,21 +252,25 @@ class Holding:
             return held
 
     def abandon(self) -> None:
-        """Give up what an interrupted attempt may have taken, without waiting for that."""
+        """Give up what an interrupted attempt may have taken, without waiting for that.
+
+        The next attempt is another holder's: statements that are carried out late concern none but the former one.
+        """
         coordinator = self.coordinator
-        term, self.term = self.term, None
-        if term is not None:
-            term.end(_RELEASED)
+        with self._ending:
+            holder, self.holder = self.holder, str(uuid.uuid4())
+            term, self.term = self.term, None
+            if term is not None:
+                term.end(_RELEASED)
         self._cancel()
 
         def abandon() -> None:
-            if self.term is None:
-                try:
-                    coordinator.connected("calls").leases.abandon(self.key, self.holder, self.timing.interval)
-                except (StorageError, CoordinationError) as exc:
-                    log.warning("%s: an interrupted attempt may hold it for up to %g s: %s",
-                                self.key, self.timing.ttl, exc)  # fmt: skip
-                coordinator.wakeups.wake(self.key)
+            try:
+                coordinator.connected("calls").leases.abandon(self.key, holder, self.timing.interval)
+            except (StorageError, CoordinationError) as exc:
+                log.warning("%s: an interrupted attempt may hold it for up to %g s: %s",
+                            self.key, self.timing.ttl, exc)  # fmt: skip
+            coordinator.wakeups.wake(self.key)
 
         coordinator.calls.soon(abandon)
 

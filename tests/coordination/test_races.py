@@ -55,3 +55,34 @@ def test_who_made_a_lease_does_not_take_it_at_once_when_its_row_was_deleted(case
     case.at(0.5, lambda: case.first.attempt(1))
     case.play(0.6)
     assert not case.first.is_held
+
+
+def test_an_abandoned_attempt_takes_nothing_when_its_reply_comes(case: Case) -> None:
+    case.at(0.0, lambda: case.second.attempt(1))  # makes the row
+    case.at(0.5, lambda: case.second.release(1))
+    case.at(0.9, lambda: case.network.directed.append(("acquired_at = $now", 0.1, 0.1)))
+    case.at(1.0, lambda: case.first.attempt(1))
+    case.at(1.15, case.first.abandon)
+    case.at(1.5, lambda: case.second.attempt(1))
+    case.play(1.6)
+    assert (case.first.is_held, case.second.is_held) == (False, True)
+
+
+def test_an_attempt_is_taken_for_the_one_that_began_to_wait(case: Case) -> None:
+    former = case.first.holder
+    case.at(0.0, case.first.abandon)
+    case.at(0.1, lambda: case.first.attempt(1, True, former))
+    case.at(0.2, lambda: case.second.attempt(1))
+    case.play(0.5)
+    assert (case.first.is_held, case.second.is_held) == (False, True)
+
+
+def test_what_is_abandoned_late_ends_no_later_attempt(case: Case) -> None:
+    case.network.directed.append(("SET holder = NULL, expires_at = $now WHERE name = %s AND holder = %s", 1.0, 0.1))
+    case.at(0.0, lambda: case.second.attempt(1))  # makes the row
+    case.at(0.1, lambda: case.second.release(1))
+    case.at(0.5, case.first.abandon)
+    case.at(1.0, lambda: case.first.attempt(1))
+    case.at(1.6, lambda: case.second.attempt(1))
+    case.play(1.7)
+    assert case.first.is_held
