@@ -166,21 +166,22 @@ class Holding:
                 return
         self._next[1] = self.coordinator.renewals.at(next_at, functools.partial(self._renew, term))
 
-    def renew(self, term: Term, seconds: float) -> bool:
-        """Renew the lease now, in the thread of renewals; False: it is over.
+    def renew(self, term: Term, seconds: float, timing: Timing | None = None) -> bool:
+        """Renew the lease now, in the thread of renewals, perhaps with another timing; False: it is over.
 
         :raises StorageError: the store can't be asked, so that it may be held or not.
         """
+        timing = timing or term.timing
         leases = self.coordinator.connected("renewals").leases
         sent_at = self.coordinator.clock.now()
         try:
-            kept = leases.renew(self.key, self.holder, term.token.fence, term.timing.ttl, seconds)
+            kept = leases.renew(self.key, self.holder, term.token.fence, timing.ttl, seconds)
             why = "" if kept else self._why_over(term, leases.look(self.key, seconds))
         except NoTable:
             self.coordinator.table_is_gone()
             kept, why = False, "its table was deleted"
         if kept:
-            kept = term.renew(sent_at, self.coordinator.clock.now())
+            kept = term.renew(sent_at, self.coordinator.clock.now(), timing.deadline)
             why = "a renewal came through too late"
         if not kept:
             self.end(term, why)
@@ -194,9 +195,9 @@ class Holding:
         self.coordinator.check(timing)
         connected = self.coordinator.connected("renewals")
         connected.leases.note_ttl(self.key, timing.ttl, seconds)
-        self.timing = term.timing = timing
-        if not self.renew(term, seconds):
+        if not self.renew(term, seconds, timing):
             raise self.over(term)
+        self.timing = term.timing = timing
 
     def _why_over(self, term: Term, found: Held | None) -> str:
         if found is None:

@@ -73,10 +73,14 @@ class LeaseRows:
         return None if stamp is None else Token(stamp.timeline, stamp.fence)
 
     def renew(self, key: str, holder: str, fence: int, ttl: float, seconds: float) -> bool:
-        """Extend the lease from now on; False: it is over, or its holder is asked to resign."""
+        """Extend the lease from now on; False: it is over, or its holder is asked to resign.
+
+        It never ends sooner than before: a renewal with another ttl may be carried out late.
+        """
         where = "name = %s AND holder = %s AND fence = %s AND expires_at > $now AND resign <> fence"
         parameters = (round(ttl * _MICRO), key, holder, fence)
-        return self._store.update("fence", "expires_at = $now + %s", where, parameters, seconds) is not None
+        others = "expires_at = $greatest(expires_at, $now + %s)"
+        return self._store.update("fence", others, where, parameters, seconds) is not None
 
     def release(self, key: str, holder: str, fence: int, seconds: float, announce: bool) -> bool:
         """End the lease, if it is still the holder's."""

@@ -90,15 +90,17 @@ class Term:
         """Return whether it may be believed in now."""
         return self.ended is None and now < self.until
 
-    def renew(self, sent_at: float, now: float) -> bool:
-        """Count from a renewal that was sent then and has succeeded; False: it came too late."""
+    def renew(self, sent_at: float, now: float, deadline: float) -> bool:
+        """Count the deadline from a renewal that was sent then and has succeeded; False: it came too late.
+
+        Several may be carried out in any order, with any ttl: the lease ends after the last of their ends.
+        """
         if self.ended is None and now >= self.until:
             self.end(f"no renewal came through within {self.timing.deadline:g} s")
         if self.ended is not None:
             return False
-        if sent_at >= self.renewed_at:
-            self.renewed_at = sent_at
-            self.until = sent_at + self.timing.deadline
+        self.renewed_at = max(self.renewed_at, sent_at)
+        self.until = max(self.until, sent_at + deadline)
         return True
 
     def end(self, why: str) -> bool:

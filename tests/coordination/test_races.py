@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.exceptions import StorageError
 from tests.simulation.checker import BELIEF
 from tests.simulation.schedules import Schedule, simulated
 
@@ -18,7 +21,7 @@ class Case:
     """Two machines with a lock each, and what they do in threads of their own."""
 
     def __init__(self) -> None:
-        self.schedule = Schedule(1)
+        self.schedule = Schedule(1, calm_at=100.0)
         self.database, self.network = self.schedule.database, self.schedule.network
         self.first, self.second = self.holding(), self.holding()
 
@@ -29,6 +32,11 @@ class Case:
     def at(self, seconds: float, action: Callable[[], object]) -> None:
         """Do something after so many seconds, in a thread of its own."""
         self.schedule.simulation.at(seconds, lambda: self.schedule.simulation.start(action))
+
+    def extend(self, ttl: float) -> None:
+        """Extend the first lock."""
+        with contextlib.suppress(StorageError):
+            self.first.extend(self.first.require(), Timing.of(ttl), 1)
 
     def play(self, seconds: float) -> None:
         """Run it so long; nothing may be raised, and no two may believe."""
@@ -85,4 +93,28 @@ def test_what_is_abandoned_late_ends_no_later_attempt(case: Case) -> None:
     case.at(1.0, lambda: case.first.attempt(1))
     case.at(1.6, lambda: case.second.attempt(1))
     case.play(1.7)
+    assert case.first.is_held
+
+
+def test_an_extension_is_not_believed_in_before_it_is_carried_out(case: Case) -> None:
+    """The renewal before it, which is on its way, is none for the longer ttl."""
+    case.at(0.0, lambda: case.first.attempt(1))
+    case.at(0.5, lambda: case.network.directed.append(("SET fence = fence", 0.2, 0.3)))  # the renewal at 0.6
+    case.at(0.7, lambda: case.network.directed.append(("SET fence = fence", math.inf, 0.0)))
+    case.at(0.8, lambda: case.extend(30))
+    case.at(1.0, lambda: setattr(case.network, "refused", 1.0))
+    case.at(3.95, lambda: setattr(case.network, "refused", 0.0))
+    case.at(3.96, lambda: case.second.attempt(1))
+    case.play(4.0)
+    assert case.second.is_held
+
+
+def test_a_renewal_that_is_carried_out_late_does_not_shorten_an_extension(case: Case) -> None:
+    case.at(0.0, lambda: case.first.attempt(1))
+    case.at(0.5, lambda: case.network.directed.append(("SET fence = fence", 0.5, 0.1)))  # the renewal at 0.6
+    case.at(0.7, lambda: case.extend(30))
+    case.at(1.5, lambda: setattr(case.network, "refused", 1.0))
+    case.at(5.0, lambda: setattr(case.network, "refused", 0.0))
+    case.at(5.1, lambda: case.second.attempt(1))
+    case.play(5.5)
     assert case.first.is_held
