@@ -76,7 +76,7 @@ class Holding:
 
     def over(self, term: Term) -> LeaseLost:
         """Return the error for a term that is over."""
-        why = term.ended or f"no renewal came through within {term.timing.deadline:g} s"
+        why = term.ended or term.overdue
         return LeaseLost(f"{self.key}: the lease {tuple(term.token)} is over: {why}")
 
     def attempt(self, seconds: float, first: bool = True, holder: str | None = None) -> float | None:
@@ -128,6 +128,8 @@ class Holding:
 
     def _begin(self, term: Term, holder: str) -> bool:
         """Believe in a term from now on; False: its attempt was abandoned meanwhile."""
+        if self.term is not None:  # past its deadline, and nobody has looked yet
+            self.end(self.term, self.term.overdue)
         with self._ending:
             if holder != self.holder:
                 return False
@@ -147,7 +149,7 @@ class Holding:
         if term.is_held(self.coordinator.clock.now()):
             self._next[0] = self.coordinator.deadlines.at(term.until, functools.partial(self._watch, term))
         else:
-            self.end(term, f"no renewal came through within {term.timing.deadline:g} s")
+            self.end(term, term.overdue)
 
     def _renew(self, term: Term) -> None:
         now = self.coordinator.clock.now()

@@ -90,13 +90,18 @@ class Term:
         """Return whether it may be believed in now."""
         return self.ended is None and now < self.until
 
+    @property
+    def overdue(self) -> str:
+        """Why it is over when its deadline has passed."""
+        return f"no renewal came through within {self.timing.deadline:g} s"
+
     def renew(self, sent_at: float, now: float, deadline: float) -> bool:
         """Count the deadline from a renewal that was sent then and has succeeded; False: it came too late.
 
         Several may be carried out in any order, with any ttl: the lease ends after the last of their ends.
         """
         if self.ended is None and now >= self.until:
-            self.end(f"no renewal came through within {self.timing.deadline:g} s")
+            self.end(self.overdue)
         if self.ended is not None:
             return False
         self.renewed_at = max(self.renewed_at, sent_at)

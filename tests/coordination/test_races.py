@@ -118,3 +118,16 @@ def test_a_renewal_that_is_carried_out_late_does_not_shorten_an_extension(case: 
     case.at(5.1, lambda: case.second.attempt(1))
     case.play(5.5)
     assert case.first.is_held
+
+
+def test_a_term_that_is_noticed_late_to_be_over_stops_no_renewals_of_the_next(case: Case) -> None:
+    """As when a process goes on that was stopped: the lock is acquired before the worker of deadlines runs."""
+    machine, deadlines = case.schedule.nodes[0].machine, case.first.coordinator.deadlines
+    case.at(0.0, lambda: case.first.attempt(1))
+    case.at(0.5, lambda: setattr(case.network, "refused", 1.0))
+    case.at(1.0, lambda: deadlines.soon(lambda: machine.sleep(5)))
+    case.at(2.5, lambda: setattr(case.network, "refused", 0.0))
+    case.at(3.5, lambda: case.first.attempt(1))
+    case.play(20.0)
+    assert case.first.is_held
+    assert case.schedule.checker.losses == 1

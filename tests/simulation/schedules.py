@@ -150,6 +150,8 @@ class Schedule:
             with contextlib.suppress(StorageError, CoordinationError):
                 if claimed(place, holding, timeout):
                     self._hold(node.machine, holding)
+                    if not holding.is_held and self.random.random() < 0.5:
+                        continue  # it was lost: acquire it anew, at once
                     holding.give_up(holding.timing.interval)
                     holding.term = None
             self.simulation.sleep(self.pause_of(self.random.choice([0.01, self.ttl / 5])) + 0.001, node.machine)
