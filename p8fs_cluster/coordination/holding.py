@@ -105,8 +105,8 @@ class Holding:
             return None
         leases = connected.leases
         found = leases.look(self.key, seconds)
-        if found is None:
-            leases.create(self.key, str(uuid.uuid4()), self.timing.ttl, seconds)
+        if found is None or (found.is_free and self.key not in self.coordinator.noted):
+            self._create(connected, self.timing.ttl, seconds)
             found = leases.look(self.key, seconds)
         if found is not None and found.is_free and self._take(connected, seconds, holder):
             return None
@@ -115,16 +115,26 @@ class Holding:
         left = self.timing.interval if found is None or found.is_free else max(found.left, 0.0)
         return min(left + random.uniform(0.001, _TOO_LATE), self.timing.interval)  # noqa: S311
 
+    def _create(self, connected: Connected, ttl: float, seconds: float) -> None:
+        connected.leases.create(self.key, str(uuid.uuid4()), ttl, seconds)
+
     def _take(self, connected: Connected, seconds: float, holder: str) -> bool:
-        if holder != self.holder:
+        timing = self.timing
+        if holder != self.holder or not self._is_noted(connected, timing.ttl, seconds):
             return False
-        if self.coordinator.noted.get(self.key, 0) < self.timing.ttl:
-            connected.leases.note_ttl(self.key, self.timing.ttl, seconds)
-            self.coordinator.noted[self.key] = self.timing.ttl
         sent_at = self.coordinator.clock.now()
         owner = self.coordinator.owner()
-        token = connected.leases.acquire(self.key, holder, self.timing.ttl, owner, seconds)
-        return token is not None and self._begin(Term(self.timing, token, sent_at), holder)
+        token = connected.leases.acquire(self.key, holder, timing.ttl, owner, seconds)
+        return token is not None and self._begin(Term(timing, token, sent_at), holder)
+
+    def _is_noted(self, connected: Connected, ttl: float, seconds: float) -> bool:
+        """Note a ttl before the lease is taken with it; False: there is nothing yet to note it at."""
+        noted = self.coordinator.noted
+        if noted.get(self.key, 0) < ttl:
+            if not connected.leases.note_ttl(self.key, ttl, seconds):
+                return False
+            noted[self.key] = ttl
+        return True
 
     def _begin(self, term: Term, holder: str) -> bool:
         """Believe in a term from now on; False: its attempt was abandoned meanwhile."""
@@ -196,7 +206,8 @@ class Holding:
         """
         self.coordinator.check(timing)
         connected = self.coordinator.connected("renewals")
-        connected.leases.note_ttl(self.key, timing.ttl, seconds)
+        if not self._is_noted(connected, timing.ttl, seconds):  # somebody has deleted the name
+            self._create(connected, timing.ttl, seconds)
         if not self.renew(term, seconds, timing):
             raise self.over(term)
         self.timing = term.timing = timing

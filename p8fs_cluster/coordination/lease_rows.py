@@ -125,8 +125,11 @@ class LeaseRows:
 
         self._store.transact(make, seconds)
 
-    def note_ttl(self, key: str, ttl: float, seconds: float) -> None:
-        """Note the longest ttl under a name, for the case that its row is deleted."""
+    def note_ttl(self, key: str, ttl: float, seconds: float) -> bool:
+        """Note the longest ttl under a name, for the case that its row is deleted; False: the name is not there."""
         longest = round(ttl * _MICRO)
-        sql = f"UPDATE {NAMES} SET ttl = %s WHERE name = %s AND ttl < %s"
-        self._store.execute(sql, (longest, key, longest), seconds)
+        found = self._store.execute(f"SELECT ttl FROM {NAMES} WHERE name = %s", (key,), seconds)
+        if found and found[0][0] < longest:
+            sql = f"UPDATE {NAMES} SET ttl = %s WHERE name = %s AND ttl < %s"
+            self._store.execute(sql, (longest, key, longest), seconds)
+        return bool(found)

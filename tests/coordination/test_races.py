@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from p8fs_cluster.coordination.holding import Holding
+from p8fs_cluster.coordination.lease_rows import NAMES
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.exceptions import StorageError
 from tests.simulation.checker import BELIEF
@@ -131,3 +132,27 @@ def test_a_term_that_is_noticed_late_to_be_over_stops_no_renewals_of_the_next(ca
     case.play(20.0)
     assert case.first.is_held
     assert case.schedule.checker.losses == 1
+
+
+def test_a_lease_is_not_taken_before_its_ttl_is_noted(case: Case) -> None:
+    """Or who makes its row again, after it was deleted, would not know how long its holder believes in it."""
+    patient = case.holding(ttl=30.0)
+    case.network.directed.append(("acquired_at = $now", 0.5, 0.0))
+    case.at(0.0, lambda: patient.attempt(1))
+    case.at(0.1, lambda: case.first.attempt(1))
+    case.at(0.3, lambda: case.first.release(1))
+    case.at(1.0, lambda: case.database.delete(KEY))
+    case.at(1.1, lambda: case.first.attempt(1))
+    case.at(5.0, lambda: case.first.attempt(1))
+    case.play(6.0)
+
+
+def test_a_name_that_was_deleted_is_made_again(case: Case) -> None:
+    case.at(0.0, lambda: case.first.attempt(1))
+    case.at(0.5, lambda: case.database.execute(f"DELETE FROM {NAMES}", ()))
+    case.at(1.0, lambda: case.extend(30))
+    case.at(1.2, lambda: case.first.release(1))
+    case.at(1.5, lambda: case.second.attempt(1))
+    case.play(2.0)
+    assert case.database.execute(f"SELECT name, ttl FROM {NAMES}", ()) == [(KEY, 30_000_000)]
+    assert case.second.is_held
