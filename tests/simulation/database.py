@@ -53,6 +53,8 @@ class Database:
     def __init__(self, simulation: Simulation, speed: float) -> None:
         self.simulation = simulation
         self.stepped = 0.0
+        self.put_back = 0.0
+        """Seconds by which the clock was put back, which leases last longer."""
         self.down_until = 0.0
         self.granted: Callable[[str, str, Stamp], None] = lambda key, holder, stamp: None
         self._speed = speed
@@ -61,6 +63,11 @@ class Database:
 
     def clock(self) -> float:
         return _EPOCH + self.simulation.now * self._speed + self.stepped
+
+    def step(self, seconds: float) -> None:
+        """Put the clock forward, or back."""
+        self.stepped += seconds
+        self.put_back += max(-seconds, 0.0)
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         return self._store.execute(sql, parameters, 0)

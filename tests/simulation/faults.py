@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.simulation.checker import Violation
 from tests.simulation.database import Network
-from tests.simulation.schedules import Schedule, simulated
+from tests.simulation.schedules import Node, Schedule, simulated
 
 __all__ = ["Result", "play"]
 
@@ -30,9 +30,8 @@ def play(seed: int, step: int = 0) -> Result:
     """Play a random schedule; `step`: -1 or 1 steps the database's clock back or forward, and rows stay then."""
     with simulated(seed):
         schedule = _peopled(seed)
-        faults = Faults(schedule, step)
-        schedule.simulation.start(faults.run)
-        checker = schedule.play(max(-faults.least, 0.0))
+        schedule.simulation.start(Faults(schedule, step).run)
+        checker = schedule.play()
     counts = schedule.simulation.count, checker.grants, checker.losses, checker.writes
     return Result(seed, *counts, tuple(checker.violations))
 
@@ -56,8 +55,6 @@ class Faults:
     def __init__(self, schedule: Schedule, step: int) -> None:
         self._schedule = schedule
         self._random = schedule.random
-        self.least = 0.0
-        """The most seconds that the database's clock was back."""
         self._step = step
         self._every = schedule.ttl * self._random.choice([0.3, 1.0, 3.0])
         _trouble(schedule.network, self._random, schedule.ttl)
@@ -104,11 +101,9 @@ class Faults:
         self._schedule.node(*node.wanted)
 
     def step(self) -> None:
-        database = self._schedule.database
-        database.stepped += self._step * self._random.random() * 2 * self._schedule.ttl
-        self.least = min(self.least, database.stepped)
+        self._schedule.database.step(self._step * self._random.random() * 2 * self._schedule.ttl)
 
-    def _node(self) -> object:
+    def _node(self) -> Node:
         lives = [node for node in self._schedule.nodes if not (node.machine.is_dead or node.coordinator.closed)]
         return self._random.choice(lives)
 

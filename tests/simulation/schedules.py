@@ -68,11 +68,12 @@ class Schedule:
     def is_calm(self) -> bool:
         return self.simulation.now >= self.calm_at
 
-    def play(self, more: float = 0.0) -> Checker:
-        """Run it to its end, and return the checker, which has judged; `more`: seconds that a lease may take longer."""
+    def play(self) -> Checker:
+        """Run it to its end, and return the checker, which has judged."""
         try:
             self.simulation.run(self.calm_at + _SLACK)
-            bounds = {key: self.calm_at + longest / SLOWEST + more + _SLACK for key, longest in self.longest.items()}
+            longest = {key: longest + self.database.put_back for key, longest in self.longest.items()}
+            bounds = {key: self.calm_at + seconds / SLOWEST + _SLACK for key, seconds in longest.items()}
             self.simulation.run(max(bounds.values()) + 2 * self.ttl)
             self.checker.finish(bounds, self.stopped)
         finally:
