@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from p8fs_cluster import Container
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.lease_rows import NAMES
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.exceptions import StorageError
+from p8fs_cluster.providers.storage.leases import TABLE
+from p8fs_cluster.testing import MovedClock, memory_coordination
 from tests.simulation.checker import BELIEF
 from tests.simulation.schedules import Schedule, simulated
 
@@ -156,3 +159,19 @@ def test_a_name_that_was_deleted_is_made_again(case: Case) -> None:
     case.play(2.0)
     assert case.database.execute(f"SELECT name, ttl FROM {NAMES}", ()) == [(KEY, 30_000_000)]
     assert case.second.is_held
+
+
+@pytest.mark.parametrize("table", [TABLE, NAMES])
+def test_a_table_that_was_deleted_is_made_again_and_its_leases_are_kept_for_their_ttl(table: str) -> None:
+    clock = MovedClock()
+    with Container() as container, container.coordination.override(memory_coordination(clock)):
+        cluster = container.cluster()
+        first, second = cluster.lock("invoices", ttl=15), cluster.lock("invoices", ttl=15)
+        assert first.acquire(0)
+        token = first.token
+        store = container.coordination().coordinator().connected("calls").store
+        store.execute(f"DROP TABLE {table}", (), 1)
+        assert not second.acquire(0)
+        clock.move(15.1)
+        assert second.acquire(0)
+        assert second.token > token
