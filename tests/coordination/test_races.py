@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from p8fs_cluster import Container
-from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.lease_rows import NAMES
-from p8fs_cluster.coordination.terms import Timing
-from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.leases import TABLE
 from p8fs_cluster.testing import MovedClock, memory_coordination
-from tests.simulation.checker import BELIEF
-from tests.simulation.schedules import Schedule, simulated
-
-KEY = "lock:invoices"
-
-
-class Case:
-    """Two machines with a lock each, and what they do in threads of their own."""
-
-    def __init__(self) -> None:
-        self.schedule = Schedule(1, calm_at=100.0)
-        self.database, self.network = self.schedule.database, self.schedule.network
-        self.first, self.second = self.holding(), self.holding()
-
-    def holding(self, ttl: float = 3.0) -> Holding:
-        node = self.schedule.node()
-        return self.schedule.holding(node, KEY, Timing.of(ttl))
-
-    def at(self, seconds: float, action: Callable[[], object]) -> None:
-        """Do something after so many seconds, in a thread of its own."""
-        self.schedule.simulation.at(seconds, lambda: self.schedule.simulation.start(action))
-
-    def extend(self, ttl: float) -> None:
-        """Extend the first lock."""
-        with contextlib.suppress(StorageError):
-            self.first.extend(self.first.require(), Timing.of(ttl), 1)
-
-    def play(self, seconds: float) -> None:
-        """Run it so long; nothing may be raised, and no two may believe."""
-        try:
-            self.schedule.simulation.run(seconds)
-            assert not self.schedule.simulation.faults
-            assert [each for each in self.schedule.checker.violations if each.kind == BELIEF] == []
-        finally:
-            self.schedule.simulation.close()
+from tests.simulation.directed import KEY, Case
+from tests.simulation.schedules import simulated
 
 
 @pytest.fixture
@@ -72,7 +35,7 @@ def test_who_made_a_lease_does_not_take_it_at_once_when_its_row_was_deleted(case
 def test_an_abandoned_attempt_takes_nothing_when_its_reply_comes(case: Case) -> None:
     case.at(0.0, lambda: case.second.attempt(1))  # makes the row
     case.at(0.5, lambda: case.second.release(1))
-    case.at(0.9, lambda: case.network.directed.append(("acquired_at = $now", 0.1, 0.1)))
+    case.direct(0.9, "acquired_at = $now", 0.1, 0.1)
     case.at(1.0, lambda: case.first.attempt(1))
     case.at(1.15, case.first.abandon)
     case.at(1.5, lambda: case.second.attempt(1))
@@ -90,7 +53,7 @@ def test_an_attempt_is_taken_for_the_one_that_began_to_wait(case: Case) -> None:
 
 
 def test_what_is_abandoned_late_ends_no_later_attempt(case: Case) -> None:
-    case.network.directed.append(("SET holder = NULL, expires_at = $now WHERE name = %s AND holder = %s", 1.0, 0.1))
+    case.direct(0.0, "SET holder = NULL, expires_at = $now WHERE name = %s AND holder = %s", 1.0, 0.1)
     case.at(0.0, lambda: case.second.attempt(1))  # makes the row
     case.at(0.1, lambda: case.second.release(1))
     case.at(0.5, case.first.abandon)
@@ -103,11 +66,10 @@ def test_what_is_abandoned_late_ends_no_later_attempt(case: Case) -> None:
 def test_an_extension_is_not_believed_in_before_it_is_carried_out(case: Case) -> None:
     """The renewal before it, which is on its way, is none for the longer ttl."""
     case.at(0.0, lambda: case.first.attempt(1))
-    case.at(0.5, lambda: case.network.directed.append(("SET fence = fence", 0.2, 0.3)))  # the renewal at 0.6
-    case.at(0.7, lambda: case.network.directed.append(("SET fence = fence", math.inf, 0.0)))
+    case.direct(0.5, "SET fence = fence", 0.2, 0.3)  # the renewal at 0.6
+    case.direct(0.7, "SET fence = fence", math.inf, 0.0)
     case.at(0.8, lambda: case.extend(30))
-    case.at(1.0, lambda: setattr(case.network, "refused", 1.0))
-    case.at(3.95, lambda: setattr(case.network, "refused", 0.0))
+    case.refuse(1.0, 3.95)
     case.at(3.96, lambda: case.second.attempt(1))
     case.play(4.0)
     assert case.second.is_held
@@ -115,10 +77,9 @@ def test_an_extension_is_not_believed_in_before_it_is_carried_out(case: Case) ->
 
 def test_a_renewal_that_is_carried_out_late_does_not_shorten_an_extension(case: Case) -> None:
     case.at(0.0, lambda: case.first.attempt(1))
-    case.at(0.5, lambda: case.network.directed.append(("SET fence = fence", 0.5, 0.1)))  # the renewal at 0.6
+    case.direct(0.5, "SET fence = fence", 0.5, 0.1)  # the renewal at 0.6
     case.at(0.7, lambda: case.extend(30))
-    case.at(1.5, lambda: setattr(case.network, "refused", 1.0))
-    case.at(5.0, lambda: setattr(case.network, "refused", 0.0))
+    case.refuse(1.5, 5.0)
     case.at(5.1, lambda: case.second.attempt(1))
     case.play(5.5)
     assert case.first.is_held
@@ -128,9 +89,8 @@ def test_a_term_that_is_noticed_late_to_be_over_stops_no_renewals_of_the_next(ca
     """As when a process goes on that was stopped: the lock is acquired before the worker of deadlines runs."""
     machine, deadlines = case.schedule.nodes[0].machine, case.first.coordinator.deadlines
     case.at(0.0, lambda: case.first.attempt(1))
-    case.at(0.5, lambda: setattr(case.network, "refused", 1.0))
+    case.refuse(0.5, 2.5)
     case.at(1.0, lambda: deadlines.soon(lambda: machine.sleep(5)))
-    case.at(2.5, lambda: setattr(case.network, "refused", 0.0))
     case.at(3.5, lambda: case.first.attempt(1))
     case.play(20.0)
     assert case.first.is_held
@@ -140,7 +100,7 @@ def test_a_term_that_is_noticed_late_to_be_over_stops_no_renewals_of_the_next(ca
 def test_a_lease_is_not_taken_before_its_ttl_is_noted(case: Case) -> None:
     """Or who makes its row again, after it was deleted, would not know how long its holder believes in it."""
     patient = case.holding(ttl=30.0)
-    case.network.directed.append(("acquired_at = $now", 0.5, 0.0))
+    case.direct(0.0, "acquired_at = $now", 0.5, 0.0)
     case.at(0.0, lambda: patient.attempt(1))
     case.at(0.1, lambda: case.first.attempt(1))
     case.at(0.3, lambda: case.first.release(1))

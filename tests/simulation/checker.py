@@ -1,4 +1,4 @@
-"""What must hold, looked at with knowledge of all machines after each event."""
+"""What must hold, looked at with knowledge of all machines whenever one of them has done something."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ class Checker:
 
     def watch(self, elector: Elector) -> None:
         """Look at an elector from now on."""
-        self._electors.setdefault(elector.holding.key, []).append(elector)
+        others = self._electors.get(elector.holding.key, [])
+        self._electors[elector.holding.key] = [*(each for each in others if not each.machine.is_dead), elector]
 
     def granted(self, key: str, holder: str, stamp: Stamp) -> None:
         """Note that the database has granted a lease."""

@@ -74,7 +74,7 @@ class Database:
 
     def update(self, fence: str, others: str, where: str, parameters: Sequence[Any]) -> Stamp | None:
         stamp = self._store.update(fence, others, where, parameters, 0)
-        if stamp is not None and "acquired_at = $now" in others:
+        if stamp is not None and "acquired_at = " in others:
             self.granted(parameters[-2], parameters[0], stamp)
         return stamp
 
