@@ -64,9 +64,13 @@ class LeaseRows:
     def acquire(self, key: str, holder: str, ttl: float, owner: str, seconds: float) -> Token | None:
         """Take a lease that is free, has ended, or is the holder's own; None: somebody else has it, or no row is there.
 
-        Its fence is greater than any before, by the row, and if that was lost, by the database's clock.
+        Its fence is greater than any before, by the row, and if that was lost, by the database's clock. One's own never
+        ends sooner than before: this may be carried out late, when it was extended.
         """
-        others = "holder = %s, expires_at = $now + %s, acquired_at = $now, owner = %s, resign = 0, waiting_until = 0"
+        others = (
+            "holder = %s, expires_at = $greatest(expires_at, $now + %s), acquired_at = $now, owner = %s, "
+            "resign = 0, waiting_until = 0"
+        )
         where = "name = %s AND (holder IS NULL OR holder = %s OR expires_at <= $now)"
         parameters = (holder, round(ttl * _MICRO), owner, key, holder)
         stamp = self._store.update("$greatest(fence + 1, $ms)", others, where, parameters, seconds)

@@ -85,6 +85,18 @@ def test_a_renewal_that_is_carried_out_late_does_not_shorten_an_extension(case: 
     assert case.first.is_held
 
 
+def test_an_attempt_that_is_carried_out_late_does_not_shorten_an_extension(case: Case) -> None:
+    case.at(0.0, lambda: case.second.attempt(1))  # makes the row
+    case.at(0.1, lambda: case.second.release(1))
+    case.direct(0.2, "acquired_at = $now", 1.0, 0.0)
+    case.at(0.3, lambda: case.first.attempt(0.1))
+    case.at(0.5, lambda: case.first.attempt(1))
+    case.at(0.8, lambda: case.extend(30))
+    case.refuse(1.0, 5.0)
+    case.at(5.1, lambda: case.second.attempt(1))
+    case.play(5.5)
+
+
 def test_a_term_that_is_noticed_late_to_be_over_stops_no_renewals_of_the_next(case: Case) -> None:
     """As when a process goes on that was stopped: the lock is acquired before the worker of deadlines runs."""
     machine, deadlines = case.schedule.nodes[0].machine, case.first.coordinator.deadlines
