@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from p8fs_cluster.testing.memory import MemoryEngine
 from tests.simulation.checker import Checker, Elector
 from tests.simulation.database import Database, Network, SimulatedLeases
 from tests.simulation.events import Machine, Simulation
-from tests.simulation.worker import Event, Place, Queue
+from tests.simulation.worker import Event, Interrupted, Place, Queue, TaskPlace
 
 __all__ = ["FASTEST", "SLOWEST", "Node", "Schedule", "simulated"]
 
@@ -145,17 +146,22 @@ class Schedule:
     def locker(self, node: Node, key: str) -> None:
         """Take a lease and release it, again and again; once all is well, hold it."""
         holding = self.holding(node, key, self.timing(key, self.ttl * self.random.choice([1, 1, 1, 0.5])))
-        place = Place(node.machine, node.coordinator.deadlines)
+        place = self.random.choice([Place, TaskPlace])(node.coordinator)
         while not node.coordinator.closed:
-            timeout = None if self.is_calm else self.random.choice([0, self.ttl, 3 * self.ttl])
-            with contextlib.suppress(StorageError, CoordinationError):
-                if claimed(place, holding, timeout):
-                    self._hold(node.machine, holding)
-                    if not holding.is_held and self.random.random() < 0.5:
-                        continue  # it was lost: acquire it anew, at once
-                    holding.give_up(holding.timing.interval)
-                    holding.term = None
+            if not self.is_calm and self.random.random() < 0.3:
+                self.simulation.at(self.simulation.now + self.pause_of(self.ttl / 2), place.interrupt, node.machine)
+            with contextlib.suppress(StorageError, CoordinationError, Interrupted):
+                self._use(place, holding)
             self.simulation.sleep(self.pause_of(self.random.choice([0.01, self.ttl / 5])) + 0.001, node.machine)
+
+    def _use(self, place: Place, holding: Holding) -> None:
+        """Take a lease, and release it after some time."""
+        if not claimed(place, holding, None if self.is_calm else self.random.choice([0, self.ttl, 3 * self.ttl])):
+            return
+        self._hold(place.machine, holding)
+        if holding.is_held or self.random.random() < 0.5:  # else it was lost, and is acquired anew at once
+            place.run(functools.partial(holding.give_up, holding.timing.interval))
+            holding.term = None
 
     def holding(self, node: Node, key: str, timing: Timing) -> Holding:
         """Return the holding of a lock, which the checker looks at."""

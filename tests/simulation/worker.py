@@ -5,14 +5,15 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import greenlet
 
+from p8fs_cluster.coordination.coordinator import Coordinator
 from p8fs_cluster.coordination.worker import Due
 from tests.simulation.events import Machine
 
-__all__ = ["Event", "Place", "Queue"]
+__all__ = ["Event", "Interrupted", "Place", "Queue", "TaskPlace"]
 
 T = TypeVar("T")
 
@@ -65,11 +66,15 @@ class Queue:
             self._machine.simulation.park()
 
 
+class Interrupted(BaseException):
+    """What is raised where a thread waits that is interrupted, as a task that is cancelled."""
+
+
 class Event:
     """An event that one thread of the simulation waits for."""
 
     def __init__(self, place: Place) -> None:
-        self._machine = place.machine
+        self._place = place
         self._set = False
         self._waiting: greenlet.greenlet | None = None
 
@@ -77,29 +82,70 @@ class Event:
         self._set = True
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            self._machine.simulation.at(self._machine.simulation.now, waiting.switch, self._machine)
+            machine = self._place.machine
+            machine.simulation.at(machine.simulation.now, waiting.switch, machine)
 
     def clear(self) -> None:
         self._set = False
 
     def wait(self) -> None:
         if not self._set:
-            self._waiting = greenlet.getcurrent()
-            self._machine.simulation.park()
+            self._place.awaited, self._waiting = self, greenlet.getcurrent()
+            self._place.machine.simulation.park()
+
+    def interrupt(self) -> None:
+        """Let the wait end with an exception, if somebody waits."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.throw(Interrupted)
 
 
 class Place:
-    """Does as the `Place` of threads does."""
+    """Does as the `Place` of threads does: calls run where they are made."""
 
-    def __init__(self, machine: Machine, deadlines: Queue) -> None:
-        self.machine = machine
-        self._deadlines = deadlines
+    def __init__(self, coordinator: Coordinator) -> None:
+        self.machine: Machine = coordinator.clock
+        self.awaited: Event | None = None
+        self._coordinator = coordinator
 
     def run(self, call: Callable[[], T]) -> T:
         return call()
 
     def pause(self, seconds: float, event: Event) -> None:
-        due = self._deadlines.at(self.machine.now() + seconds, event.set)
-        event.wait()
-        event.clear()
-        due.cancel()
+        due = self._coordinator.deadlines.at(self.machine.now() + seconds, event.set)
+        try:
+            event.wait()
+            event.clear()
+        finally:
+            due.cancel()
+
+    def interrupt(self) -> None:
+        """Interrupt who waits here."""
+        if self.awaited is not None:
+            self.awaited.interrupt()
+
+
+class TaskPlace(Place):
+    """Does as `AsyncPlace` does: calls run in the coordinator's worker, and go on if who waits is interrupted."""
+
+    def run(self, call: Callable[[], T]) -> T:
+        results: list[Callable[[], T]] = []
+        done = Event(self)
+
+        def run() -> None:
+            try:
+                result = call()
+            except Exception as exc:
+                results.append(lambda exc=exc: _raise(exc))
+            else:
+                results.append(lambda: result)
+            done.set()
+
+        self._coordinator.require_open()
+        self._coordinator.calls.soon(run)
+        done.wait()
+        return results[0]()
+
+
+def _raise(exc: Exception) -> Any:
+    raise exc
