@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -58,7 +59,8 @@ class Database:
         self.down_until = 0.0
         self.granted: Callable[[str, str, Stamp], None] = lambda key, holder, stamp: None
         self._speed = speed
-        self._store = LocalStore(None, self.clock)
+        clock = weakref.WeakMethod(self.clock)  # the garbage collector sees no cycle through SQLite's functions
+        self._store = LocalStore(None, lambda: clock()())
         tables.create(self._store, 0)
 
     def clock(self) -> float:
