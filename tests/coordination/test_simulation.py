@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,10 +16,10 @@ from tests.simulation.directed import Case
 from tests.simulation.faults import Result, play
 from tests.simulation.schedules import simulated
 
-SCHEDULES = 600
+SCHEDULES = 500
 """Of the 10,000 that `make simulation` plays."""
-STEPPED = 150
-BUGGY = 300
+STEPPED = 100
+BUGGY = 1000
 
 
 def kinds_of(result: Result) -> set[str]:
@@ -56,6 +57,25 @@ def test_a_bug_shows(bug: Callable[[], AbstractContextManager[Any]], kinds: set[
             if found >= kinds:
                 return
     pytest.fail(f"{kinds - found} not found in {BUGGY} schedules")
+
+
+def test_a_deadline_from_the_reply_shows() -> None:
+    with simulated(1):
+        assert BELIEF not in answered_late()
+        with bugs.deadline_from_reply():
+            assert BELIEF in answered_late()
+
+
+def answered_late() -> set[str]:
+    """Return what is violated where the grant of a lease, which then is not renewed, is heard of late."""
+    case = Case()
+    case.at(0.0, lambda: case.second.attempt(1))  # makes the row
+    case.at(0.1, lambda: case.second.release(1))
+    case.direct(0.2, "acquired_at = $now", 0.0, 1.9)
+    case.at(0.3, lambda: case.first.attempt(5))
+    case.at(2.3, lambda: setattr(case.schedule.nodes[0].machine, "cut_until", math.inf))
+    case.at(3.6, lambda: case.second.attempt(1))
+    return case.run(4.0)
 
 
 def test_a_renewal_by_name_shows() -> None:
