@@ -6,6 +6,7 @@
 # make lint    ruff, mypy --strict, import-linter, and whether the code for threads is what is made of that for asyncio
 # make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
 # make faults  restarts, outages, hangs, cuts, forks and kills under load, to the handle and to bare pools (ARGS=--short)
+# make simulation   10,000 random schedules of leases under a fake clock (ARGS="--schedules 1000 --seed 7")
 # make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
 #              (ARGS="--rtt 1": the former over a network whose round trips take a millisecond more)
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test tidb compliance lint fuzz faults bench bench-injection bench-logging clean
+.PHONY: demo test tidb compliance lint fuzz faults simulation bench bench-injection bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -50,6 +51,9 @@ fuzz: $(VENV)/tests
 
 faults: $(VENV)/tests
 	$(BIN)/python -m tests.faults $(ARGS)
+
+simulation: $(VENV)/tests
+	$(BIN)/python -m tests.simulation $(ARGS)
 
 bench: $(VENV)/tests bench-injection bench-logging
 	$(BIN)/python -m benchmarks.configuration

@@ -25,8 +25,8 @@ class Claim:
     def __init__(self, holding: Holding, timeout: float | None) -> None:
         if timeout is not None and not (isinstance(timeout, int | float) and not math.isnan(timeout)):
             raise CoordinationError(f"timeout={timeout!r}: seconds to wait at most, 0 for one attempt, None for ever")
-        holding.claims += 1
         self._holding = holding
+        self._holder = holding.holder
         self._clock = holding.coordinator.clock
         self._until = math.inf if timeout is None else self._clock.now() + timeout
         self._first = True
@@ -43,7 +43,8 @@ class Claim:
         interval = self._holding.timing.interval
         left = self._until - self._clock.now()
         try:
-            pause = self._holding.attempt(max(min(interval, left), interval / 3) if left > 0 else interval, self._first)
+            seconds = max(min(interval, left), interval / 3) if left > 0 else interval
+            pause = self._holding.attempt(seconds, self._first, self._holder)
         except StorageError as exc:
             self._in_doubt = True
             left = self._until - self._clock.now()

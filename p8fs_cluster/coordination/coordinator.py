@@ -51,7 +51,13 @@ class Coordinator:
     and callbacks wait for neither.
     """
 
-    def __init__(self, settings: SettingsSource, spec: EngineSpec, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: SettingsSource,
+        spec: EngineSpec,
+        clock: Clock,
+        worker: Callable[[str, Clock], Worker] = Worker,
+    ) -> None:
         cls = spec.leases_class()
         if cls is None:
             raise CoordinationError(
@@ -67,10 +73,10 @@ class Coordinator:
         self._ready = False
         self.closed = False
         self._limits: Limits | None = None
-        self.renewals = Worker("renewals", clock)
-        self.calls = Worker("calls", clock)
-        self.deadlines = Worker("deadlines", clock)
-        self.callbacks = Worker("callbacks", clock)
+        self.renewals = worker("renewals", clock)
+        self.calls = worker("calls", clock)
+        self.deadlines = worker("deadlines", clock)
+        self.callbacks = worker("callbacks", clock)
         self.wakeups = Wakeups(self)
         self.work: weakref.WeakSet[Any] = weakref.WeakSet()
         """What runs under leases, and is ended before they are given up; it has the same two methods."""

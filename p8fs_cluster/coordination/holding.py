@@ -39,8 +39,6 @@ class Holding:
         self.owner = coordinator.owner
         """Returns who holds it, for people."""
         self.term: Term | None = None
-        self.claims = 0
-        """How often it was claimed."""
         self.on_end: Callable[[Term], None] = _nothing
         """Called once when a term is lost, by a thread that must not wait."""
         self.on_missed: Callable[[StorageError], None] = _nothing
@@ -78,61 +76,79 @@ class Holding:
 
     def over(self, term: Term) -> LeaseLost:
         """Return the error for a term that is over."""
-        why = term.ended or f"no renewal came through within {term.timing.deadline:g} s"
+        why = term.ended or term.overdue
         return LeaseLost(f"{self.key}: the lease {tuple(term.token)} is over: {why}")
 
-    def attempt(self, seconds: float, first: bool = True) -> float | None:
+    def attempt(self, seconds: float, first: bool = True, holder: str | None = None) -> float | None:
         """Try to take the lease; None: it is held now. Else return the seconds after which to try again, at the latest.
 
-        `first`: try at once; later attempts look first, as a lease that is held is the rule then.
+        `first`: try at once; later attempts look first, as a lease that is held is the rule then. `holder`: the one
+        that began to wait, for which nothing is taken when that was abandoned; None: the one of now.
 
         :raises TablesMissing: there are no tables, and they may not be made here.
         :raises StorageError: the store can't be reached.
         """
+        holder = holder or self.holder
 
         def attempted(connected: Connected) -> float | None:
             self.coordinator.check(self.timing)
-            return self._attempt(connected, seconds, first)
+            return self._attempt(connected, seconds, first, holder)
 
         try:
             return self.coordinator.ask(attempted, seconds)
         except Busy:
             return self.timing.interval * random.uniform(0.1, 0.5)  # noqa: S311
 
-    def _attempt(self, connected: Connected, seconds: float, first: bool) -> float | None:
-        if first and self._take(connected, seconds):
+    def _attempt(self, connected: Connected, seconds: float, first: bool, holder: str) -> float | None:
+        if first and self._take(connected, seconds, holder):
             return None
         leases = connected.leases
         found = leases.look(self.key, seconds)
-        if found is None:
-            leases.create(self.key, self.holder, self.timing.ttl, seconds)
+        if found is None or (found.is_free and self.key not in self.coordinator.noted):
+            self._create(connected, self.timing.ttl, seconds)
             found = leases.look(self.key, seconds)
-        open_to_us = found is not None and (found.is_free or found.holder == self.holder)
-        if open_to_us and self._take(connected, seconds):
+        open_to_us = found is not None and (found.is_free or found.holder == holder)
+        if open_to_us and self._take(connected, seconds, holder):
             return None
         if self.coordinator.engine.announces:
             leases.wait_for(self.key, self.timing.ttl, seconds)
         left = self.timing.interval if found is None or open_to_us else max(found.left, 0.0)
         return min(left + random.uniform(0.001, _TOO_LATE), self.timing.interval)  # noqa: S311
 
-    def _take(self, connected: Connected, seconds: float) -> bool:
-        if self.coordinator.noted.get(self.key, 0) < self.timing.ttl:
-            connected.leases.note_ttl(self.key, self.timing.ttl, seconds)
-            self.coordinator.noted[self.key] = self.timing.ttl
-        sent_at = self.coordinator.clock.now()
-        token = connected.leases.acquire(self.key, self.holder, self.timing, self.owner(), seconds)
-        if token is None:
+    def _create(self, connected: Connected, ttl: float, seconds: float) -> None:
+        connected.leases.create(self.key, str(uuid.uuid4()), ttl, seconds)
+
+    def _take(self, connected: Connected, seconds: float, holder: str) -> bool:
+        timing = self.timing
+        if holder != self.holder or not self._is_noted(connected, timing.ttl, seconds):
             return False
-        self._begin(Term(self.timing, token, sent_at))
+        sent_at = self.coordinator.clock.now()
+        token = connected.leases.acquire(self.key, holder, timing, self.owner(), seconds)
+        return token is not None and self._begin(Term(timing, token, sent_at), holder)
+
+    def _is_noted(self, connected: Connected, ttl: float, seconds: float) -> bool:
+        """Note a ttl before the lease is taken with it; False: there is nothing yet to note it at."""
+        noted = self.coordinator.noted
+        if noted.get(self.key, 0) < ttl:
+            if not connected.leases.note_ttl(self.key, ttl, seconds):
+                return False
+            noted[self.key] = ttl
         return True
 
-    def _begin(self, term: Term) -> None:
-        self.term = term
+    def _begin(self, term: Term, holder: str) -> bool:
+        """Believe in a term from now on; False: its attempt was abandoned meanwhile."""
+        if self.term is not None:  # past its deadline, and nobody has looked yet
+            self.end(self.term, self.term.overdue)
+        with self._ending:
+            if holder != self.holder:
+                return False
+            self.term = term
         coordinator = self.coordinator
         self._next = [
             coordinator.deadlines.at(term.until, functools.partial(self._watch, term)),
             coordinator.renewals.at(term.renewed_at + term.timing.interval, functools.partial(self._renew, term)),
         ]
+        return True
 
     def _watch(self, term: Term) -> None:
         """End a term whose deadline has passed, or look again at the deadline that a renewal has brought."""
@@ -141,7 +157,7 @@ class Holding:
         if term.is_held(self.coordinator.clock.now()):
             self._next[0] = self.coordinator.deadlines.at(term.until, functools.partial(self._watch, term))
         else:
-            self.end(term, f"no renewal came through within {term.timing.deadline:g} s")
+            self.end(term, term.overdue)
 
     def _renew(self, term: Term) -> None:
         now = self.coordinator.clock.now()
@@ -162,21 +178,22 @@ class Holding:
                 return
         self._next[1] = self.coordinator.renewals.at(next_at, functools.partial(self._renew, term))
 
-    def renew(self, term: Term, seconds: float) -> bool:
-        """Renew the lease now, in the thread of renewals; False: it is over.
+    def renew(self, term: Term, seconds: float, timing: Timing | None = None) -> bool:
+        """Renew the lease now, in the thread of renewals, perhaps with another timing; False: it is over.
 
         :raises StorageError: the store can't be asked, so that it may be held or not.
         """
+        timing = timing or term.timing
         leases = self.coordinator.connected("renewals").leases
         sent_at = self.coordinator.clock.now()
         try:
-            kept = leases.renew(self.key, self.holder, term.token.fence, term.timing, seconds)
+            kept = leases.renew(self.key, self.holder, term.token.fence, timing, seconds)
             why = "" if kept else self._why_over(term, leases.look(self.key, seconds))
         except NoTable:
             self.coordinator.table_is_gone()
             kept, why = False, "its table was deleted"
         if kept:
-            kept = term.renew(sent_at, self.coordinator.clock.now())
+            kept = term.renew(sent_at, self.coordinator.clock.now(), timing.deadline)
             why = "a renewal came through too late"
         if not kept:
             self.end(term, why)
@@ -189,14 +206,15 @@ class Holding:
         """
         self.coordinator.check(timing)
         try:
-            self.coordinator.connected("renewals").leases.note_ttl(self.key, timing.ttl, seconds)
+            connected = self.coordinator.connected("renewals")
+            if not self._is_noted(connected, timing.ttl, seconds):  # somebody has deleted the name
+                self._create(connected, timing.ttl, seconds)
+            kept = self.renew(term, seconds, timing)
         except NoTable:
             kept = self.renew(term, seconds)  # which finds the lease gone
-        else:
-            self.timing = term.timing = timing
-            kept = self.renew(term, seconds)
         if not kept:
             raise self.over(term)
+        self.timing = term.timing = timing
 
     def _why_over(self, term: Term, found: Held | None) -> str:
         if found is None:
@@ -251,28 +269,27 @@ class Holding:
             return held
 
     def abandon(self) -> None:
-        """Give up what an interrupted claim has taken, or may yet take, without waiting for that."""
-        claim, coordinator = self.claims, self.coordinator
-        self._drop()
+        """Give up what an interrupted attempt may have taken, without waiting for that.
+
+        The next attempt is another holder's: statements that are carried out late concern none but the former one.
+        """
+        coordinator = self.coordinator
+        with self._ending:
+            holder, self.holder = self.holder, str(uuid.uuid4())
+            term, self.term = self.term, None
+            if term is not None:
+                term.end(_RELEASED, lost=False)
+        self._cancel()
 
         def abandon() -> None:
-            if self.claims != claim:  # it was claimed again
-                return
-            self._drop()  # what came of an attempt that was on its way
             try:
-                coordinator.connected("calls").leases.abandon(self.key, self.holder, self.timing.interval)
+                coordinator.connected("calls").leases.abandon(self.key, holder, self.timing.interval)
             except (StorageError, CoordinationError) as exc:
                 log.warning("%s: an interrupted attempt may hold it for up to %g s: %s",
                             self.key, self.timing.ttl, exc)  # fmt: skip
             coordinator.wakeups.wake(self.key)
 
         coordinator.calls.soon(abandon)
-
-    def _drop(self) -> None:
-        term, self.term = self.term, None
-        if term is not None:
-            term.end(_RELEASED, lost=False)
-        self._cancel()
 
     def guarded(self, connection: Any) -> tuple[str, tuple[object, ...]]:
         """Return the statement that a transaction guards itself with, which finds one row if the lease is ours.

@@ -66,12 +66,14 @@ class LeaseRows:
     def acquire(self, key: str, holder: str, timing: Timing, owner: str, seconds: float) -> Token | None:
         """Take a lease that is free, has ended, or is the holder's own; None: somebody else has it, or no row is there.
 
-        Its fence is greater than any before, by the row, and if that was lost, by the database's clock.
+        Its fence is greater than any before, by the row, and if that was lost, by the database's clock. One's own never
+        ends sooner than before: this may be carried out late, when it was extended.
         """
         others = (
             "healed_at = CASE WHEN holder = %s THEN $now ELSE 0 END, "
             "acquired_at = CASE WHEN holder = %s THEN acquired_at ELSE $now END, "
-            "holder = %s, expires_at = $now + %s, ttl = %s, owner = %s, resign = 0, waiting_until = 0"
+            "holder = %s, expires_at = $greatest(expires_at, $now + %s), ttl = %s, owner = %s, "
+            "resign = 0, waiting_until = 0"
         )
         where = "name = %s AND (holder IS NULL OR holder = %s OR expires_at <= $now)"
         ttl = _micro(timing.ttl)
@@ -82,11 +84,12 @@ class LeaseRows:
     def renew(self, key: str, holder: str, fence: int, timing: Timing, seconds: float) -> bool:
         """Extend the lease from now on; False: it is over, or its holder is asked to resign.
 
-        A row tells when its renewals had a gap, and healed.
+        A row tells when its renewals had a gap, and healed. The lease never ends sooner than before: a renewal with
+        another ttl may be carried out late.
         """
         gap = _micro(timing.ttl - _GAP * timing.interval)
         healed = "healed_at = CASE WHEN expires_at - $now < %s THEN $now ELSE healed_at END"
-        others = f"{healed}, expires_at = $now + %s, ttl = %s"
+        others = f"{healed}, expires_at = $greatest(expires_at, $now + %s), ttl = %s"
         where = "name = %s AND holder = %s AND fence = %s AND expires_at > $now AND resign <> fence"
         ttl = _micro(timing.ttl)
         return self._store.update("fence", others, where, (gap, ttl, ttl, key, holder, fence), seconds) is not None
@@ -118,7 +121,10 @@ class LeaseRows:
         self._store.execute(sql, (_micro(2 * period), key, _micro(period)), seconds)
 
     def create(self, key: str, by: str, ttl: float, seconds: float) -> None:
-        """Make the row of a lease that has none. If it was deleted, it is free after a ttl: a holder may live."""
+        """Make the row of a lease that has none. If it was deleted, it is free after a ttl: a holder may live.
+
+        `by`: what no other call has, so that this one knows whether it has made the name.
+        """
         shortest = _micro(ttl)
 
         def make(run: Run) -> None:
@@ -132,11 +138,14 @@ class LeaseRows:
 
         self._store.transact(make, seconds)
 
-    def note_ttl(self, key: str, ttl: float, seconds: float) -> None:
-        """Note the longest ttl under a name, for the case that its row is deleted."""
+    def note_ttl(self, key: str, ttl: float, seconds: float) -> bool:
+        """Note the longest ttl under a name, for the case that its row is deleted; False: the name is not there."""
         longest = _micro(ttl)
-        sql = f"UPDATE {NAMES} SET ttl = %s WHERE name = %s AND ttl < %s"
-        self._store.execute(sql, (longest, key, longest), seconds)
+        found = self._store.execute(f"SELECT ttl FROM {NAMES} WHERE name = %s", (key,), seconds)
+        if found and found[0][0] < longest:
+            sql = f"UPDATE {NAMES} SET ttl = %s WHERE name = %s AND ttl < %s"
+            self._store.execute(sql, (longest, key, longest), seconds)
+        return bool(found)
 
 
 def _micro(seconds: float) -> int:

@@ -49,9 +49,10 @@ STEPS: tuple[Step, ...] = (
 
 
 def version_of(store: LeaseStore, seconds: float) -> int:
-    """Return the version of the tables; 0: there are none."""
+    """Return the version of the tables; 0: one of them is not there."""
+    there = ", ".join(f"(SELECT count(*) FROM {table} WHERE name = '')" for table in (TABLE, NAMES))
     try:
-        [(version,)] = store.execute(f"SELECT max(version) FROM {_VERSIONS}", (), seconds)
+        [(version, *_)] = store.execute(f"SELECT max(version), {there} FROM {_VERSIONS}", (), seconds)
     except NoTable:
         return 0
     return version or 0

@@ -60,8 +60,8 @@ class Timing:
         if not interval < deadline < ttl:
             told = f"interval={interval:g}, deadline={deadline:g}, ttl={ttl:g}"
             raise CoordinationError(f"{told}: the interval must be less than the deadline, and that less than the ttl")
-        if ttl - deadline < ttl * _LEAST_MARGIN:
-            most = ttl - ttl * _LEAST_MARGIN
+        most = ttl * (1 - _LEAST_MARGIN)
+        if deadline > most and not math.isclose(deadline, most):  # 3 - 2.7 is less than a tenth of 3
             raise CoordinationError(f"deadline={deadline:g}: at most {most:g}, nine tenths of ttl={ttl:g}")
         return cls(ttl, deadline, interval)
 
@@ -92,15 +92,22 @@ class Term:
         """Return whether it may be believed in now."""
         return self.ended is None and now < self.until
 
-    def renew(self, sent_at: float, now: float) -> bool:
-        """Count from a renewal that was sent then and has succeeded; False: it came too late."""
+    @property
+    def overdue(self) -> str:
+        """Why it is over when its deadline has passed."""
+        return f"no renewal came through within {self.timing.deadline:g} s"
+
+    def renew(self, sent_at: float, now: float, deadline: float) -> bool:
+        """Count the deadline from a renewal that was sent then and has succeeded; False: it came too late.
+
+        Several may be carried out in any order, with any ttl: the lease ends after the last of their ends.
+        """
         if self.ended is None and now >= self.until:
-            self.end(f"no renewal came through within {self.timing.deadline:g} s")
+            self.end(self.overdue)
         if self.ended is not None:
             return False
-        if sent_at >= self.renewed_at:
-            self.renewed_at = sent_at
-            self.until = sent_at + self.timing.deadline
+        self.renewed_at = max(self.renewed_at, sent_at)
+        self.until = max(self.until, sent_at + deadline)
         return True
 
     def end(self, why: str, lost: bool = True) -> bool:
