@@ -40,8 +40,8 @@ class Elector:
     machine: Machine
     holding: Holding
     terms: list[Term] = field(default_factory=list)
-    begun: list[float] = field(default_factory=list)
-    """When each was first believed in."""
+    granted: list[float] = field(default_factory=list)
+    """When the database granted each."""
     ordinals: list[int] = field(default_factory=list)
     """How many grants there had been when each was made."""
     told: list[Term] = field(default_factory=list)
@@ -68,7 +68,8 @@ class Checker:
         self._calm_at = calm_at
         self._electors: dict[str, list[Elector]] = {}
         self._last: dict[str, Stamp] = {}
-        self._ordinals: dict[tuple[str, str, int], int] = {}
+        self._granted: dict[tuple[str, str, int], tuple[float, int]] = {}
+        """Key, holder and fence → when that was granted, and how many grants there had been."""
         self._resources: dict[str, tuple[Token, int]] = {}
         """Key → the greatest token that was seen, and the latest grant."""
         self._two: set[str] = set()
@@ -85,7 +86,7 @@ class Checker:
             self._violate(TOKEN, f"{key}: {stamp.fence} after {last.fence}")
         self._last[key] = stamp
         self.grants += 1
-        self._ordinals[key, holder, stamp.fence] = self.grants
+        self._granted[key, holder, stamp.fence] = self._simulation.now, self.grants
 
     def ended(self, elector: Elector, term: Term) -> None:
         """Note that an elector was told of the end of a term."""
@@ -93,7 +94,7 @@ class Checker:
         if term in elector.told:
             self._violate(UNTOLD, f"{elector.machine.name} was told twice of {term.token}")
         elector.told.append(term)
-        if term in elector.terms and elector.begun[elector.terms.index(term)] > self._calm_at:
+        if term in elector.terms and elector.granted[elector.terms.index(term)] > self._calm_at:
             self._violate(LIVENESS, f"{elector.holding.key}: lost in calm: {term.ended}")
 
     def write(self, key: str, token: Token, ordinal: int) -> None:
@@ -140,8 +141,9 @@ class Checker:
         holding, term = elector.holding, elector.holding.term
         if term is not None and (not elector.terms or elector.terms[-1] is not term):
             elector.terms.append(term)
-            elector.begun.append(self._simulation.now)
-            elector.ordinals.append(self._ordinals[holding.key, holding.holder, term.token.fence])
+            granted, ordinal = self._granted[holding.key, holding.holder, term.token.fence]
+            elector.granted.append(granted)
+            elector.ordinals.append(ordinal)
 
     def _require_told(self, elector: Elector) -> None:
         late = elector.machine.now() - _PROMPT

@@ -57,6 +57,7 @@ class Database:
         self.put_back = 0.0
         """Seconds by which the clock was put back, which leases last longer."""
         self.down_until = 0.0
+        self.deleted: set[str] = set()
         self.granted: Callable[[str, str, Stamp], None] = lambda key, holder, stamp: None
         self._speed = speed
         clock = weakref.WeakMethod(self.clock)  # the garbage collector sees no cycle through SQLite's functions
@@ -89,6 +90,7 @@ class Database:
 
     def delete(self, key: str) -> None:
         """Delete the row of a lease."""
+        self.deleted.add(key)
         self.execute(f"DELETE FROM {TABLE} WHERE name = %s", (key,))
 
 

@@ -108,7 +108,7 @@ class Faults:
         return self._random.choice(lives)
 
     def _key(self) -> str:
-        return self._random.choice(sorted(self._schedule.longest) or ["lease:a"])
+        return self._random.choice(sorted(self._schedule.ttls) or ["lease:a"])
 
     def _long(self) -> float:
         return self._schedule.pause_of(self._schedule.ttl * self._random.choice([0.2, 1.0, 2.0]))

@@ -60,8 +60,9 @@ class Schedule:
         self.simulation.look = self.checker.look
         self.nodes: list[Node] = []
         self.stopped: set[Machine] = set()
-        self.longest: dict[str, float] = {}
-        """Key → the longest ttl and interval that somebody has."""
+        self.ttls: dict[str, float] = {}
+        """Key → the longest ttl that somebody has."""
+        self.intervals: dict[str, float] = {}
         self._settings = SettingsProvider()
         self._settings.override(_SETTINGS)
 
@@ -73,13 +74,17 @@ class Schedule:
         """Run it to its end, and return the checker, which has judged."""
         try:
             self.simulation.run(self.calm_at + _SLACK)
-            longest = {key: longest + self.database.put_back for key, longest in self.longest.items()}
-            bounds = {key: self.calm_at + seconds / SLOWEST + _SLACK for key, seconds in longest.items()}
+            bounds = {key: self.calm_at + self._longest(key) / SLOWEST + _SLACK for key in self.ttls}
             self.simulation.run(max(bounds.values()) + 2 * self.ttl)
             self.checker.finish(bounds, self.stopped)
         finally:
             self.simulation.close()
         return self.checker
+
+    def _longest(self, key: str) -> float:
+        """Return the seconds within which somebody holds a lease: that a row was deleted, must be noticed first."""
+        noticed = 2 if key in self.database.deleted else 1
+        return self.ttls[key] + noticed * self.intervals[key] + self.database.put_back
 
     def pause_of(self, mean: float) -> float:
         """Return the true seconds of a random pause, which ends when all is well."""
@@ -89,7 +94,8 @@ class Schedule:
         """Return a random timing for a key."""
         deadline, interval = self.random.choice(_TIMINGS)
         timing = Timing.of(ttl, ttl * deadline, ttl * interval)
-        self.longest[key] = max(self.longest.get(key, 0), timing.ttl + timing.interval)
+        self.ttls[key] = max(self.ttls.get(key, 0), timing.ttl)
+        self.intervals[key] = max(self.intervals.get(key, 0), timing.interval)
         return timing
 
     def node(self, *wanted: tuple[Callable[[Node, str], object], str]) -> Node:
