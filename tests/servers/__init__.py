@@ -10,7 +10,7 @@ header says which there are.
 from __future__ import annotations
 
 from tests.servers.mysql import has_tidb, mariadb, tidb
-from tests.servers.postgresql import pgbouncer, postgresql
+from tests.servers.postgresql import pgbouncer, postgresql, replica
 from tests.servers.server import GIVEN, Server, ServerMissing, free_port
 from tests.tidb.binary import RELEASE
 
@@ -25,6 +25,7 @@ __all__ = [
     "mariadb",
     "pgbouncer",
     "postgresql",
+    "replica",
     "tidb",
 ]
 

@@ -22,7 +22,7 @@ from tests.servers.server import (
     write,
 )
 
-__all__ = ["pgbouncer", "postgresql"]
+__all__ = ["pgbouncer", "postgresql", "replica"]
 
 
 @contextlib.contextmanager
@@ -49,6 +49,24 @@ def postgresql(files: Files | None = None, **options: str) -> Iterator[Server]:
         server = Server("postgresql", settings, command, user, lambda: answers_postgresql(settings), signal.SIGINT,
                         log=room / "log")  # fmt: skip
         yield from running(server)
+
+
+@contextlib.contextmanager
+def replica(primary: Server) -> Iterator[Server]:
+    """Give an asynchronous replica of a private PostgreSQL server, which follows it while both run."""
+    there, binaries = primary.settings, Path(primary.command[0]).parent
+    user = server_user("postgres")
+    with server_room(user) as room:
+        port, data = free_port(), room / "data"
+        source = (f"host={there['pg_host']} port={there['pg_port']} user={there['pg_user']} "
+                  f"password={there['pg_password']}")  # fmt: skip
+        run([binaries / "pg_basebackup", "-d", source, "-D", data, "-R", "-X", "stream", "--no-sync",
+             "-c", "fast"], user)  # fmt: skip
+        command = [primary.command[0], "-D", str(data), "-p", str(port), "-c", "listen_addresses=127.0.0.1",
+                   "-c", f"unix_socket_directories={room}", "-c", "fsync=off"]  # fmt: skip
+        settings = {**there, "pg_port": port}
+        yield from running(Server("postgresql", settings, command, user, lambda: answers_postgresql(settings),
+                                  signal.SIGINT, log=room / "log"))  # fmt: skip
 
 
 @contextlib.contextmanager
