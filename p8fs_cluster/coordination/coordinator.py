@@ -70,6 +70,7 @@ class Coordinator:
         self.engine: Leases = cls(settings)
         self._stores: dict[str, Connected] = {}
         self._opening = threading.Lock()
+        self._owner: str | None = None
         self._ready = False
         self.closed = False
         self._limits: Limits | None = None
@@ -165,8 +166,11 @@ class Coordinator:
 
     def owner(self) -> str:
         """Return who this process is, for people."""
-        settings = self.settings()
-        return f"{settings.service_name}@{settings.pod_name or settings.node_name or os.uname().nodename}:{os.getpid()}"
+        if self._owner is None:
+            settings = self.settings()
+            place = settings.pod_name or settings.node_name or os.uname().nodename
+            self._owner = f"{settings.service_name}@{place}:{os.getpid()}"
+        return self._owner
 
     def require_open(self) -> None:
         """Return if the container is open.

@@ -11,6 +11,7 @@ from p8fs_cluster.coordination.clock import BOOTTIME, Clock
 from p8fs_cluster.coordination.coordinator import Coordinator
 from p8fs_cluster.coordination.roster import Roster
 from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.di import context
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.di.teardown import OPENED, Closable, Step
 from p8fs_cluster.exceptions import CoordinationError
@@ -29,6 +30,9 @@ class Coordinators(Closable):
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = False
+        self._version: object = None
+        self._current: Coordinator | None = None
+        """The coordinator as long as nothing has changed anywhere."""
         self._opened: dict[Hashable, tuple[int, Coordinator]] = {}
         self._inherited: list[Coordinator] = []
         _all.add(self)
@@ -38,6 +42,9 @@ class Coordinators(Closable):
 
         :raises CoordinationError: the engine has no leases, or the container was closed.
         """
+        version = context.version
+        if version is self._version and self._current is not None and not context.in_force.get().isolated:
+            return self._current
         spec = self._storage().spec
         key = spec.key(self._settings()) if spec.embedded else spec.provider
         with self._lock:
@@ -47,7 +54,9 @@ class Coordinators(Closable):
                 coordinator = Coordinator(self._settings, spec, self._clock)
                 coordinator.roster = Roster(coordinator)
                 self._opened[key] = next(OPENED), coordinator
-            return self._opened[key][1]
+            found = self._opened[key][1]
+            self._current, self._version = found, version if self._settings.announced else None
+            return found
 
     def candidacy(self, key: str, timing: Timing) -> Candidacy:
         """Return this process's candidacy, which stands if it is new.
@@ -67,12 +76,12 @@ class Coordinators(Closable):
     def opened(self) -> list[Step]:
         """Forget the coordinators that are open, and return what closes them."""
         with self._lock:
-            opened, self._opened = self._opened, {}
+            opened, self._opened, self._current = self._opened, {}, None
         return [(number, "cluster", coordinator.close) for number, coordinator in opened.values()]
 
     def shut(self) -> None:
         """Refuse from now on; `reopen` takes it back."""
-        self._closed = True
+        self._closed, self._current = True, None
 
     def reopen(self) -> None:
         """Serve (again)."""
@@ -84,7 +93,7 @@ class Coordinators(Closable):
         for _, coordinator in self._opened.values():
             coordinator.forget_parent()
             self._inherited.append(coordinator)
-        self._opened = {}
+        self._opened, self._current = {}, None
 
 
 _all: weakref.WeakSet[Coordinators] = weakref.WeakSet()

@@ -43,10 +43,10 @@ def _fence(container: Container) -> int:
 
 
 def test_a_replica_that_was_not_promoted_grants_nothing() -> None:
-    with servers.postgresql({"private": b""}) as primary:
-        with Container(config={**primary.settings, "cluster_create": True}) as container:
-            with container.cluster().lock("invoices"):
-                pass
-        with servers.replica(primary) as replica, Container(config=replica.settings) as container:
+    with servers.postgresql({"private": b""}) as primary, Container(config=primary.settings) as container:
+        with container.cluster().lock("invoices"):
+            """The tables are there."""
+        with servers.replica(primary) as replica, Container(config=replica.settings) as looking:
+            lock = looking.cluster().lock("invoices")
             with pytest.raises(ClusterError, match=r"recovery|read-only"):
-                container.cluster().lock("invoices").acquire(timeout=0)
+                lock.acquire(timeout=0)

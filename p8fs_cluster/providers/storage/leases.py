@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import StorageError
 
 __all__ = ["CHANNEL", "TABLE", "Busy", "LeaseStore", "Leases", "Limits", "NoTable", "Run", "Stamp"]
+
+T = TypeVar("T")
 
 TABLE = "p8fs_leases"
 CHANNEL = "p8fs_leases"
@@ -67,7 +69,7 @@ class LeaseStore(Protocol):
         `fence`: the expression of the new one. `announce`: wake who listens, if somebody waits for this lease.
         """
 
-    def transact(self, work: Callable[[Run], Any], seconds: float) -> Any:
+    def transact(self, work: Callable[[Run], T], seconds: float) -> T:
         """Return what `work(run)` returns, committed as a whole."""
 
     def limits(self, seconds: float) -> Limits | None:

@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.exceptions import CoordinationError, StorageError
@@ -17,6 +17,8 @@ from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.providers.storage.leases import TABLE, Limits, NoTable, Run, Stamp
 
 __all__ = ["LocalStore", "local_store"]
+
+T = TypeVar("T")
 
 _SPELT = (
     ("$now", "p8fs_now()"),
@@ -54,7 +56,7 @@ class LocalStore:
         rows = self.execute(sql, parameters, seconds)
         return Stamp(rows[0][0], 0) if rows else None
 
-    def transact(self, work: Callable[[Run], Any], seconds: float) -> Any:
+    def transact(self, work: Callable[[Run], T], seconds: float) -> T:
         with self._lock:
             self._run("BEGIN", ())
             try:

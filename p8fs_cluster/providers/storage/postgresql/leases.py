@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import StorageError
-from p8fs_cluster.providers.storage.engines import EngineSpec, spec_of
-from p8fs_cluster.providers.storage.handle import Storage
+from p8fs_cluster.providers.storage.direct import Direct
+from p8fs_cluster.providers.storage.engines import Parameters, spec_of
 from p8fs_cluster.providers.storage.leases import CHANNEL, TABLE, Busy, LeaseStore, Limits, NoTable, Run, Stamp
 from p8fs_cluster.providers.storage.postgresql.connection import Connection
 from p8fs_cluster.providers.storage.postgresql.engine import PostgreSQL
+from p8fs_cluster.providers.storage.postgresql.session import described
 
 __all__ = ["DirectPostgreSQL", "Leases"]
 
 log = logging.getLogger("p8fs_cluster.coordination")
+
+T = TypeVar("T")
 
 _SPELT = (
     ("$now", "(extract(epoch from clock_timestamp()) * 1000000)::bigint"),
@@ -54,7 +56,7 @@ class Leases:
         self._settings = settings
 
     def store(self, clock: Callable[[], float]) -> LeaseStore:
-        return _Store(Storage(self._settings, _direct))
+        return _Store(self._settings)
 
     @staticmethod
     def commits_at_once(connection: Any) -> bool:
@@ -66,38 +68,37 @@ class Leases:
 
 
 class DirectPostgreSQL(PostgreSQL):
-    """Two connections that nobody else borrows, and whose sessions stay as they are."""
+    """Two connections that nobody else borrows, and whose sessions stay as they are: each statement commits."""
 
     def __init__(self, settings: P8FSConfig) -> None:
         super().__init__(settings.with_changes({"pool_max_size": 2, "slow_query": None}))
 
+    def execute(self, connection: Connection, sql: str, parameters: Parameters) -> list[Any]:
+        try:
+            cursor = connection.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as exc:
+            raise _meant(exc) from exc
+
     def _connect(self, seconds: float) -> Connection:
         connection = super()._connect(seconds)
+        connection.set_autocommit(True)
         if not self._settings.pg_pgbouncer:  # behind which a session's settings would be another's
-            connection.set_autocommit(True)
             connection.execute(_LOCK_TIMEOUT)
-            connection.set_autocommit(False)
         return connection
 
     def _renew(self, connection: Connection) -> None:
         """Nobody but this module has used it."""
 
 
-def _direct(settings: P8FSConfig) -> EngineSpec:
-    return dataclasses.replace(spec_of(settings), engine=f"{__name__}:DirectPostgreSQL")
-
-
 class _Store:
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, settings: SettingsSource) -> None:
+        self._direct = Direct(settings, spec_of, DirectPostgreSQL)
         self._timeline = _TIMELINE
         self._texts: dict[str, str] = {}
 
     def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
-        try:
-            return self._storage.execute(self._spelt(sql), parameters, seconds)
-        except StorageError as exc:
-            raise _meant(exc) from exc.__cause__
+        return self._direct.execute(self._spelt(sql), parameters, seconds)
 
     def update(
         self, fence: str, others: str, where: str, parameters: Sequence[Any], seconds: float, *, announce: bool = False
@@ -116,30 +117,27 @@ class _Store:
             return self.update(fence, others, where, parameters, seconds, announce=announce)
         return Stamp(int(rows[0][0]), int(rows[0][1], 16)) if rows else None
 
-    def transact(self, work: Callable[[Run], Any], seconds: float) -> Any:
-        def run(connection: Any) -> Any:
-            with connection.cursor() as cursor:
+    def transact(self, work: Callable[[Run], T], seconds: float) -> T:
+        with self._direct.connection(seconds) as connection:
 
-                def executed(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-                    cursor.execute(self._spelt(sql), parameters)
-                    return cursor.fetchall() if cursor.description else []
+            def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+                cursor = connection.execute(self._spelt(sql), parameters)
+                return cursor.fetchall() if cursor.description else []
 
-                return work(executed)
-
-        try:
-            return self._storage.run_in_transaction(run, timeout=seconds)
-        except psycopg.Error as exc:
-            raise _meant(StorageError(f"postgresql: the statement failed: {exc}"), exc) from exc
+            try:
+                with connection.transaction():
+                    return work(run)
+            except psycopg.Error as exc:
+                raise _meant(exc) from exc
 
     def limits(self, seconds: float) -> Limits | None:
         return None
 
     def announcements(self) -> Generator[str | None, None, None] | None:
-        return None if self._storage.settings_now().pg_pgbouncer else self._heard()
+        return None if self._direct.settings.pg_pgbouncer else self._heard()
 
     def _heard(self) -> Generator[str | None, None, None]:
-        with self._storage.connection(math.inf) as connection:
-            connection.set_autocommit(True)
+        with self._direct.connection(math.inf) as connection:
             try:
                 connection.execute(f"LISTEN {CHANNEL}")
                 yield ""
@@ -153,12 +151,10 @@ class _Store:
                 connection.end()
 
     def close(self) -> None:
-        self._storage.shut()
-        for _, _, end in self._storage.opened():
-            end()
+        self._direct.close()
 
     def forget(self) -> None:
-        """The handle does so by itself."""
+        """The connections are forgotten by themselves."""
 
     def _has_no_timeline(self, exc: StorageError) -> bool:
         """Note that the server tells no timeline, as Aurora, where replicas share one storage, or a role without it."""
@@ -180,8 +176,10 @@ class _Store:
         return text
 
 
-def _meant(exc: StorageError, cause: BaseException | None = None) -> StorageError:
-    state = getattr(cause or exc.__cause__, "sqlstate", None)
-    if state in ("42P01", "42703"):
-        return NoTable(str(exc))
-    return Busy(str(exc)) if state == "55P03" else exc
+def _meant(exc: psycopg.Error) -> StorageError:
+    if isinstance(exc, StorageError):  # a timeout
+        return exc
+    told = f"postgresql: the statement failed: {described(exc)}"
+    if exc.sqlstate in ("42P01", "42703"):
+        return NoTable(told)
+    return Busy(told) if exc.sqlstate == "55P03" else StorageError(told)

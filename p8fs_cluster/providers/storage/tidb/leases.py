@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pymysql
 from pymysql.constants import SERVER_STATUS
@@ -12,14 +11,16 @@ from pymysql.constants import SERVER_STATUS
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import StorageError
-from p8fs_cluster.providers.storage.engines import EngineSpec, spec_of
-from p8fs_cluster.providers.storage.handle import Storage
+from p8fs_cluster.providers.storage.direct import Direct
+from p8fs_cluster.providers.storage.engines import spec_of
 from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Limits, NoTable, Run, Stamp
 from p8fs_cluster.providers.storage.tidb.connection import Connection, Cursor
 from p8fs_cluster.providers.storage.tidb.engine import TiDB
 from p8fs_cluster.providers.storage.tidb.session import failed
 
 __all__ = ["DirectTiDB", "Leases"]
+
+T = TypeVar("T")
 
 _COMMON = (
     ("$greatest", "GREATEST"),
@@ -51,7 +52,7 @@ class Leases:
         self._settings = settings
 
     def store(self, clock: Callable[[], float]) -> LeaseStore:
-        return _Store(Storage(self._settings, _direct))
+        return _Store(self._settings)
 
     @staticmethod
     def commits_at_once(connection: Any) -> bool:
@@ -83,50 +84,42 @@ class DirectTiDB(TiDB):
             connection.end()
 
 
-def _direct(settings: P8FSConfig) -> EngineSpec:
-    return dataclasses.replace(spec_of(settings), engine=f"{__name__}:DirectTiDB")
-
-
 class _Store:
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, settings: SettingsSource) -> None:
+        self._direct = Direct(settings, spec_of, DirectTiDB)
         self._texts: dict[tuple[str, bool], str] = {}
 
     def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
-        with self._storage.connection(seconds) as connection:
+        with self._direct.connection(seconds) as connection:
             return self._run(connection, sql, parameters)
 
     def update(
         self, fence: str, others: str, where: str, parameters: Sequence[Any], seconds: float, *, announce: bool = False
     ) -> Stamp | None:
-        with self._storage.connection(seconds) as connection:
+        with self._direct.connection(seconds) as connection:
             if _is_tidb(connection):
                 return self._lock_and_update(connection, fence, others, where, parameters)
             sql = f"UPDATE {TABLE} SET fence = LAST_INSERT_ID({fence}), {others} WHERE {where}"
             number = self._cursor(connection, sql, parameters).lastrowid  # which counts no rows, found or changed
         return Stamp(number, 0) if number else None
 
-    def transact(self, work: Callable[[Run], Any], seconds: float) -> Any:
-        def run(connection: Any) -> Any:
+    def transact(self, work: Callable[[Run], T], seconds: float) -> T:
+        with self._direct.connection(seconds) as connection:
             self._begin(connection)
             return work(lambda sql, parameters: self._run(connection, sql, parameters, begun=True))
 
-        return self._storage.run_in_transaction(run, timeout=seconds)
-
     def limits(self, seconds: float) -> Limits | None:
-        with self._storage.connection(seconds) as connection:
+        with self._direct.connection(seconds) as connection:
             return _LIMITS if _is_tidb(connection) else None
 
     def announcements(self) -> Generator[str | None, None, None] | None:
         return None
 
     def close(self) -> None:
-        self._storage.shut()
-        for _, _, end in self._storage.opened():
-            end()
+        self._direct.close()
 
     def forget(self) -> None:
-        """The handle does so by itself."""
+        """The connections are forgotten by themselves."""
 
     def _lock_and_update(
         self, connection: Any, fence: str, others: str, where: str, parameters: Sequence[Any]
