@@ -16,16 +16,14 @@ from p8fs_cluster.config.section import Section
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.containers.replacing import replacements
-from p8fs_cluster.coordination.async_cluster import AsyncCluster
-from p8fs_cluster.coordination.cluster import Cluster
-from p8fs_cluster.coordination.coordinators import Coordinators
+from p8fs_cluster.coordination import make_async_cluster, make_cluster, make_coordinators
 from p8fs_cluster.di import context
 from p8fs_cluster.di.overriding import Layer, Override, begin, brought, ending, owned
 from p8fs_cluster.di.overriding import containers as known
 from p8fs_cluster.di.providers import Callable, Resource, Singleton, adopted, following, sharing
 from p8fs_cluster.di.scopes import ORDER, Order, Scope
 from p8fs_cluster.di.settings import SettingsProvider
-from p8fs_cluster.di.teardown import Step, close, close_async, close_begun
+from p8fs_cluster.di.teardown import Closable, Lasting, Step, close, close_async, close_begun
 from p8fs_cluster.exceptions import CloseError
 from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.logging.loggers import FieldLogger
@@ -39,13 +37,15 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from p8fs_cluster.coordination import AsyncCluster, Cluster, Coordinators
+
 __all__ = ["Container"]
 
 S = TypeVar("S", bound=Section)
 
 log = logging.getLogger(__name__)
 
-_HANDLES = (Storage, AsyncStorage, Coordinators, Cluster, AsyncCluster, Loggers, ApiSettings, SqlEngines)
+_HANDLES = (Lasting, Loggers, ApiSettings, SqlEngines)
 """What stays valid when its container is closed and entered again."""
 
 
@@ -212,11 +212,10 @@ class _Lifecycle:
             if isinstance(provider, SettingsProvider):
                 provider.unwatch()
 
-    def _handles(self) -> Iterator[Storage | AsyncStorage | Coordinators]:
-        yield from self._storages()
+    def _handles(self) -> Iterator[Closable]:
         for provider in self._owned():
             if isinstance(provider, Singleton):
-                yield from (value for value in provider.values if isinstance(value, Coordinators))
+                yield from (value for value in provider.values if isinstance(value, Closable))
 
     def _storages(self) -> Iterator[Storage | AsyncStorage]:
         for provider in self._owned():
@@ -291,9 +290,9 @@ class Container(_Lifecycle, _Declarative):
     config = SettingsProvider()
     storage: Singleton[Storage] = Singleton(Storage, config.provider)
     async_storage: Singleton[AsyncStorage] = Singleton(AsyncStorage, config.provider, storage.provider)
-    coordination: Singleton[Coordinators] = Singleton(Coordinators, config.provider, storage.provider)
-    cluster: Singleton[Cluster] = Singleton(Cluster, coordination)
-    async_cluster: Singleton[AsyncCluster] = Singleton(AsyncCluster, coordination)
+    coordination: Singleton[Coordinators] = Singleton(make_coordinators, config.provider, storage.provider)
+    cluster: Singleton[Cluster] = Singleton(make_cluster, coordination)
+    async_cluster: Singleton[AsyncCluster] = Singleton(make_async_cluster, coordination)
     api: Singleton[ApiSettings] = Singleton(ApiSettings, config.provider)
     loggers: Singleton[Loggers] = Singleton(Loggers, config.provider)
     logger: Callable[FieldLogger] = Callable(Loggers.get, loggers)

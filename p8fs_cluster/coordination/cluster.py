@@ -21,6 +21,7 @@ from p8fs_cluster.coordination.schedule import Schedule
 from p8fs_cluster.coordination.schedules import Cron, Ticks
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.coordination.views import Change, View
+from p8fs_cluster.di.teardown import Lasting
 
 __all__ = ["Cluster"]
 
@@ -29,7 +30,7 @@ K = TypeVar("K", str, bytes)
 Callback = Callable[..., object]
 
 
-class Cluster:
+class Cluster(Lasting):
     """Locks and leaders among all processes that use the same database: keep it, share it, inject it.
 
     On RocksDB, and in memory, they hold in one process.

@@ -11,13 +11,17 @@ from typing import Any
 
 from p8fs_cluster.exceptions import CloseError
 
-__all__ = ["OPENED", "Closable", "Step", "close", "close_async", "close_begun"]
+__all__ = ["OPENED", "Closable", "Lasting", "Step", "close", "close_async", "close_begun"]
 
 Step = tuple[int, str, Callable[[], Any]]
 """The number of its opening, its name, and what closes it."""
 
 
-class Closable(ABC):
+class Lasting:
+    """A handle that stays valid when its container is closed and entered again."""
+
+
+class Closable(Lasting, ABC):
     """A handle that opens its parts on demand, and whose end belongs to the singleton that keeps it."""
 
     @abstractmethod
@@ -27,6 +31,10 @@ class Closable(ABC):
     @abstractmethod
     def shut(self) -> None:
         """Refuse from now on."""
+
+    @abstractmethod
+    def reopen(self) -> None:
+        """Serve (again)."""
 
 
 OPENED = itertools.count(1)
