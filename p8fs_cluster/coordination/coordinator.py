@@ -172,6 +172,11 @@ class Coordinator:
             self._owner = f"{settings.service_name}@{place}:{os.getpid()}"
         return self._owner
 
+    def interrupt(self, name: str) -> None:
+        """End the connections of one purpose."""
+        if name in self._stores:
+            self._stores[name].store.close()
+
     def require_open(self) -> None:
         """Return if the container is open.
 
@@ -254,6 +259,7 @@ class Wakeups:
         self._closed = True
         self._changed.set()
         if self._thread is not None:
+            self._coordinator.interrupt("announcements")
             self._thread.join(_PATIENCE)
 
     def _listen(self) -> None:

@@ -10,8 +10,14 @@ import pytest
 from p8fs_cluster import Container
 from p8fs_cluster.coordination import tables
 from p8fs_cluster.exceptions import LeaseLost, StorageError, TablesMissing
-from tests.coordination.conftest import TABLES, Case
+from tests.coordination.conftest import TABLES, Case, drop
 from tests.processes import until
+
+
+@pytest.fixture(autouse=True)
+def no_tables(request: pytest.FixtureRequest) -> None:
+    if "sql_case" in request.fixturenames:
+        drop(request.getfixturevalue("sql_case").settings)
 
 
 def test_without_leave_the_tables_are_asked_for(sql_case: Case) -> None:
@@ -29,8 +35,7 @@ def test_without_leave_the_tables_are_asked_for(sql_case: Case) -> None:
 def test_development_may_make_them(postgresql_server: Any, environment: str, create: bool | None, may: bool) -> None:
     settings = {**postgresql_server.settings, "environment": environment, "cluster_create": create}
     with Container(config=settings) as container:
-        for table in TABLES:
-            container.storage().execute(f"DROP TABLE IF EXISTS {table}")
+        drop(settings)
         lock = container.cluster().lock("invoices")
         if may:
             assert lock.acquire(timeout=0)
@@ -103,8 +108,7 @@ def test_a_timeline_that_may_not_be_read_is_told_once(postgresql_server: Any, ca
     settings = {**postgresql_server.settings, "cluster_create": True}
     with Container(config=settings) as container:
         storage = container.storage()
-        for table in TABLES:
-            storage.execute(f"DROP TABLE IF EXISTS {table}")
+        drop(settings)
         storage.execute("DROP ROLE IF EXISTS plain")
         storage.execute("CREATE ROLE plain LOGIN PASSWORD 'pl4in'")
         storage.execute("GRANT ALL ON SCHEMA public TO plain")

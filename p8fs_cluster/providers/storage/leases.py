@@ -82,7 +82,7 @@ class LeaseStore(Protocol):
         """
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connections; `announcements` ends at once."""
 
     def forget(self) -> None:
         """In a forked child: leave the parent's connection alone."""

@@ -95,6 +95,7 @@ class _Store:
     def __init__(self, settings: SettingsSource) -> None:
         self._direct = Direct(settings, spec_of, DirectPostgreSQL)
         self._timeline = _TIMELINE
+        self._listening: Connection | None = None
         self._texts: dict[str, str] = {}
 
     def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
@@ -138,6 +139,7 @@ class _Store:
 
     def _heard(self) -> Generator[str | None, None, None]:
         with self._direct.connection(math.inf) as connection:
+            self._listening = connection
             try:
                 connection.execute(f"LISTEN {CHANNEL}")
                 yield ""
@@ -148,10 +150,15 @@ class _Store:
             except psycopg.Error as exc:
                 raise StorageError(f"postgresql: announcements ended: {exc}") from exc
             finally:
+                self._listening = None
                 connection.end()
 
     def close(self) -> None:
-        self._direct.close()
+        listening = self._listening
+        if listening is not None:  # in another thread, which is woken so, and ends the connection
+            self._direct.engine().cut(listening)
+        else:
+            self._direct.close()
 
     def forget(self) -> None:
         """The connections are forgotten by themselves."""
