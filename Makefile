@@ -6,6 +6,8 @@
 # make lint    ruff, mypy --strict, import-linter, and whether the code for threads is what is made of that for asyncio
 # make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
 # make faults  restarts, outages, hangs, cuts, forks and kills under load, to the handle and to bare pools (ARGS=--short)
+# make chaos   nodes that lead and lock under kills, stops, outages, cuts and moved clocks, and a checker of what they
+#              believed and wrote: 10 minutes on all servers (ARGS="--seconds 60 --server mariadb --seed 7" for others)
 # make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
 #              (ARGS="--rtt 1": the former over a network whose round trips take a millisecond more)
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
@@ -20,7 +22,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test tidb compliance lint fuzz faults bench bench-injection bench-logging clean
+.PHONY: demo test tidb compliance lint fuzz faults chaos bench bench-injection bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -50,6 +52,9 @@ fuzz: $(VENV)/tests
 
 faults: $(VENV)/tests
 	$(BIN)/python -m tests.faults $(ARGS)
+
+chaos: $(VENV)/tests
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/tests bench-injection bench-logging
 	$(BIN)/python -m benchmarks.configuration
