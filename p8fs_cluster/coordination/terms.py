@@ -48,6 +48,9 @@ class Timing:
         """Return the timing; by default the deadline is two thirds of the ttl, and the interval a fifth.
 
         :raises CoordinationError: they don't fit.
+
+        >>> Timing.of(4, deadline=3.6).deadline
+        3.6
         """
         for name, value in (("ttl", ttl), ("deadline", deadline), ("interval", interval)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -60,8 +63,8 @@ class Timing:
         if not interval < deadline < ttl:
             told = f"interval={interval:g}, deadline={deadline:g}, ttl={ttl:g}"
             raise CoordinationError(f"{told}: the interval must be less than the deadline, and that less than the ttl")
-        if ttl - deadline < ttl * _LEAST_MARGIN:
-            most = ttl - ttl * _LEAST_MARGIN
+        most = ttl * (1 - _LEAST_MARGIN)
+        if deadline > most and not math.isclose(deadline, most):
             raise CoordinationError(f"deadline={deadline:g}: at most {most:g}, nine tenths of ttl={ttl:g}")
         return cls(ttl, deadline, interval)
 
