@@ -37,9 +37,10 @@ STEPS: tuple[Step, ...] = (
 
 
 def version_of(store: LeaseStore, seconds: float) -> int:
-    """Return the version of the tables; 0: there are none."""
+    """Return the version of the tables; 0: one of them is not there, as when somebody has dropped it."""
+    others = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE name = '')" for table in (TABLE, NAMES))
     try:
-        [(version,)] = store.execute(f"SELECT max(version) FROM {_VERSIONS}", (), seconds)
+        [(version,)] = store.execute(f"SELECT max(version) FROM {_VERSIONS} WHERE {others}", (), seconds)
     except NoTable:
         return 0
     return version or 0
