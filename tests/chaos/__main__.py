@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from p8fs_cluster.coordination.terms import Timing
 from tests.chaos.bugs import SEEDED
@@ -29,7 +30,7 @@ TIMINGS = {
     "tidb": Timing(15, 10, 2),
 }
 """Short ones, and deadlines as late as they may be nearly; TiDB's clock allows no less."""
-OPTIONS = {"mariadb": {"innodb_flush_log_at_trx_commit": "2"}}
+OPTIONS: dict[str, dict[str, Any]] = {"mariadb": {"innodb_flush_log_at_trx_commit": "2"}}
 """What a server needs so that a kill of it loses no commit."""
 SHOWN = 10
 """Violations that are printed."""

@@ -122,17 +122,28 @@ def block(world: World) -> Fault:
 
 
 def delete(world: World) -> Fault:
-    """Somebody deletes the rows of all leases."""
+    """Somebody deletes the rows of all leases: who leads loses the lease."""
     begun = now()
     with Container(config=world.server.settings) as container:
         container.storage().execute("DELETE FROM p8fs_leases")
+    world.until(lambda: world.leader() is None, world.timing.ttl)
     return _of_all("delete", begun)
+
+
+def drop(world: World) -> Fault:
+    """Somebody drops the table of all leases: who leads loses the lease, and the table is made again."""
+    begun = now()
+    with Container(config=world.server.settings) as container:
+        container.storage().execute("DROP TABLE p8fs_leases")
+    world.until(lambda: world.leader() is None, world.timing.ttl)
+    return _of_all("drop", begun)
 
 
 FAULTS: dict[str, Callable[[World], Fault]] = {
     function.__name__: function
     for function in (
-        kill, stop, restart, crash, freeze, terminate, silence, silence_all, cut, late, clock, exhaust, block, delete
+        kill, stop, restart, crash, freeze, terminate, silence, silence_all, cut, late, clock, exhaust, block,
+        delete, drop,
     )
 }  # fmt: skip
 """Name → what does it."""

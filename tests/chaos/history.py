@@ -118,20 +118,23 @@ class _Term:
 
 
 def _terms(events: Iterable[Event]) -> dict[str, list[_Term]]:
-    """Return the terms of each lease. A node that told nothing more, as it was killed, believed up to its deadline."""
+    """Return the terms of each lease. A node that was killed as it believed, did so up to its deadline."""
     found: dict[tuple[str, str, Token], _Term] = {}
     latest: dict[tuple[str, str], Event] = {}
+    gave_up: dict[tuple[str, str], float] = {}
     for event in events:
-        if not event.lease:
-            continue
-        latest[event.node, event.lease] = event
-        if event.kind == "tick" and event.token is not None:
-            key = (event.lease, event.node, event.token)
-            found.setdefault(key, _Term(event.node, event.token)).add(event)
+        if event.kind == "giving up":
+            gave_up[event.node, event.lease] = event.at
+        elif event.kind == "tick":
+            latest[event.node, event.lease] = event
+            if event.token is not None:
+                key = (event.lease, event.node, event.token)
+                found.setdefault(key, _Term(event.node, event.token)).add(event)
     for (node, lease), event in latest.items():
-        if event.kind == "tick" and event.token is not None and event.until is not None:
+        if event.token is not None and event.until is not None:
             term = found[lease, node, event.token]
-            term.last = max(term.last, event.until)
+            if gave_up.get((node, lease), -math.inf) < term.first:
+                term.last = max(term.last, event.until)
     terms: dict[str, list[_Term]] = defaultdict(list)
     for (lease, _, _), term in found.items():
         terms[lease].append(term)
@@ -170,11 +173,15 @@ def tokens(events: Iterable[Event]) -> Iterator[Violation]:
 def _shrinking(lease: str, terms: list[_Term]) -> Iterator[Violation]:
     """Compare each term with the greatest token of those in which a node has believed before its latest tick."""
     begun = sorted(terms, key=lambda term: term.first)
-    greatest = list(itertools.accumulate(begun, lambda one, other: max(one, other, key=lambda term: term.token)))
+    greatest = list(itertools.accumulate(begun, _greater))
     for term in terms:
         before = bisect.bisect_left(begun, term.ticked, key=lambda other: other.first)
         if before and (other := greatest[before - 1]).token >= term.token and other is not term:
             yield Violation("token not greater", f"{lease}: after {other} came {term}")
+
+
+def _greater(one: _Term, other: _Term) -> _Term:
+    return other if other.token > one.token else one
 
 
 def stale_writes(events: Iterable[Event], writes: Sequence[Write]) -> Iterator[Violation]:

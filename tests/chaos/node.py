@@ -40,8 +40,10 @@ class Node:
         self._container = Container()
         self._over = threading.Event()
         cluster: Any = self._container.cluster() if loop is None else self._container.async_cluster()
-        self._leader = cluster.leader(SCHEDULER, **timing)
-        self._lock = self._waited_lock = cluster.lock(COUNTER, **timing)
+        call: Any = (lambda function, *args, **kwargs: function(*args, **kwargs)) if loop is None else loop.call
+        told = {"on_lost": lambda why: log.write("lost", told=str(why)), "on_missed_beat": lambda: log.write("missed")}
+        self._leader = call(cluster.leader, SCHEDULER, **timing, **told, on_elected=self._elected)
+        self._lock = self._waited_lock = cluster.lock(COUNTER, **timing, **told)
         self._storage: Any = self._container.storage()
         if loop is not None:
             self._waited_lock = Awaited(loop, self._lock)
@@ -75,6 +77,9 @@ class Node:
             except Exception as exc:
                 self._log.write("failed", told=f"{work.__name__}: {type(exc).__name__}: {exc}"[:300])
                 self._over.wait(0.05)
+
+    def _elected(self, token: Token) -> None:
+        self._log.write("acquired", lease=SCHEDULER, token=token)
 
     def _tick(self) -> None:
         """Look at both leases; of not believing the first look is told."""
@@ -152,7 +157,10 @@ class Node:
         keepers = [threading.Thread(target=keep, daemon=True) for _ in range(POOL)]
         for keeper in keepers:
             keeper.start()
-        self._log.around("exhausted", lambda: [keeper.join() for keeper in keepers])
+        before = now()
+        for keeper in keepers:
+            keeper.join()
+        self._log.write("exhausted", before)
 
     def _block(self, seconds: float) -> None:
         """Block the event loop."""
@@ -175,15 +183,16 @@ _time, _monotonic = time.time, time.monotonic
 
 
 def move_clocks(seconds: float) -> None:
-    """Move what `time.time` tells, and `time.monotonic` if that is forwards."""
+    """Move what `time.time` tells, and `time.monotonic` for good, if that is forwards."""
+    ahead = max(seconds, time.monotonic() - _monotonic())
     time.time = lambda: _time() + seconds
-    time.monotonic = lambda: _monotonic() + max(seconds, 0)
+    time.monotonic = lambda: _monotonic() + ahead
 
 
 def main() -> None:
     log, name, kind, ttl, deadline, interval, *seeded = sys.argv[1:]
     for bug in seeded:
-        bugs.SEEDED[bug]()
+        bugs.SEEDED[bug](setattr)
     timing = {"ttl": float(ttl), "deadline": float(deadline), "interval": float(interval)}
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(Loop().running()) if kind == "asyncio" else None
