@@ -104,7 +104,7 @@ class Holding:
         leases = connected.leases
         found = leases.look(self.key, seconds)
         if found is None:
-            leases.create(self.key, self.holder, self.timing.ttl, seconds)
+            leases.create(self.key, self.timing.ttl, seconds)
             found = leases.look(self.key, seconds)
         if found is not None and found.is_free and self._take(connected, seconds):
             return None

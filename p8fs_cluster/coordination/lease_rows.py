@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import NamedTuple
 
 from p8fs_cluster.coordination.terms import Token
@@ -104,11 +105,12 @@ class LeaseRows:
         sql = f"UPDATE {TABLE} SET waiting_until = $now + %s WHERE name = %s AND waiting_until < $now + %s"
         self._store.execute(sql, (round(2 * period * _MICRO), key, round(period * _MICRO)), seconds)
 
-    def create(self, key: str, by: str, ttl: float, seconds: float) -> None:
+    def create(self, key: str, ttl: float, seconds: float) -> None:
         """Make the row of a lease that has none. If it was deleted, it is free after a ttl: a holder may live."""
         shortest = round(ttl * _MICRO)
 
         def make(run: Run) -> None:
+            by = str(uuid.uuid4())  # of this transaction alone: who made the name before may not hold the lease now
             run(f"INSERT $ignore INTO {NAMES} (name, made_by, ttl) VALUES (%s, %s, %s) $nothing", (key, by, shortest))
             [(first, longest)] = run(f"SELECT made_by, ttl FROM {NAMES} WHERE name = %s $locking", (key,))
             holder, quarantine = (None, 0) if first == by else ("", max(longest, shortest))
