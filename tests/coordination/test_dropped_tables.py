@@ -47,4 +47,4 @@ def test_it_is_told_of_where_that_is_not_allowed(server: Server, table: str) -> 
     with Container(config={**server.settings, "cluster_create": False}) as container:
         lock = container.cluster().lock("lock", ttl=1)
         with pytest.raises(TablesMissing, match="cluster init"):
-            lock.acquire(0)
+            lock.acquire(PATIENCE)
