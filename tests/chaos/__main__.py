@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from p8fs_cluster.coordination.terms import Timing
 from tests.chaos.bugs import SEEDED
 from tests.chaos.events import now
 from tests.chaos.faults import FAULTS
-from tests.chaos.history import History, Violation, violations
+from tests.chaos.history import History, Violation, violations, waits
 from tests.chaos.world import World, world
 from tests.servers import SQL, STARTED
 
@@ -61,9 +61,13 @@ def fault(made: World, name: str) -> None:
 def told(kind: str, history: History, broken: list[Violation]) -> str:
     """Return a table of what was done, and what came of it."""
     counts = Counter(event.kind for event in history.events)
-    lines = [f"{kind}: {len(history.faults)} faults, {counts['tick']} ticks"]
-    for name, number in Counter(each.name for each in history.faults).items():
-        lines.append(f"  {name:<12} {number}")
+    lines = [f"{kind}: {len(history.faults)} faults, {counts['tick']} ticks; a leader within {history.patience:.1f} s?"]
+    longest: dict[str, list[float]] = defaultdict(list)
+    for each, seconds in zip(history.faults, waits(history.events, history.faults), strict=True):
+        longest[each.name].append(seconds)
+    lines += [
+        f"  {name:<12} {len(times):>3} times, after {max(times):.2f} s at most" for name, times in longest.items()
+    ]
     lines.append(f"  writes accepted {counts['accepted']}, refused {counts['refused']}, unsure {counts['unsure']}")
     lines.append(f"  counter {history.value}, locks taken {counts['acquired']}, not incremented "
                  f"{counts['not incremented']}")  # fmt: skip

@@ -24,6 +24,7 @@ __all__ = [
     "tokens",
     "two_believers",
     "violations",
+    "waits",
 ]
 
 
@@ -216,14 +217,28 @@ def lost_updates(events: Iterable[Event], increments: Sequence[Increment], value
             yield Violation("stale increment", f"{other} after {one}")
 
 
-def leaderless(events: Iterable[Event], faults: Iterable[Fault], patience: float) -> Iterator[Violation]:
+def leaderless(events: Iterable[Event], faults: Sequence[Fault], patience: float) -> Iterator[Violation]:
     """Yield faults after which nobody led in time."""
-    ticks = sorted((e.before, e.at) for e in events if e.kind == "tick" and e.lease == SCHEDULER and e.token)
-    for fault in faults:
-        place = bisect.bisect_left(ticks, (fault.since, -math.inf))
-        led = ticks[place][1] - fault.since if place < len(ticks) else math.inf
-        if led > patience:
-            yield Violation("nobody leads", f"for {led:.2f} s, not {patience:.2f}, after {fault}")
+    for fault, seconds in zip(faults, waits(events, faults), strict=True):
+        if seconds > patience:
+            yield Violation("nobody leads", f"for {seconds:.2f} s, not {patience:.2f}, after {fault}")
+
+
+def waits(events: Iterable[Event], faults: Iterable[Fault]) -> list[float]:
+    """Return for each fault the seconds until somebody led, by a look that began after it.
+
+    Of a node that suffers alone only looks after its healing count: it may go on for a while in its last term.
+    """
+    ticks = sorted((e.before, e.at, e.node) for e in events if e.kind == "tick" and e.lease == SCHEDULER and e.token)
+    return [_wait(ticks, fault) for fault in faults]
+
+
+def _wait(ticks: Sequence[tuple[float, float, str]], fault: Fault) -> float:
+    for place in range(bisect.bisect_left(ticks, (fault.since,)), len(ticks)):
+        before, at, node = ticks[place]
+        if node != fault.node or before >= fault.healed or fault.harmless:
+            return at - fault.since
+    return math.inf
 
 
 def shaken(events: Iterable[Event], faults: Iterable[Fault]) -> Iterator[Violation]:

@@ -142,6 +142,13 @@ def test_a_look_that_began_before_does_not_tell_of_a_leader() -> None:
     assert rules(tick("a", 10.5, 1, before=9), faults=[fault], patience=3) == ["nobody leads"]
 
 
+def test_who_suffers_alone_does_not_count_until_it_is_healed() -> None:
+    fault = Fault("silence", begun=10, healed=14, since=10, node="a")
+    assert rules(*ticks("a", 1, 9, 11), *ticks("b", 2, 12.5), faults=[fault], patience=3) == []
+    assert rules(*ticks("a", 1, 9, 11), *ticks("b", 2, 13.5), faults=[fault], patience=3) == ["nobody leads"]
+    assert rules(*ticks("a", 1, 9, 11), *ticks("a", 2, 14.5), faults=[fault], patience=5) == []
+
+
 def test_a_leader_that_loses_its_term_without_need_is_wrong() -> None:
     fault = Fault("exhaust", begun=3, healed=6, since=3, node="a", harmless=True)
     assert rules(*ticks("a", 1, 1, 2, 4, 5, 7), faults=[fault], patience=3) == []
