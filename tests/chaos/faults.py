@@ -85,7 +85,7 @@ def silence(world: World) -> Fault:
 
 def silence_all(world: World) -> Fault:
     """The network of all nodes swallows everything."""
-    return _apart("silence all", world, world.nodes, lambda node: node.network.silence())
+    return _apart("silence_all", world, world.nodes, lambda node: node.network.silence())
 
 
 def cut(world: World) -> Fault:
@@ -96,7 +96,7 @@ def cut(world: World) -> Fault:
 def late(world: World) -> Fault:
     """Answers to one node come late, so that its leases are older than it might think; then none comes."""
     victim = world.victim()
-    victim.network.delay = world.timing.interval * 0.8
+    victim.network.delay = world.timing.interval * 0.45  # of each of two round trips, or the renewal is given up
     world.during(0.8)
     return _apart("late", world, [victim], lambda node: node.network.silence())
 

@@ -127,6 +127,7 @@ class Node:
         try:
             for _ in range(random.randint(1, 4)):
                 self._change()
+                self._over.wait(random.uniform(0, 0.05))  # no transaction holds off the next holder
         finally:
             self._log.write("giving up", lease=COUNTER)
             with contextlib.suppress(LeaseLost, CoordinationError):

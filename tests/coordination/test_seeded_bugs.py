@@ -215,7 +215,8 @@ def test_every_bug_has_a_scene() -> None:
 
 @pytest.mark.parametrize(("bug", "faults"), [("flag", ("silence",)), ("client_clock", ("clock",))])
 def test_the_chaos_run_finds_a_seeded_bug(bug: str, faults: tuple[str, ...], tmp_path: Path) -> None:
-    arguments = ("--bug", bug, "--seconds", 10, "--seed", 1, "--server", "postgresql", "--faults", *faults)
-    with running(tmp_path / "log", "-m", "tests.chaos", *arguments) as program:
+    chosen = ("--bug", bug, "--faults", *faults)
+    arguments = ("--seconds", 10, "--seed", 1, "--server", "postgresql", "--logs", tmp_path)
+    with running(tmp_path / "log", "-m", "tests.chaos", *chosen, *arguments) as program:
         assert program.wait() == 1, program.output
     assert "two believers" in program.output
