@@ -7,6 +7,8 @@
 # make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
 # make faults  restarts, outages, hangs, cuts, forks and kills under load, to the handle and to bare pools (ARGS=--short)
 # make simulation   10,000 random schedules of leases under a fake clock (ARGS="--schedules 1000 --seed 7")
+# make chaos   nodes that lead and lock under kills, stops, outages, cuts and moved clocks, and a checker of what they
+#              believed and wrote: 10 minutes on all servers (ARGS="--seconds 60 --server mariadb --seed 7" for others)
 # make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
 #              (ARGS="--rtt 1": the former over a network whose round trips take a millisecond more)
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
@@ -21,7 +23,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test tidb compliance lint fuzz faults simulation bench bench-injection bench-logging clean
+.PHONY: demo test tidb compliance lint fuzz faults chaos simulation bench bench-injection bench-coordination bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -51,6 +53,9 @@ fuzz: $(VENV)/tests
 
 faults: $(VENV)/tests
 	$(BIN)/python -m tests.faults $(ARGS)
+
+chaos: $(VENV)/tests
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 simulation: $(VENV)/tests
 	$(BIN)/python -m tests.simulation $(ARGS)

@@ -234,7 +234,7 @@ def beats(server: servers.Server, container: Container, seconds: float) -> None:
 
 
 def _joined(rows: LeaseRows, key: str, timing: Timing) -> tuple[str, int]:
-    rows.create(key, key, timing.ttl, 5.0)
+    rows.create(key, timing.ttl, 5.0)
     token = rows.acquire(key, key, timing, "{}", 5.0)
     assert token is not None
     return key, token.fence

@@ -105,7 +105,7 @@ class Holding:
         leases = connected.leases
         found = leases.look(self.key, seconds)
         if found is None or (found.is_free and self.key not in self.coordinator.noted):
-            self._create(connected, self.timing.ttl, seconds)
+            leases.create(self.key, self.timing.ttl, seconds)
             found = leases.look(self.key, seconds)
         open_to_us = found is not None and (found.is_free or found.holder == holder)
         if open_to_us and self._take(connected, seconds, holder):
@@ -114,9 +114,6 @@ class Holding:
             leases.wait_for(self.key, self.timing.ttl, seconds)
         left = self.timing.interval if found is None or open_to_us else max(found.left, 0.0)
         return min(left + random.uniform(0.001, _TOO_LATE), self.timing.interval)  # noqa: S311
-
-    def _create(self, connected: Connected, ttl: float, seconds: float) -> None:
-        connected.leases.create(self.key, str(uuid.uuid4()), ttl, seconds)
 
     def _take(self, connected: Connected, seconds: float, holder: str) -> bool:
         timing = self.timing
@@ -208,7 +205,7 @@ class Holding:
         try:
             connected = self.coordinator.connected("renewals")
             if not self._is_noted(connected, timing.ttl, seconds):  # somebody has deleted the name
-                self._create(connected, timing.ttl, seconds)
+                connected.leases.create(self.key, timing.ttl, seconds)
             kept = self.renew(term, seconds, timing)
         except NoTable:
             kept = self.renew(term, seconds)  # which finds the lease gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import NamedTuple
 
 from p8fs_cluster.coordination.terms import Timing, Token
@@ -120,14 +121,12 @@ class LeaseRows:
         sql = f"UPDATE {TABLE} SET waiting_until = $now + %s WHERE name = %s AND waiting_until < $now + %s"
         self._store.execute(sql, (_micro(2 * period), key, _micro(period)), seconds)
 
-    def create(self, key: str, by: str, ttl: float, seconds: float) -> None:
-        """Make the row of a lease that has none. If it was deleted, it is free after a ttl: a holder may live.
-
-        `by`: what no other call has, so that this one knows whether it has made the name.
-        """
+    def create(self, key: str, ttl: float, seconds: float) -> None:
+        """Make the row of a lease that has none. If it was deleted, it is free after a ttl: a holder may live."""
         shortest = _micro(ttl)
 
         def make(run: Run) -> None:
+            by = str(uuid.uuid4())  # of this transaction alone: who made the name before may not hold the lease now
             run(f"INSERT $ignore INTO {NAMES} (name, made_by, ttl) VALUES (%s, %s, %s) $nothing", (key, by, shortest))
             [(first, longest)] = run(f"SELECT made_by, ttl FROM {NAMES} WHERE name = %s $locking", (key,))
             holder, quarantine = (None, 0) if first == by else ("", max(longest, shortest))

@@ -49,10 +49,12 @@ STEPS: tuple[Step, ...] = (
 
 
 def version_of(store: LeaseStore, seconds: float) -> int:
-    """Return the version of the tables; 0: one of them is not there."""
-    there = ", ".join(f"(SELECT count(*) FROM {table} WHERE name = '')" for table in (TABLE, NAMES))
+    """Return the version of the tables; 0: one of them is not there, as when somebody has dropped it."""
+    others = " AND ".join(
+        f"NOT EXISTS (SELECT 1 FROM {table} WHERE name = '')" for table in (TABLE, NAMES, LEDGER, RUNS, VIEWS)
+    )
     try:
-        [(version, *_)] = store.execute(f"SELECT max(version), {there} FROM {_VERSIONS}", (), seconds)
+        [(version,)] = store.execute(f"SELECT max(version) FROM {_VERSIONS} WHERE {others}", (), seconds)
     except NoTable:
         return 0
     return version or 0

@@ -48,6 +48,9 @@ class Timing:
         """Return the timing; by default the deadline is two thirds of the ttl, and the interval a fifth.
 
         :raises CoordinationError: they don't fit.
+
+        >>> Timing.of(4, deadline=3.6).deadline
+        3.6
         """
         for name, value in (("ttl", ttl), ("deadline", deadline), ("interval", interval)):
             number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -44,10 +44,10 @@ def mariadb(files: Files | None = None, **options: str) -> Iterator[Server]:
         (room / "init.sql").write_text(f"CREATE DATABASE test;\n{_USER}")
         write(files, room, user)
         given = [f"--{name.replace('_', '-')}={value.format(room=room)}" for name, value in options.items()]
-        flags = [*given, f"--datadir={data}", f"--port={settings['tidb_port']}", "--bind-address=127.0.0.1",
+        flags = [f"--datadir={data}", f"--port={settings['tidb_port']}", "--bind-address=127.0.0.1",
                  f"--socket={room}/my.sock", f"--pid-file={room}/my.pid", f"--init-file={room}/init.sql",
                  "--skip-name-resolve", "--character-set-server=utf8mb4", "--collation-server=utf8mb4_bin",
-                 "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"]  # fmt: skip
+                 "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", *given]  # fmt: skip
         server = Server("mariadb", settings, [server_binary, "--no-defaults", *flags], user,
                         lambda: _answers(settings), log=room / "log")  # fmt: skip
         for attempt in running(server):
