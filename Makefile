@@ -9,9 +9,10 @@
 # make simulation   10,000 random schedules of leases under a fake clock (ARGS="--schedules 1000 --seed 7")
 # make chaos   nodes that lead and lock under kills, stops, outages, cuts and moved clocks, and a checker of what they
 #              believed and wrote: 10 minutes on all servers (ARGS="--seconds 60 --server mariadb --seed 7" for others)
-# make bench   the handle against the bare pool of each engine, the live settings, and the two that follow
+# make bench   the handle against the bare pool of each engine, the live settings, and the three that follow
 #              (ARGS="--rtt 1": the former over a network whose round trips take a millisecond more)
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
+# make bench-coordination   locks against bare statements and tooz, failover, hand-over, a thousand nodes
 # make bench-logging     JSON records against text of logging and three peers
 
 PYTHON ?= python3
@@ -60,7 +61,7 @@ chaos: $(VENV)/tests
 simulation: $(VENV)/tests
 	$(BIN)/python -m tests.simulation $(ARGS)
 
-bench: $(VENV)/tests bench-injection bench-logging
+bench: $(VENV)/tests bench-injection bench-logging bench-coordination
 	$(BIN)/python -m benchmarks.configuration
 	$(BIN)/python -m benchmarks.graph
 	$(BIN)/python -m benchmarks.storage $(ARGS)
@@ -68,6 +69,9 @@ bench: $(VENV)/tests bench-injection bench-logging
 bench-injection: $(VENV)/benches
 	$(BIN)/python -m benchmarks.injection
 	$(BIN)/python -m benchmarks.starting
+
+bench-coordination: $(VENV)/benches
+	$(BIN)/python -m benchmarks.coordination $(ARGS)
 
 bench-logging: $(VENV)/benches
 	$(BIN)/python -m benchmarks.logging

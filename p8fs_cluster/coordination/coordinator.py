@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,9 @@ __all__ = ["Connected", "Coordinator"]
 log = logging.getLogger("p8fs_cluster.coordination")
 
 _PATIENCE = 5.0
-"""Seconds for a statement that no lease hangs on."""
+"""Seconds for a statement that no lease hangs on, and for the end of all that is held together."""
+_LEAST = 0.1
+"""Seconds that each lease has at least for its release."""
 
 T = TypeVar("T")
 
@@ -188,14 +191,16 @@ class Coordinator:
     def close(self) -> None:
         """Release what is held, and end the threads and connections."""
         self.closed = True
-        for each in (*self.work, *self.ending):
-            each.close(_PATIENCE)
-        self.wakeups.wake(None)
-        for worker in (self.renewals, self.calls, self.deadlines, self.callbacks):
-            worker.close(_PATIENCE)
-        self.wakeups.close()
-        for connected in self._stores.values():
-            connected.store.close()
+        until = time.monotonic() + _PATIENCE
+        with contextlib.ExitStack() as steps:  # run from the last to the first, whatever fails
+            for connected in self._stores.values():
+                steps.callback(connected.store.close)
+            steps.callback(self.wakeups.close)
+            for worker in (self.callbacks, self.deadlines, self.calls, self.renewals):
+                steps.callback(worker.close, _PATIENCE)
+            steps.callback(self.wakeups.wake, None)
+            for each in (*self.ending, *self.work):
+                steps.callback(_end, each, until)
 
     def forget_parent(self) -> None:
         """In a forked child: nothing is held here, and the threads are not here."""
@@ -204,6 +209,10 @@ class Coordinator:
             connected.store.forget()
         for each in (*self.work, *self.ending):
             each.forget_parent()
+
+
+def _end(each: Any, until: float) -> None:
+    each.close(max(until - time.monotonic(), _LEAST))
 
 
 def may_create(settings: P8FSConfig) -> bool:
@@ -258,9 +267,10 @@ class Wakeups:
         """End the thread, within a second."""
         self._closed = True
         self._changed.set()
-        if self._thread is not None:
+        thread = self._thread
+        if thread is not None:
             self._coordinator.interrupt("announcements")
-            self._thread.join(_PATIENCE)
+            thread.join(_PATIENCE)
 
     def _listen(self) -> None:
         while not self._closed:
