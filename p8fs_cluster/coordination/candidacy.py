@@ -35,7 +35,7 @@ class Candidacy:
         self.holding.on_missed = lambda exc: self._tell(self.missed, exc)
         self.elected: list[Callable[[Term], None]] = []
         self.lost: list[Callable[[Term], None]] = []
-        self.missed: list[Callable[[StorageError], None]] = []
+        self.missed: list[Callable[[Exception], None]] = []
         self.changed: list[Callable[[], object]] = []
         """Called after each attempt, and at each end, by a thread that must not wait."""
         self.fault: Exception | None = None
@@ -43,6 +43,7 @@ class Candidacy:
         self._tries = 0
         self._rests_until = 0.0
         self._standing = False
+        self._listening = False
         self._first = True
         self._due: Due | None = None
         self._lock = threading.Lock()
@@ -65,7 +66,6 @@ class Candidacy:
             if self._standing:
                 return
             self._standing, self._first, self._tries = True, True, 0
-        self.coordinator.wakeups.add(self.holding.key, self._wake)
         self._plan(0)
 
     def withdraw(self, seconds: float) -> None:
@@ -74,7 +74,7 @@ class Candidacy:
             if not self._standing:
                 return
             self._standing = False
-        self.coordinator.wakeups.remove(self.holding.key, self._wake)
+        self._listen(False)
         self._give_up(seconds)
 
     def resign(self, seconds: float) -> None:
@@ -99,6 +99,15 @@ class Candidacy:
         self._rests_until = self.coordinator.clock.now() + ttl
         self._plan(ttl)
 
+    def _listen(self, waiting: bool) -> None:
+        """Be woken when the lease may be free, as long as somebody else has it: that takes a connection."""
+        with self._lock:
+            if self._listening is waiting:
+                return
+            self._listening = waiting
+        wakeups = self.coordinator.wakeups
+        (wakeups.add if waiting else wakeups.remove)(self.holding.key, self._wake)
+
     def _plan(self, seconds: float) -> None:
         with self._lock:
             if self._due is not None:
@@ -119,13 +128,15 @@ class Candidacy:
         interval = holding.timing.interval
         try:
             pause = holding.attempt(interval, self._first)
-        except (StorageError, CoordinationError) as exc:
+        except Exception as exc:  # whatever it is, a standby that tries no longer would be missed when it is needed
             if self.fault is None:
-                log.warning("%s: nobody can be elected here: %s", holding.key, exc)
+                ours = isinstance(exc, StorageError | CoordinationError)
+                log.warning("%s: nobody can be elected here: %s", holding.key, exc, exc_info=None if ours else exc)
             self.fault, pause = exc, min(interval, _OUTAGE)
         else:
             self.fault, self._first = None, False
         self._tries += 1
+        self._listen(pause is not None and self.is_standing)
         if pause is not None:
             self._plan(pause)
         elif self._was_withdrawn():

@@ -41,7 +41,7 @@ class Holding:
         self.term: Term | None = None
         self.on_end: Callable[[Term], None] = _nothing
         """Called once when a term is lost, by a thread that must not wait."""
-        self.on_missed: Callable[[StorageError], None] = _nothing
+        self.on_missed: Callable[[Exception], None] = _nothing
         """Called when a renewal fails, by a thread that must not wait."""
         self._ending = threading.Lock()
         self._next: list[Due] = []
@@ -164,7 +164,7 @@ class Holding:
             kept = self.renew(term, min(term.until - now, term.timing.interval))
         except Busy:  # by another's attempt, or a transaction that is guarded
             next_at = self.coordinator.clock.now() + term.timing.interval / 10
-        except StorageError as exc:
+        except Exception as exc:  # whatever it is, the next renewal may come through
             log.warning("%s: a renewal failed, the lease is believed in until it is %.1f s old: %s",
                         self.key, term.timing.deadline, exc)  # fmt: skip
             self.on_missed(exc)

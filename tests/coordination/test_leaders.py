@@ -251,3 +251,37 @@ def test_a_missed_beat_is_told_and_the_term_goes_on(case: Case, caplog: pytest.L
     until(told, "it is told")
     assert "cut for a moment" in str(missed[0])
     assert leader.is_leader
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("a bug"), OSError("no more files")])
+def test_what_nobody_expects_ends_no_candidacy_and_no_term(
+    moved_case: Case, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    assert moved_case.clock is not None
+    moved_case.cluster.join()  # the tables are there
+    coordinator = moved_case.container.coordination().coordinator()
+    store = coordinator.connected("calls").store
+    plain = store.update
+    store.update = _failing_once(plain, fault)
+    leader = moved_case.cluster.leader("scheduler", ttl=15)
+    until(lambda: leader.fault is not None, "it is told")
+    moved_case.clock.move(1)
+    assert leader.wait(60)
+    assert "nobody can be elected here" in caplog.text
+    store.update = _failing_once(plain, fault)  # the store of renewals is the same one in memory
+    for _ in range(10):
+        moved_case.clock.move(1)
+        until(lambda: not coordinator.renewals._due or coordinator.renewals._due[0][0] > moved_case.clock.now(), "done")
+    assert "a renewal failed" in caplog.text
+    assert leader.is_leader
+
+
+def _failing_once(plain: Any, fault: Exception) -> Any:
+    faults = iter([fault])
+
+    def update(*args: Any, **kwargs: Any) -> Any:
+        for each in faults:
+            raise each
+        return plain(*args, **kwargs)
+
+    return update
