@@ -193,8 +193,10 @@ class Holding:
             self.coordinator.table_is_gone()
             kept, why = False, "its table was deleted"
         if kept:
-            kept = term.renew(sent_at, self.coordinator.clock.now(), timing.deadline)
-            why = "a renewal came through too late"
+            now = self.coordinator.clock.now()
+            if now >= term.until:  # before the term notes it by itself, which tells nobody
+                self.end(term, term.overdue)
+            kept = term.renew(sent_at, now, timing.deadline)
         if not kept:
             self.end(term, why)
         return kept
