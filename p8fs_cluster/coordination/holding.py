@@ -43,6 +43,8 @@ class Holding:
         """Called once when a term is lost, by a thread that must not wait."""
         self.on_missed: Callable[[StorageError], None] = _nothing
         """Called when a renewal fails, by a thread that must not wait."""
+        self.on_release: Callable[[Term], None] = _nothing
+        """Called when a term was given up, by the thread that did so."""
         self._ending = threading.Lock()
         self._next: list[Due] = []
         coordinator.ending.add(self)
@@ -144,6 +146,7 @@ class Holding:
                 return False
             self.term = term
         coordinator = self.coordinator
+        coordinator.tally.begun(self.key)
         self._next = [
             coordinator.deadlines.at(term.until, functools.partial(self._watch, term)),
             coordinator.renewals.at(term.renewed_at + term.timing.interval, functools.partial(self._renew, term)),
@@ -170,6 +173,7 @@ class Holding:
         except StorageError as exc:
             log.warning("%s: a renewal failed, the lease is believed in until it is %.1f s old: %s",
                         self.key, term.timing.deadline, exc)  # fmt: skip
+            self.coordinator.tally.missed()
             self.on_missed(exc)
             next_at = self.coordinator.clock.now() + term.timing.interval / 5
         else:
@@ -223,7 +227,8 @@ class Holding:
             return "its row was deleted"
         if found.holder == self.holder and found.fence == term.token.fence:
             return RESIGN if found.resigning else "it had ended by the clock of the database"
-        return f"it was taken away: {found.owner or 'nobody'} has it, with the fence {found.fence}"
+        owner = found.owner if found.holder else ""  # an operator may have freed it
+        return f"it was taken away: {owner or 'nobody'} has it, with the fence {found.fence}"
 
     def end(self, term: Term, why: str) -> None:
         """Note that a term is lost, once."""
@@ -231,6 +236,8 @@ class Holding:
             if not term.end(why):
                 return
             watchers = tuple(term.watchers)
+        self.coordinator.tally.ended(self.key)
+        self.coordinator.tally.lost(self.key)
         for watcher in watchers:
             watcher()
         log.warning("%s: the lease %s is lost: %s", self.key, tuple(term.token), why)
@@ -248,6 +255,8 @@ class Holding:
         held = term.is_held(self.coordinator.clock.now())
         with self._ending:
             ours = term.end(_RELEASED, lost=False)
+        if ours:
+            self.coordinator.tally.ended(self.key)
         self._cancel()
         leases = self.coordinator.connected("calls").leases
         announce = self.coordinator.engine.announces
@@ -259,6 +268,9 @@ class Holding:
         if ours and not (held and found):
             term.lost = True
             term.ended = "it had ended before it was released" if found else "somebody else has taken it, or its row"
+            self.coordinator.tally.lost(self.key)
+        if ours:
+            self.on_release(term)
         return held and ours and found
 
     def give_up(self, seconds: float) -> bool:
@@ -279,8 +291,8 @@ class Holding:
         with self._ending:
             holder, self.holder = self.holder, str(uuid.uuid4())
             term, self.term = self.term, None
-            if term is not None:
-                term.end(_RELEASED, lost=False)
+            if term is not None and term.end(_RELEASED, lost=False):
+                coordinator.tally.ended(self.key)
         self._cancel()
 
         def abandon() -> None:
