@@ -1,4 +1,4 @@
-"""`p8fs-cluster`: what an operator asks of the settings and the storage.
+"""`p8fs-cluster`: what an operator asks of the settings, the storage and the cluster.
 
 What a command needs beyond its own arguments is imported when it runs, because completion waits for this module.
 """
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from p8fs_cluster import __version__
+from p8fs_cluster.cli.cluster import cluster_app
 from p8fs_cluster.cli.completion import OURS, complete_container, is_asked, silence
 from p8fs_cluster.cli.drawing import Format
 from p8fs_cluster.cli.output import Json, refuse
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.add_typer(storage_app, name="storage")
+app.add_typer(cluster_app, name="cluster")
 
 Target = Annotated[
     str,

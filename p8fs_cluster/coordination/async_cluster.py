@@ -18,6 +18,7 @@ from p8fs_cluster.coordination.async_schedule import AsyncSchedule
 from p8fs_cluster.coordination.coordinators import Coordinators
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.lease_rows import key_of
+from p8fs_cluster.coordination.observability import stats
 from p8fs_cluster.coordination.schedules import Cron, Ticks
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.coordination.views import Change, View
@@ -170,6 +171,22 @@ class AsyncCluster(Lasting):
         :raises CoordinationError: this process has not joined.
         """
         return (await self.nodes()).shard(keys)
+
+    def stats(self) -> dict[str, Any]:
+        """Return the numbers of this process, without asking the database: leaders by name, with their `status` (1: it
+        leads), `fence` and `renew_age` (seconds); `locks_held`, `losses` and `missed_beats` so far; `nodes` and `view`
+        of the last look at them, None before.
+
+        :raises CoordinationError: the container was closed, or the store has no leases.
+
+        >>> from p8fs_cluster import Container
+        >>> from p8fs_cluster.testing import memory_coordination
+        >>> container = Container()
+        >>> with container.coordination.override(memory_coordination()):
+        ...     container.async_cluster().stats()
+        {'leaders': {}, 'locks_held': 0, 'losses': 0, 'missed_beats': 0, 'nodes': None, 'view': None}
+        """
+        return stats(self._coordinators.coordinator())
 
     def leader_only(self, name: str, ttl: float = 15) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Any]]:
         """Decorate a function, so that calls do something in the leading process alone, and return None elsewhere.

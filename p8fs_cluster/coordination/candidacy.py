@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.history import TermNotes
 from p8fs_cluster.coordination.holding import RESIGN, Holding
 from p8fs_cluster.coordination.terms import Term, Timing
 from p8fs_cluster.coordination.worker import Due
@@ -33,7 +34,9 @@ class Candidacy:
         self.holding = Holding(coordinator, key, timing)
         self.holding.on_end = self._ended
         self.holding.on_missed = lambda exc: self._tell(self.missed, exc)
-        self.elected: list[Callable[[Term], None]] = []
+        self._notes = TermNotes(self.holding)
+        self.holding.on_release = self._notes.ended
+        self.elected: list[Callable[[Term], None]] = [self._notes.elected]
         self.lost: list[Callable[[Term], None]] = []
         self.missed: list[Callable[[Exception], None]] = []
         self.changed: list[Callable[[], object]] = []
@@ -135,6 +138,7 @@ class Candidacy:
             self.fault, pause = exc, min(interval, _OUTAGE)
         else:
             self.fault, self._first = None, False
+            self._notes.write()
         self._tries += 1
         self._listen(pause is not None and self.is_standing)
         if pause is not None:
@@ -149,6 +153,7 @@ class Candidacy:
     def _ended(self, term: Term) -> None:
         """Stand again: soon, or after one ttl if an operator wants others to lead."""
         interval = self.holding.timing.interval
+        self._notes.ended(term)
         if term.ended == RESIGN:
             self.holding.abandon()
             self._rest()

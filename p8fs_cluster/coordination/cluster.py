@@ -16,6 +16,7 @@ from p8fs_cluster.coordination.leader import Leader
 from p8fs_cluster.coordination.lease_rows import key_of
 from p8fs_cluster.coordination.lock import Lock
 from p8fs_cluster.coordination.membership import join, leave, watch
+from p8fs_cluster.coordination.observability import stats
 from p8fs_cluster.coordination.once import once
 from p8fs_cluster.coordination.schedule import Schedule
 from p8fs_cluster.coordination.schedules import Cron, Ticks
@@ -169,6 +170,22 @@ class Cluster(Lasting):
         :raises CoordinationError: this process has not joined.
         """
         return (self.nodes()).shard(keys)
+
+    def stats(self) -> dict[str, Any]:
+        """Return the numbers of this process, without asking the database: leaders by name, with their `status` (1: it
+        leads), `fence` and `renew_age` (seconds); `locks_held`, `losses` and `missed_beats` so far; `nodes` and `view`
+        of the last look at them, None before.
+
+        :raises CoordinationError: the container was closed, or the store has no leases.
+
+        >>> from p8fs_cluster import Container
+        >>> from p8fs_cluster.testing import memory_coordination
+        >>> container = Container()
+        >>> with container.coordination.override(memory_coordination()):
+        ...     container.cluster().stats()
+        {'leaders': {}, 'locks_held': 0, 'losses': 0, 'missed_beats': 0, 'nodes': None, 'view': None}
+        """
+        return stats(self._coordinators.coordinator())
 
     def leader_only(self, name: str, ttl: float = 15) -> Callable[[Callable[..., T]], Callable[..., Any]]:
         """Decorate a function, so that calls do something in the leading process alone, and return None elsewhere.

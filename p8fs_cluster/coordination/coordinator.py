@@ -17,6 +17,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.coordination import tables
 from p8fs_cluster.coordination.clock import Clock
 from p8fs_cluster.coordination.lease_rows import LeaseRows
+from p8fs_cluster.coordination.tally import Tally
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.coordination.worker import Worker
 from p8fs_cluster.di.settings import SettingsSource
@@ -86,6 +87,8 @@ class Coordinator:
         """What runs under leases, and is ended before they are given up; it has the same two methods."""
         self.ending: weakref.WeakSet[Any] = weakref.WeakSet()
         """What is to be ended with the container: each has `close(seconds)` and `forget_parent()`."""
+        self.tally = Tally()
+        """What has gone wrong so far."""
         self.roster: Roster
         """The nodes as this process knows them."""
         self.candidacies: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from p8fs_cluster.coordination.candidacy import Candidacy
 from p8fs_cluster.coordination.clock import BOOTTIME, Clock
 from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.observability import measure
 from p8fs_cluster.coordination.roster import Roster
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.di import context
@@ -53,6 +54,7 @@ class Coordinators(Closable):
             if key not in self._opened:
                 coordinator = Coordinator(self._settings, spec, self._clock)
                 coordinator.roster = Roster(coordinator)
+                measure(coordinator)
                 self._opened[key] = next(OPENED), coordinator
             found = self._opened[key][1]
             self._current, self._version = found, version if self._settings.announced else None

@@ -43,6 +43,8 @@ class Holding:
         """Called once when a term is lost, by a thread that must not wait."""
         self.on_missed: Callable[[Exception], None] = _nothing
         """Called when a renewal fails, by a thread that must not wait."""
+        self.on_release: Callable[[Term], None] = _nothing
+        """Called when a term was given up, by the thread that did so."""
         self._ending = threading.Lock()
         self._next: list[Due] = []
         coordinator.ending.add(self)
@@ -141,6 +143,7 @@ class Holding:
                 return False
             self.term = term
         coordinator = self.coordinator
+        coordinator.tally.begun(self.key)
         self._next = [
             coordinator.deadlines.at(term.until, functools.partial(self._watch, term)),
             coordinator.renewals.at(term.renewed_at + term.timing.interval, functools.partial(self._renew, term)),
@@ -167,6 +170,7 @@ class Holding:
         except Exception as exc:  # whatever it is, the next renewal may come through
             log.warning("%s: a renewal failed, the lease is believed in until it is %.1f s old: %s",
                         self.key, term.timing.deadline, exc)  # fmt: skip
+            self.coordinator.tally.missed()
             self.on_missed(exc)
             next_at = self.coordinator.clock.now() + term.timing.interval / 5
         else:
@@ -190,8 +194,10 @@ class Holding:
             self.coordinator.table_is_gone()
             kept, why = False, "its table was deleted"
         if kept:
-            kept = term.renew(sent_at, self.coordinator.clock.now(), timing.deadline)
-            why = "a renewal came through too late"
+            now = self.coordinator.clock.now()
+            if now >= term.until:  # before the term notes it by itself, which tells nobody
+                self.end(term, term.overdue)
+            kept = term.renew(sent_at, now, timing.deadline)
         if not kept:
             self.end(term, why)
         return kept
@@ -218,7 +224,8 @@ class Holding:
             return "its row was deleted"
         if found.holder == self.holder and found.fence == term.token.fence:
             return RESIGN if found.resigning else "it had ended by the clock of the database"
-        return f"it was taken away: {found.owner or 'nobody'} has it, with the fence {found.fence}"
+        owner = found.owner if found.holder else ""  # an operator may have freed it
+        return f"it was taken away: {owner or 'nobody'} has it, with the fence {found.fence}"
 
     def end(self, term: Term, why: str) -> None:
         """Note that a term is lost, once."""
@@ -226,6 +233,8 @@ class Holding:
             if not term.end(why):
                 return
             watchers = tuple(term.watchers)
+        self.coordinator.tally.ended(self.key)
+        self.coordinator.tally.lost(self.key)
         for watcher in watchers:
             watcher()
         log.warning("%s: the lease %s is lost: %s", self.key, tuple(term.token), why)
@@ -243,6 +252,8 @@ class Holding:
         held = term.is_held(self.coordinator.clock.now())
         with self._ending:
             ours = term.end(_RELEASED, lost=False)
+        if ours:
+            self.coordinator.tally.ended(self.key)
         self._cancel()
         leases = self.coordinator.connected("calls").leases
         announce = self.coordinator.engine.announces
@@ -254,6 +265,9 @@ class Holding:
         if ours and not (held and found):
             term.lost = True
             term.ended = "it had ended before it was released" if found else "somebody else has taken it, or its row"
+            self.coordinator.tally.lost(self.key)
+        if ours:
+            self.on_release(term)
         return held and ours and found
 
     def give_up(self, seconds: float) -> bool:
@@ -274,8 +288,8 @@ class Holding:
         with self._ending:
             holder, self.holder = self.holder, str(uuid.uuid4())
             term, self.term = self.term, None
-            if term is not None:
-                term.end(_RELEASED, lost=False)
+            if term is not None and term.end(_RELEASED, lost=False):
+                coordinator.tally.ended(self.key)
         self._cancel()
 
         def abandon() -> None:

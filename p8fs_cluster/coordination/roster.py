@@ -51,6 +51,11 @@ class Roster:
         """The id of this process, None if it has not joined."""
         return None if self._mine is None else self._mine.holding.key.removeprefix(_KIND)
 
+    @property
+    def last(self) -> View | None:
+        """The last view that was read, None if nobody has asked for one."""
+        return self._last
+
     def presence(self, timing: Timing, labels: Mapping[str, str] | None, address: str) -> Candidacy:
         """Return the candidacy for the lease that is this process's presence.
 

@@ -9,7 +9,7 @@ from p8fs_cluster.coordination.lease_rows import NAMES
 from p8fs_cluster.exceptions import StorageError, TablesMissing
 from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore, NoTable
 
-__all__ = ["LEDGER", "RUNS", "STEPS", "VIEWS", "Step", "create", "require", "version_of"]
+__all__ = ["EVENTS", "LEDGER", "RUNS", "STEPS", "VIEWS", "Step", "create", "require", "version_of"]
 
 LEDGER = "p8fs_once"
 """What was done once and for all."""
@@ -17,6 +17,9 @@ RUNS = "p8fs_scheduled_runs"
 """The last runs of what is scheduled, one row a tick."""
 VIEWS = "p8fs_node_views"
 """The last numbered view of the nodes."""
+EVENTS = "p8fs_lease_events"
+"""How the last terms of leaders began and ended."""
+_TABLES = (TABLE, NAMES, LEDGER, RUNS, VIEWS, EVENTS)
 _VERSIONS = "p8fs_cluster_versions"
 _TRIES = 5
 
@@ -43,6 +46,8 @@ STEPS: tuple[Step, ...] = (
             "ended_at BIGINT, owner $text NOT NULL, outcome $text, PRIMARY KEY (name, tick))",
             f"CREATE TABLE IF NOT EXISTS {VIEWS} (name $key NOT NULL PRIMARY KEY, number BIGINT NOT NULL, "
             "members $text NOT NULL, changed_at BIGINT NOT NULL, checked_at BIGINT NOT NULL)",
+            f"CREATE TABLE IF NOT EXISTS {EVENTS} (name $key NOT NULL, fence BIGINT NOT NULL, event $id NOT NULL, "
+            "happened_at BIGINT NOT NULL, owner $text NOT NULL, why $text NOT NULL, PRIMARY KEY (name, fence, event))",
         ),
     ),
 )
@@ -50,9 +55,7 @@ STEPS: tuple[Step, ...] = (
 
 def version_of(store: LeaseStore, seconds: float) -> int:
     """Return the version of the tables; 0: one of them is not there, as when somebody has dropped it."""
-    others = " AND ".join(
-        f"NOT EXISTS (SELECT 1 FROM {table} WHERE name = '')" for table in (TABLE, NAMES, LEDGER, RUNS, VIEWS)
-    )
+    others = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE name = '')" for table in _TABLES)
     try:
         [(version,)] = store.execute(f"SELECT max(version) FROM {_VERSIONS} WHERE {others}", (), seconds)
     except NoTable:

@@ -25,6 +25,7 @@ TABLES = (
     "p8fs_once",
     "p8fs_scheduled_runs",
     "p8fs_node_views",
+    "p8fs_lease_events",
     "p8fs_cluster_versions",
 )
 SHORT = {"ttl": 1.0, "deadline": 0.6, "interval": 0.15}

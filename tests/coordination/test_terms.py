@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -359,3 +360,26 @@ def test_a_loss_is_told_once_to_watchers(clock: MovedClock) -> None:
 )
 def test_a_callback_gets_what_it_takes(callback: Callable[..., object], given: tuple[object, ...]) -> None:
     assert takes(callback, 1) == given
+
+
+def test_a_renewal_that_comes_too_late_is_told(clock: MovedClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a pause of the process: the reply is there before the thread that looks at deadlines."""
+    coordinator = memory_coordination(clock).coordinator()
+    holding = Holding(coordinator, "lock:a", Timing.of(15, 10, 3))
+    assert holding.attempt(1) is None
+    ended: list[Term] = []
+    holding.on_end = ended.append
+    holding._cancel()
+    term = holding.require()
+    leases = coordinator.connected("renewals").leases
+    renew = leases.renew
+
+    def renew_slowly(*args: Any) -> bool:
+        kept = renew(*args)
+        clock.move(12)
+        return kept
+
+    monkeypatch.setattr(leases, "renew", renew_slowly)
+    assert not holding.renew(term, 3)
+    assert ended == [term]
+    coordinator.close()
