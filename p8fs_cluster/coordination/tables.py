@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,7 +23,7 @@ EVENTS = "p8fs_lease_events"
 """How the last terms of leaders began and ended."""
 _TABLES = (TABLE, NAMES, LEDGER, RUNS, VIEWS, EVENTS)
 _VERSIONS = "p8fs_cluster_versions"
-_TRIES = 5
+_TRIES = 20
 
 
 class Step(NamedTuple):
@@ -74,6 +76,7 @@ def create(store: LeaseStore, seconds: float, steps: Sequence[Step] = STEPS) -> 
         except StorageError:  # two that make a table at once: PostgreSQL refuses one of them
             if not again:
                 raise
+            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311
     raise AssertionError("unreachable")
 
 

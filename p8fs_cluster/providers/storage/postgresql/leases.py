@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Generator, Sequence
@@ -75,8 +76,7 @@ class DirectPostgreSQL(PostgreSQL):
 
     def execute(self, connection: Connection, sql: str, parameters: Parameters) -> list[Any]:
         try:
-            cursor = connection.execute(sql, parameters)
-            return cursor.fetchall() if cursor.description else []
+            return _rows(psycopg.Cursor(connection).execute(sql, parameters))
         except psycopg.Error as exc:
             raise _meant(exc) from exc
 
@@ -104,26 +104,26 @@ class _Store:
     def update(
         self, fence: str, others: str, where: str, parameters: Sequence[Any], seconds: float, *, announce: bool = False
     ) -> Stamp | None:
-        changed = f"UPDATE {TABLE} SET fence = {fence}, {others} WHERE {where} RETURNING fence"
-        if announce:
-            notify = f"CASE WHEN waiting_until > $now THEN pg_notify('{CHANNEL}', name) END"
-            sql = f"WITH changed AS ({changed}, name, waiting_until) SELECT fence, '0', {notify} FROM changed"
-        else:
-            sql = f"{changed}, {self._timeline}"
+        returned = "'0', waiting_until > $now, name" if announce else self._timeline
+        sql = f"UPDATE {TABLE} SET fence = {fence}, {others} WHERE {where} RETURNING fence, {returned}"
         try:
             rows = self.execute(sql, parameters, seconds)
         except StorageError as exc:
             if not self._has_no_timeline(exc):
                 raise
             return self.update(fence, others, where, parameters, seconds, announce=announce)
-        return Stamp(int(rows[0][0]), int(rows[0][1], 16)) if rows else None
+        if not rows:
+            return None
+        if announce and rows[0][2]:  # seldom: the commit of a NOTIFY takes a lock that the whole server shares
+            with contextlib.suppress(StorageError):  # those who wait look at intervals, too
+                self.execute(f"SELECT pg_notify('{CHANNEL}', %s)", (rows[0][3],), seconds)
+        return Stamp(rows[0][0], int(rows[0][1], 16))
 
     def transact(self, work: Callable[[Run], T], seconds: float) -> T:
         with self._direct.connection(seconds) as connection:
 
             def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-                cursor = connection.execute(self._spelt(sql), parameters)
-                return cursor.fetchall() if cursor.description else []
+                return _rows(psycopg.Cursor(connection).execute(self._spelt(sql), parameters))
 
             try:
                 with connection.transaction():
@@ -181,6 +181,12 @@ class _Store:
                 text = text.replace(name, spelt)
             self._texts[sql] = text
         return text
+
+
+def _rows(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
+    """Return all rows; `description` would make an object of each column."""
+    result = cursor.pgresult
+    return cursor.fetchall() if result is not None and result.nfields else []
 
 
 def _meant(exc: psycopg.Error) -> StorageError:
