@@ -15,8 +15,9 @@ from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.coordination import tables
 from p8fs_cluster.coordination.clock import Clock
-from p8fs_cluster.coordination.lease_rows import LeaseRows
+from p8fs_cluster.coordination.lease_rows import NODE, LeaseRows
 from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.coordination.work import Ending, Work, stopped
 from p8fs_cluster.coordination.worker import Worker
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import CoordinationError, StorageError
@@ -26,12 +27,14 @@ from p8fs_cluster.providers.storage.leases import Leases, LeaseStore, Limits, No
 if TYPE_CHECKING:
     from p8fs_cluster.coordination.roster import Roster
 
-__all__ = ["Connected", "Coordinator"]
+__all__ = ["CLOSED", "Connected", "Coordinator"]
 
 log = logging.getLogger("p8fs_cluster.coordination")
 
 _PATIENCE = 5.0
 """Seconds for a statement that no lease hangs on."""
+
+CLOSED = "the container of this cluster was closed: use it inside `with container:`"
 
 T = TypeVar("T")
 
@@ -71,6 +74,8 @@ class Coordinator:
         self._stores: dict[str, Connected] = {}
         self._opening = threading.Lock()
         self._ready = False
+        self.closing = False
+        """Whether nothing new may begin. What runs may still ask for what ends it."""
         self.closed = False
         self._limits: Limits | None = None
         self.renewals = worker("renewals", clock)
@@ -78,10 +83,10 @@ class Coordinator:
         self.deadlines = worker("deadlines", clock)
         self.callbacks = worker("callbacks", clock)
         self.wakeups = Wakeups(self)
-        self.work: weakref.WeakSet[Any] = weakref.WeakSet()
-        """What runs under leases, and is ended before they are given up; it has the same two methods."""
+        self.work: set[Work] = set()
+        """What runs under leases, and ends before they are given up."""
         self.ending: weakref.WeakSet[Any] = weakref.WeakSet()
-        """What is to be ended with the container: each has `close(seconds)` and `forget_parent()`."""
+        """What is to be ended with the container: each has a `key`, `close(seconds)` and `forget_parent()`."""
         self.roster: Roster
         """The nodes as this process knows them."""
         self.candidacies: dict[str, Any] = {}
@@ -171,15 +176,23 @@ class Coordinator:
     def require_open(self) -> None:
         """Return if the container is open.
 
-        :raises CoordinationError: it was closed.
+        :raises CoordinationError: it was closed, or is being closed.
         """
-        if self.closed:
-            raise CoordinationError("the container of this cluster was closed: use it inside `with container:`")
+        if self.closing:
+            raise CoordinationError(CLOSED)
 
-    def close(self) -> None:
-        """Release what is held, and end the threads and connections."""
+    def close(self) -> Ending | None:
+        """End what runs under leases, release what is held, and end the threads and connections.
+
+        Return what is to be awaited, if some of it runs in this event loop.
+        """
+        self.closing = True
+        self.wakeups.wake(None)
+        return stopped(tuple(self.work), _PATIENCE, self._finish)
+
+    def _finish(self) -> None:
         self.closed = True
-        for each in (*self.work, *self.ending):
+        for each in sorted(self.ending, key=lambda each: each.key.startswith(NODE)):
             each.close(_PATIENCE)
         self.wakeups.wake(None)
         for worker in (self.renewals, self.calls, self.deadlines, self.callbacks):
@@ -190,10 +203,10 @@ class Coordinator:
 
     def forget_parent(self) -> None:
         """In a forked child: nothing is held here, and the threads are not here."""
-        self.closed = True
+        self.closing = self.closed = True
         for connected in self._stores.values():
             connected.store.forget()
-        for each in (*self.work, *self.ending):
+        for each in tuple(self.ending):
             each.forget_parent()
 
 
