@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
@@ -54,6 +55,7 @@ class AsyncPlace:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
+        self._context = contextvars.copy_context()
         self.loop = asyncio.get_running_loop()
 
     async def run(self, call: Callable[[], T]) -> T:
@@ -93,7 +95,7 @@ class AsyncPlace:
         await asyncio.wait({running}, timeout=seconds)
 
     def tell(self, callback: Callable[..., Any], argument: object) -> None:
-        """Call in the event loop what a user gave, and await what it returns, whoever asks."""
+        """Call in the event loop what a user gave, and await what it returns, in the context in which this was made."""
 
         async def called() -> None:
             try:
@@ -104,7 +106,7 @@ class AsyncPlace:
                 log.exception("a callback of coordination failed: %r", callback)
 
         def begin() -> None:
-            task = self.loop.create_task(called())
+            task = self.loop.create_task(called(), context=self._context.copy())
             _tasks.add(task)
             task.add_done_callback(_tasks.discard)
 

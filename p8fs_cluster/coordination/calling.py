@@ -28,6 +28,7 @@ class Place:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
+        self._context = contextvars.copy_context()
 
     def run(self, call: Callable[[], T]) -> T:
         """Return what a call returns that waits for the store."""
@@ -58,5 +59,5 @@ class Place:
         running.join(seconds)
 
     def tell(self, callback: Callable[..., object], argument: object) -> None:
-        """Call what a user gave, in a thread that nothing waits for."""
-        self._coordinator.tell(callback, *takes(callback, argument))
+        """Call what a user gave, in a thread that nothing waits for, and in the context in which this was made."""
+        self._coordinator.tell(self._context, callback, *takes(callback, argument))

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from p8fs_cluster.config.problems import variable_of
@@ -157,12 +158,12 @@ class Coordinator:
         self._ready = False
         self.noted.clear()
 
-    def tell(self, callback: Callable[..., object], *args: object) -> None:
-        """Call what a user gave, in a thread that nothing waits for."""
+    def tell(self, context: Context, callback: Callable[..., object], *args: object) -> None:
+        """Call what a user gave, in a copy of a context, in a thread that nothing waits for."""
 
         def called() -> None:
             try:
-                callback(*args)
+                context.copy().run(callback, *args)
             except Exception:
                 log.exception("a callback of coordination failed: %r", callback)
 
