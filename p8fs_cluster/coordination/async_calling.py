@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import logging
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from p8fs_cluster.coordination.claim import takes
-from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.coordinator import CLOSED, Coordinator
+from p8fs_cluster.exceptions import CoordinationError
 
 __all__ = ["AsyncEvent", "AsyncPlace"]
 
@@ -54,6 +55,7 @@ class AsyncPlace:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
+        self._context = contextvars.copy_context()
         self.loop = asyncio.get_running_loop()
 
     async def run(self, call: Callable[[], T]) -> T:
@@ -68,7 +70,8 @@ class AsyncPlace:
             else:
                 _in_loop(self.loop, _settle, future, result, None)
 
-        self._coordinator.require_open()
+        if self._coordinator.closed:
+            raise CoordinationError(CLOSED)
         self._coordinator.calls.soon(run)
         return await future
 
@@ -77,7 +80,7 @@ class AsyncPlace:
         coordinator = self._coordinator
         due = coordinator.deadlines.at(coordinator.clock.now() + seconds, event.set)
         try:
-            if not coordinator.closed:
+            if not coordinator.closing:
                 await event.wait()
             event.clear()
         finally:
@@ -91,16 +94,8 @@ class AsyncPlace:
         """Return when work has ended, or after so many seconds."""
         await asyncio.wait({running}, timeout=seconds)
 
-    def close(self, running: asyncio.Task[None], seconds: float) -> None:
-        """End work at once, and wait for that where the event loop is another thread's."""
-        ended = threading.Event()
-        running.add_done_callback(lambda _: ended.set())
-        _in_loop(self.loop, running.cancel)
-        if not self.loop.is_closed() and asyncio._get_running_loop() is not self.loop:
-            ended.wait(seconds)
-
     def tell(self, callback: Callable[..., Any], argument: object) -> None:
-        """Call in the event loop what a user gave, and await what it returns, whoever asks."""
+        """Call in the event loop what a user gave, and await what it returns, in the context in which this was made."""
 
         async def called() -> None:
             try:
@@ -111,7 +106,7 @@ class AsyncPlace:
                 log.exception("a callback of coordination failed: %r", callback)
 
         def begin() -> None:
-            task = self.loop.create_task(called())
+            task = self.loop.create_task(called(), context=self._context.copy())
             _tasks.add(task)
             task.add_done_callback(_tasks.discard)
 

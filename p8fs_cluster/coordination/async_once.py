@@ -35,13 +35,16 @@ async def async_once(holding: Holding, timeout: float | None, call: Callable[[],
     look = functools.partial(coordinator.ask, is_done, seconds)
     if await place.run(look):
         return False
-    if not await async_claimed(place, holding, timeout):
-        raise LockTimeout(f"{holding.key}: somebody else was doing it for {timeout:g} s")
-    try:
-        if await place.run(look):
-            return False
-        await async_run(place, holding, holding.require(), call)
-        await place.run(functools.partial(ledger.record, holding, seconds))
-    finally:
-        await place.run(functools.partial(holding.give_up, seconds))
+    with holding.working():
+        if not await async_claimed(place, holding, timeout):
+            raise LockTimeout(f"{holding.key}: somebody else was doing it for {timeout:g} s")
+        try:
+            if await place.run(look):
+                return False
+            coordinator.require_open()
+            await async_run(place, holding, holding.require(), call)
+            await place.run(functools.partial(ledger.record, holding, seconds))
+        finally:
+            if not coordinator.closed:  # which has left the lease to end by itself
+                await place.run(functools.partial(holding.give_up, seconds))
     return True

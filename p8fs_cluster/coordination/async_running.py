@@ -35,4 +35,6 @@ async def async_run(place: AsyncPlace, holding: Holding, term: Term, call: Calla
         await asyncio.gather(task, watching, return_exceptions=True)  # its end, before anybody else has the lease
     if not term.is_held(holding.coordinator.clock.now()):
         raise holding.over(term)
+    if task.cancelled():  # passed on, it would look like an end of who asks
+        raise RuntimeError(f"the function was cancelled by something that it awaited: {call!r}")
     return task.result()

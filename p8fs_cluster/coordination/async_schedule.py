@@ -39,7 +39,6 @@ class AsyncSchedule:
         self._place = AsyncPlace(self._coordinator)
         self._stopped = False
         self._wake = AsyncEvent(self._place)
-        self._coordinator.work.add(self)
         self._running = self._place.spawn(self._work, f"schedule {name}")
 
     @property
@@ -59,14 +58,6 @@ class AsyncSchedule:
         self._end()
         await self._place.join(self._running, None)
 
-    def close(self, seconds: float) -> None:
-        """Begin no further run here, and wait so long for the one at hand, where waiting holds up nobody."""
-        self._end()
-        self._place.close(self._running, seconds)
-
-    def forget_parent(self) -> None:
-        """In a forked child nothing runs it."""
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -76,13 +67,18 @@ class AsyncSchedule:
         await self.stop()
 
     def _is_over(self) -> bool:
-        return self._stopped or self._coordinator.closed
+        return self._stopped or self._coordinator.closing
 
     def _end(self) -> None:
         self._stopped = True
         self._wake.set()
 
     async def _work(self) -> None:
+        with self._ticks.holding.working(self._end):
+            await self._run_ticks()
+        log.debug("schedule %s: ended", self._name)
+
+    async def _run_ticks(self) -> None:
         while not self._is_over():
             try:
                 pause = await self._place.run(self._ticks.pause)
@@ -93,13 +89,12 @@ class AsyncSchedule:
                 log.warning("schedule %s: the store can't be asked: %s", self._name, exc)
                 pause = _OUTAGE
             except CoordinationError as exc:
-                if self._coordinator.closed:
+                if self._coordinator.closing:
                     return
                 log.error("schedule %s: %s", self._name, exc)  # noqa: TRY400
                 pause = _LOOK
             if not self._is_over():
                 await self._place.pause(min(pause, _LOOK), self._wake)
-        log.debug("schedule %s: ended", self._name)
 
     async def _run_tick(self, tick: float) -> None:
         holding = self._ticks.holding
@@ -107,8 +102,11 @@ class AsyncSchedule:
             return  # somebody else has it, or runs the one before it still
         try:
             if await self._place.run(functools.partial(self._ticks.claim, tick)):
-                outcome = await self._outcome()
-                await self._place.run(functools.partial(self._ticks.end, tick, outcome))
+                outcome = "interrupted"
+                try:
+                    outcome = await self._outcome()
+                finally:
+                    await self._place.run(functools.partial(self._ticks.end, tick, outcome))
         except LeaseLost as exc:
             log.error("schedule %s: %s", self._name, exc)  # noqa: TRY400
         finally:
@@ -123,7 +121,7 @@ class AsyncSchedule:
         except LeaseLost as exc:
             log.error("schedule %s: the run did not end in time: %s", self._name, exc)  # noqa: TRY400
             return f"lost: {exc}"
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # which would end a thread, and nobody would know
             log.exception("schedule %s: the run failed", self._name)
             return f"{type(exc).__name__}: {exc}"
         return "done"

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from p8fs_cluster.coordination.claim import takes
-from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.coordinator import CLOSED, Coordinator
+from p8fs_cluster.exceptions import CoordinationError
 
 __all__ = ["Event", "Place"]
 
@@ -27,10 +28,12 @@ class Place:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
+        self._context = contextvars.copy_context()
 
     def run(self, call: Callable[[], T]) -> T:
         """Return what a call returns that waits for the store."""
-        self._coordinator.require_open()
+        if self._coordinator.closed:
+            raise CoordinationError(CLOSED)
         return call()
 
     def pause(self, seconds: float, event: Event) -> None:
@@ -38,7 +41,7 @@ class Place:
         coordinator = self._coordinator
         due = coordinator.deadlines.at(coordinator.clock.now() + seconds, event.set)
         try:
-            if not coordinator.closed:
+            if not coordinator.closing:
                 event.wait()
             event.clear()
         finally:
@@ -55,11 +58,6 @@ class Place:
         """Return when work has ended, or after so many seconds."""
         running.join(seconds)
 
-    def close(self, running: threading.Thread, seconds: float) -> None:
-        """Wait for the end of work, which can't be forced."""
-        if running is not threading.current_thread():
-            running.join(seconds)
-
     def tell(self, callback: Callable[..., object], argument: object) -> None:
-        """Call what a user gave, in a thread that nothing waits for."""
-        self._coordinator.tell(callback, *takes(callback, argument))
+        """Call what a user gave, in a thread that nothing waits for, and in the context in which this was made."""
+        self._coordinator.tell(self._context, callback, *takes(callback, argument))

@@ -55,7 +55,7 @@ class Candidacy:
     @property
     def is_standing(self) -> bool:
         """Return whether it tries, or leads."""
-        return self._standing and not self.coordinator.closed
+        return self._standing and not self.coordinator.closing
 
     @property
     def was_tried(self) -> bool:
@@ -90,10 +90,11 @@ class Candidacy:
         return not self.is_standing
 
     def _give_up(self, seconds: float) -> None:
-        term = self.holding.term
-        if term is not None and self.holding.is_held:
+        term, was_held = self.holding.term, self.holding.is_held
+        if term is not None and self.holding.is_to_be_given_up:
             self.holding.give_up(seconds)
-            self._tell(self.lost, term)
+            if was_held:  # else it is told already
+                self._tell(self.lost, term)
         self._tell_changed()
 
     def _rest(self) -> None:
@@ -119,7 +120,10 @@ class Candidacy:
                 self._due = self.coordinator.calls.at(self.coordinator.clock.now() + seconds, self._try)
 
     def _wake(self) -> None:
-        """Try at once, unless it is left to others, or held."""
+        """Try at once, unless it is left to others, or held; at the end of the container tell those who wait."""
+        if self.coordinator.closing:
+            self._tell_changed()
+            return
         rests = self.coordinator.clock.now() < self._rests_until
         if not (rests or self.holding.is_held) and self._tries:
             self._plan(0)

@@ -10,15 +10,17 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.coordination import tables
 from p8fs_cluster.coordination.clock import Clock
-from p8fs_cluster.coordination.lease_rows import LeaseRows
+from p8fs_cluster.coordination.lease_rows import NODE, LeaseRows
 from p8fs_cluster.coordination.tally import Tally
 from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.coordination.work import Ending, Work, stopped
 from p8fs_cluster.coordination.worker import Worker
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import CoordinationError, StorageError
@@ -28,7 +30,7 @@ from p8fs_cluster.providers.storage.leases import Leases, LeaseStore, Limits, No
 if TYPE_CHECKING:
     from p8fs_cluster.coordination.roster import Roster
 
-__all__ = ["Connected", "Coordinator"]
+__all__ = ["CLOSED", "Connected", "Coordinator"]
 
 log = logging.getLogger("p8fs_cluster.coordination")
 
@@ -36,6 +38,8 @@ _PATIENCE = 5.0
 """Seconds for a statement that no lease hangs on, and for the end of all that is held together."""
 _LEAST = 0.1
 """Seconds that each lease has at least for its release."""
+
+CLOSED = "the container of this cluster was closed: use it inside `with container:`"
 
 T = TypeVar("T")
 
@@ -76,6 +80,8 @@ class Coordinator:
         self._opening = threading.Lock()
         self._owner: str | None = None
         self._ready = False
+        self.closing = False
+        """Whether nothing new may begin. What runs may still ask for what ends it."""
         self.closed = False
         self._limits: Limits | None = None
         self.renewals = worker("renewals", clock)
@@ -83,10 +89,10 @@ class Coordinator:
         self.deadlines = worker("deadlines", clock)
         self.callbacks = worker("callbacks", clock)
         self.wakeups = Wakeups(self)
-        self.work: weakref.WeakSet[Any] = weakref.WeakSet()
-        """What runs under leases, and is ended before they are given up; it has the same two methods."""
+        self.work: set[Work] = set()
+        """What runs under leases, and ends before they are given up."""
         self.ending: weakref.WeakSet[Any] = weakref.WeakSet()
-        """What is to be ended with the container: each has `close(seconds)` and `forget_parent()`."""
+        """What is to be ended with the container: each has a `key`, `close(seconds)` and `forget_parent()`."""
         self.tally = Tally()
         """What has gone wrong so far."""
         self.roster: Roster
@@ -159,12 +165,12 @@ class Coordinator:
         self._ready = False
         self.noted.clear()
 
-    def tell(self, callback: Callable[..., object], *args: object) -> None:
-        """Call what a user gave, in a thread that nothing waits for."""
+    def tell(self, context: Context, callback: Callable[..., object], *args: object) -> None:
+        """Call what a user gave, in a copy of a context, in a thread that nothing waits for."""
 
         def called() -> None:
             try:
-                callback(*args)
+                context.copy().run(callback, *args)
             except Exception:
                 log.exception("a callback of coordination failed: %r", callback)
 
@@ -186,13 +192,21 @@ class Coordinator:
     def require_open(self) -> None:
         """Return if the container is open.
 
-        :raises CoordinationError: it was closed.
+        :raises CoordinationError: it was closed, or is being closed.
         """
-        if self.closed:
-            raise CoordinationError("the container of this cluster was closed: use it inside `with container:`")
+        if self.closing:
+            raise CoordinationError(CLOSED)
 
-    def close(self) -> None:
-        """Release what is held, and end the threads and connections."""
+    def close(self) -> Ending | None:
+        """End what runs under leases, release what is held, and end the threads and connections.
+
+        Return what is to be awaited, if some of it runs in this event loop.
+        """
+        self.closing = True
+        self.wakeups.wake(None)
+        return stopped(tuple(self.work), _PATIENCE, self._finish)
+
+    def _finish(self) -> None:
         self.closed = True
         until = time.monotonic() + _PATIENCE
         with contextlib.ExitStack() as steps:  # run from the last to the first, whatever fails
@@ -202,15 +216,15 @@ class Coordinator:
             for worker in (self.callbacks, self.deadlines, self.calls, self.renewals):
                 steps.callback(worker.close, _PATIENCE)
             steps.callback(self.wakeups.wake, None)
-            for each in (*self.ending, *self.work):
+            for each in sorted(self.ending, key=lambda each: each.key.startswith(NODE), reverse=True):
                 steps.callback(_end, each, until)
 
     def forget_parent(self) -> None:
         """In a forked child: nothing is held here, and the threads are not here."""
-        self.closed = True
+        self.closing = self.closed = True
         for connected in self._stores.values():
             connected.store.forget()
-        for each in (*self.work, *self.ending):
+        for each in tuple(self.ending):
             each.forget_parent()
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable
 
 from p8fs_cluster.coordination.candidacy import Candidacy
 from p8fs_cluster.coordination.clock import BOOTTIME, Clock
-from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.coordinator import CLOSED, Coordinator
 from p8fs_cluster.coordination.observability import measure
 from p8fs_cluster.coordination.roster import Roster
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.di import context
 from p8fs_cluster.di.settings import SettingsSource
-from p8fs_cluster.di.teardown import OPENED, Closable, Step
+from p8fs_cluster.di.teardown import Closable, Step
 from p8fs_cluster.exceptions import CoordinationError
 from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.providers.storage.handle import Storage
 
 __all__ = ["Coordinators"]
+
+_FIRST = sys.maxsize
+"""Work under leases may use all that its container has opened, so it ends before that is closed."""
 
 
 class Coordinators(Closable):
@@ -34,7 +38,7 @@ class Coordinators(Closable):
         self._version: object = None
         self._current: Coordinator | None = None
         """The coordinator as long as nothing has changed anywhere."""
-        self._opened: dict[Hashable, tuple[int, Coordinator]] = {}
+        self._opened: dict[Hashable, Coordinator] = {}
         self._inherited: list[Coordinator] = []
         _all.add(self)
 
@@ -50,22 +54,27 @@ class Coordinators(Closable):
         key = spec.key(self._settings()) if spec.embedded else spec.provider
         with self._lock:
             if self._closed:
-                raise CoordinationError("the container of this cluster was closed: use it inside `with container:`")
+                raise CoordinationError(CLOSED)
             if key not in self._opened:
                 coordinator = Coordinator(self._settings, spec, self._clock)
                 coordinator.roster = Roster(coordinator)
                 measure(coordinator)
-                self._opened[key] = next(OPENED), coordinator
-            found = self._opened[key][1]
+                self._opened[key] = coordinator
+            found = self._opened[key]
             self._current, self._version = found, version if self._settings.announced else None
             return found
 
-    def candidacy(self, key: str, timing: Timing) -> Candidacy:
-        """Return this process's candidacy, which stands if it is new.
+    def candidacy(self, key: str, timing: Timing, known: Candidacy | None = None) -> Candidacy:
+        """Return this process's candidacy, which stands if it is new; the `known` one at the end of the container.
 
         :raises CoordinationError: it has another timing.
         """
-        coordinator = self.coordinator()
+        try:
+            coordinator = self.coordinator()
+        except CoordinationError:
+            if self._closed and known is not None:
+                return known
+            raise
         with self._lock:
             found: Candidacy | None = coordinator.candidacies.get(key)
             made = found or Candidacy(coordinator, key, timing)
@@ -76,10 +85,11 @@ class Coordinators(Closable):
         return made
 
     def opened(self) -> list[Step]:
-        """Forget the coordinators that are open, and return what closes them."""
+        """Forget the coordinators that are open, refuse to open others, and return what closes them."""
         with self._lock:
+            self._closed = True
             opened, self._opened, self._current = self._opened, {}, None
-        return [(number, "cluster", coordinator.close) for number, coordinator in opened.values()]
+        return [(_FIRST, "cluster", coordinator.close) for coordinator in opened.values()]
 
     def shut(self) -> None:
         """Refuse from now on; `reopen` takes it back."""
@@ -92,7 +102,7 @@ class Coordinators(Closable):
     def forget_parent(self) -> None:
         """In a forked child: what is held belongs to the parent, and so do the connections."""
         self._lock = threading.Lock()
-        for _, coordinator in self._opened.values():
+        for coordinator in self._opened.values():
             coordinator.forget_parent()
             self._inherited.append(coordinator)
         self._opened, self._current = {}, None

@@ -7,12 +7,14 @@ import logging
 import random
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from p8fs_cluster.coordination.coordinator import Connected, Coordinator
 from p8fs_cluster.coordination.lease_rows import Held
 from p8fs_cluster.coordination.terms import Term, Timing
+from p8fs_cluster.coordination.work import Work
 from p8fs_cluster.coordination.worker import Due
 from p8fs_cluster.exceptions import CoordinationError, LeaseLost, StorageError
 from p8fs_cluster.providers.storage.leases import TABLE, Busy, NoTable
@@ -23,6 +25,7 @@ log = logging.getLogger("p8fs_cluster.coordination")
 
 RESIGN = "an operator asks its holder to give it up"
 _RELEASED = "it was released"
+_CLOSED = "its container is closed"
 _FORKED = "it is that of the process that this one was forked from"
 _TOO_LATE = 0.05
 """Seconds after which a lease that has ended is looked at again: those who wait spread over them."""
@@ -237,7 +240,7 @@ class Holding:
         self.coordinator.tally.lost(self.key)
         for watcher in watchers:
             watcher()
-        log.warning("%s: the lease %s is lost: %s", self.key, tuple(term.token), why)
+        log.log(_LEVELS.get(why, logging.WARNING), "%s: the lease %s is lost: %s", self.key, tuple(term.token), why)
         self._cancel()
         self.on_end(term)
 
@@ -328,9 +331,38 @@ class Holding:
         self.end(term, "a guard has found it gone")
         return self.over(term)
 
+    @contextmanager
+    def working(self, stop: Callable[[], object] | None = None) -> Iterator[None]:
+        """Let the end of the container wait for a block, which runs under this lease.
+
+        `stop` is called then, and should bring the block to its end. What takes too long loses the lease.
+        """
+        work = Work(self, stop or _at_will, self.cut)
+        self.coordinator.work.add(work)
+        try:
+            yield
+        finally:
+            self.coordinator.work.discard(work)
+            work.done()
+
+    def cut(self) -> None:
+        """Believe in the lease no longer, as its container ends; it is given up when nothing runs under it any more."""
+        if self.term is not None:
+            self.end(self.term, _CLOSED)
+
+    @property
+    def is_to_be_given_up(self) -> bool:
+        """Return whether nobody else can have the lease yet: it is held, or was cut off."""
+        return self.is_held or (self.term is not None and self.term.ended == _CLOSED)
+
     def close(self, seconds: float) -> None:
-        """Give the lease up, if it is held, as its container ends."""
-        if self.is_held:
+        """Give the lease up as its container ends, unless something still runs under it."""
+        if not self.is_to_be_given_up:
+            return
+        if any(work.lease is self and not work.is_over for work in tuple(self.coordinator.work)):
+            log.error("%s: its function runs on, although its container is closed; the lease ends in %g s",
+                      self.key, self.timing.ttl)  # fmt: skip
+        else:
             self.give_up(seconds)
 
     def forget_parent(self) -> None:
@@ -346,3 +378,11 @@ class Holding:
 
 def _nothing(_: object) -> None:
     """Nobody is to be told."""
+
+
+def _at_will() -> None:
+    """It ends by itself."""
+
+
+_LEVELS = {_CLOSED: logging.INFO}
+"""Why a lease is lost → the level of that record, where it is no surprise."""

@@ -28,7 +28,9 @@ class Leader:
     whether anybody has noticed or not.
     """
 
-    def __init__(self, candidacy: Callable[[], Candidacy], name: str, callbacks: Sequence[Callback | None]) -> None:
+    def __init__(
+        self, candidacy: Callable[[Candidacy | None], Candidacy], name: str, callbacks: Sequence[Callback | None]
+    ) -> None:
         self._resolve = candidacy
         self._name = name
         self._callbacks = callbacks
@@ -94,23 +96,26 @@ class Leader:
 
     def withdraw(self) -> None:
         """Give up leading, and stand no longer, until `wait` or `run_while_leader` is called."""
-        candidacy = self._candidacy()
-        place = Place(candidacy.coordinator)
-        place.run(functools.partial(candidacy.withdraw, candidacy.holding.timing.interval))
+        self._withdraw(self._candidacy())
 
     def run_while_leader(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Wait until this process leads, call the function, and return what it returns.
 
         Its end, or its exception, releases the lease at once, and this process stands no longer. If the term is lost
-        meanwhile, that is told to the operator as long as the function runs.
+        meanwhile, that is told to the operator as long as the function runs. The end of the container ends the term:
+        a coroutine is cancelled, and a plain function should look at `is_leader` or `lost`. It is waited for, and the
+        lease given up then.
 
-        :raises LeaseLost: the term was lost before the function ended.
+        :raises LeaseLost: the term was lost before the function ended, or the container was closed.
+        :raises CoordinationError: the container was closed before this process led.
         """
         candidacy = self._waited(lambda candidacy: candidacy.holding.is_held, None)
-        try:
-            return self._run(candidacy, functools.partial(fn, *args, **kwargs))
-        finally:
-            self.withdraw()
+        holding = candidacy.holding
+        with holding.working(holding.cut):
+            try:
+                return self._run(candidacy, functools.partial(fn, *args, **kwargs))
+            finally:
+                self._withdraw(candidacy)
 
     def run_if_leader(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the function if this process leads, and return what it returns; None if somebody else does.
@@ -123,7 +128,8 @@ class Leader:
             if candidacy.fault is not None:
                 raise candidacy.fault
             return None
-        return self._run(candidacy, functools.partial(fn, *args, **kwargs))
+        with candidacy.holding.working():
+            return self._run(candidacy, functools.partial(fn, *args, **kwargs))
 
     def guard(self, connection: Any) -> None:
         """Tie the transaction of a borrowed connection to this term, as `Lock.guard` does.
@@ -142,7 +148,13 @@ class Leader:
     ) -> None:
         self.withdraw()
 
+    def _withdraw(self, candidacy: Candidacy) -> None:
+        if not candidacy.coordinator.closed:  # which has ended it
+            place = Place(candidacy.coordinator)
+            place.run(functools.partial(candidacy.withdraw, candidacy.holding.timing.interval))
+
     def _run(self, candidacy: Candidacy, call: Callable[[], Any]) -> Any:
+        candidacy.coordinator.require_open()
         term = candidacy.holding.require()
         with watched(candidacy.holding, term, call):
             return run(Place(candidacy.coordinator), candidacy.holding, term, call)
@@ -166,7 +178,7 @@ class Leader:
 
     def _candidacy(self) -> Candidacy:
         """Return the candidacy of this process on the engine in force, which calls back from now on."""
-        candidacy = self._resolve()
+        candidacy = self._resolve(self._followed)
         if candidacy is not self._followed:
             self._followed = candidacy
             place = Place(candidacy.coordinator) if any(self._callbacks) else None

@@ -9,8 +9,10 @@ from p8fs_cluster.coordination.terms import Timing, Token
 from p8fs_cluster.exceptions import CoordinationError
 from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore, Run
 
-__all__ = ["Held", "LeaseRows", "key_of"]
+__all__ = ["NODE", "Held", "LeaseRows", "key_of"]
 
+NODE = "node:"
+"""How the keys of those leases begin that are the presence of a process."""
 NAMES = "p8fs_lease_names"
 """The names that ever had a lease, so that a row that was deleted by hand is told from one that never was."""
 

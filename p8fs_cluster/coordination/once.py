@@ -35,13 +35,16 @@ def once(holding: Holding, timeout: float | None, call: Callable[[], Any]) -> bo
     look = functools.partial(coordinator.ask, is_done, seconds)
     if place.run(look):
         return False
-    if not claimed(place, holding, timeout):
-        raise LockTimeout(f"{holding.key}: somebody else was doing it for {timeout:g} s")
-    try:
-        if place.run(look):
-            return False
-        run(place, holding, holding.require(), call)
-        place.run(functools.partial(ledger.record, holding, seconds))
-    finally:
-        place.run(functools.partial(holding.give_up, seconds))
+    with holding.working():
+        if not claimed(place, holding, timeout):
+            raise LockTimeout(f"{holding.key}: somebody else was doing it for {timeout:g} s")
+        try:
+            if place.run(look):
+                return False
+            coordinator.require_open()
+            run(place, holding, holding.require(), call)
+            place.run(functools.partial(ledger.record, holding, seconds))
+        finally:
+            if not coordinator.closed:  # which has left the lease to end by itself
+                place.run(functools.partial(holding.give_up, seconds))
     return True

@@ -10,7 +10,7 @@ from typing import Any
 
 from p8fs_cluster.coordination.candidacy import Candidacy
 from p8fs_cluster.coordination.coordinator import Coordinator
-from p8fs_cluster.coordination.lease_rows import NAMES
+from p8fs_cluster.coordination.lease_rows import NAMES, NODE
 from p8fs_cluster.coordination.tables import VIEWS
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.coordination.views import Change, Node, Row, View, changes, next_members
@@ -21,7 +21,6 @@ __all__ = ["FRESH", "Roster"]
 
 log = logging.getLogger("p8fs_cluster.coordination")
 
-_KIND = "node:"
 _AFTER = "node;"
 _NAME = "nodes"
 _FORGOTTEN = 24 * 3600 * 1_000_000
@@ -49,7 +48,7 @@ class Roster:
     @property
     def me(self) -> str | None:
         """The id of this process, None if it has not joined."""
-        return None if self._mine is None else self._mine.holding.key.removeprefix(_KIND)
+        return None if self._mine is None else self._mine.holding.key.removeprefix(NODE)
 
     @property
     def last(self) -> View | None:
@@ -75,7 +74,7 @@ class Roster:
         )
         if len(about) > _LONGEST:
             raise CoordinationError(f"labels and address have {len(about)} characters as JSON, {_LONGEST} at most")
-        self._mine = mine = Candidacy(self._coordinator, _KIND + str(uuid.uuid4()), timing)
+        self._mine = mine = Candidacy(self._coordinator, NODE + str(uuid.uuid4()), timing)
         mine.holding.owner = lambda: about
         self.interval = timing.interval
         return mine
@@ -157,15 +156,15 @@ class Roster:
     def _forget(self, run: Run) -> None:
         """Delete the rows of nodes that are long gone."""
         gone = f"SELECT name FROM {TABLE} WHERE name > %s AND name < %s AND expires_at < $now - %s"
-        for (name,) in run(gone, (_KIND, _AFTER, _FORGOTTEN)):
+        for (name,) in run(gone, (NODE, _AFTER, _FORGOTTEN)):
             for table in (NAMES, TABLE):
                 run(f"DELETE FROM {table} WHERE name = %s", (name,))
 
 
 def _rows(run: Run) -> dict[str, Row]:
     columns = "name, holder, fence, expires_at, ttl, acquired_at, healed_at, owner"
-    found = run(f"SELECT {columns} FROM {TABLE} WHERE name > %s AND name < %s", (_KIND, _AFTER))
-    return {row.id: row for row in (Row(name.removeprefix(_KIND), *rest) for name, *rest in found)}
+    found = run(f"SELECT {columns} FROM {TABLE} WHERE name > %s AND name < %s", (NODE, _AFTER))
+    return {row.id: row for row in (Row(name.removeprefix(NODE), *rest) for name, *rest in found)}
 
 
 def _labels(labels: Mapping[str, str] | None) -> dict[str, str]:
