@@ -48,7 +48,7 @@ async def async_watch(coordinator: Coordinator, since: View | None, interval: fl
     """Yield who comes and goes, up to the end of the container."""
     place = AsyncPlace(coordinator)
     event = AsyncEvent(place)
-    coordinator.wakeups.add("nodes", event.set)  # the end of the container wakes everybody
+    coordinator.wakeups.add("nodes", event.set, announced=False)  # the end of the container wakes everybody
     try:
         seen = since if since is not None else await place.run(coordinator.roster.view)
         while not coordinator.closed:

@@ -8,8 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,10 +19,11 @@ from p8fs_cluster.coordination.clock import Clock
 from p8fs_cluster.coordination.lease_rows import NODE, LeaseRows
 from p8fs_cluster.coordination.tally import Tally
 from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.coordination.wakeups import Wakeups
 from p8fs_cluster.coordination.work import Ending, Work, stopped
 from p8fs_cluster.coordination.worker import Worker
 from p8fs_cluster.di.settings import SettingsSource
-from p8fs_cluster.exceptions import CoordinationError, StorageError
+from p8fs_cluster.exceptions import CoordinationError
 from p8fs_cluster.providers.storage.engines import EngineSpec
 from p8fs_cluster.providers.storage.leases import Leases, LeaseStore, Limits, NoTable
 
@@ -88,7 +88,7 @@ class Coordinator:
         self.calls = worker("calls", clock)
         self.deadlines = worker("deadlines", clock)
         self.callbacks = worker("callbacks", clock)
-        self.wakeups = Wakeups(self)
+        self.wakeups = Wakeups(self.engine.announces, lambda: self.connected("announcements").store)
         self.work: set[Work] = set()
         """What runs under leases, and ends before they are given up."""
         self.ending: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -184,11 +184,6 @@ class Coordinator:
             self._owner = f"{settings.service_name}@{place}:{os.getpid()}"
         return self._owner
 
-    def interrupt(self, name: str) -> None:
-        """End the connections of one purpose."""
-        if name in self._stores:
-            self._stores[name].store.close()
-
     def require_open(self) -> None:
         """Return if the container is open.
 
@@ -235,82 +230,3 @@ def _end(each: Any, until: float) -> None:
 def may_create(settings: P8FSConfig) -> bool:
     """Return whether tables may be made at first use: as `cluster_create` says, else in development only."""
     return settings.is_development if settings.cluster_create is None else settings.cluster_create
-
-
-class Wakeups:
-    """Wakes those who wait for a lease, when it is released in this process, or the database announces it."""
-
-    def __init__(self, coordinator: Coordinator) -> None:
-        self._coordinator = coordinator
-        self._waiting: dict[str, list[Callable[[], object]]] = {}
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._changed = threading.Event()
-
-    @contextmanager
-    def waiting(self, key: str, wake: Callable[[], object]) -> Iterator[None]:
-        """Call `wake` when the lease may be free, up to the block's end."""
-        self.add(key, wake)
-        try:
-            yield
-        finally:
-            self.remove(key, wake)
-
-    def add(self, key: str, wake: Callable[[], object]) -> None:
-        """Call `wake` when the lease may be free, until it is removed."""
-        with self._lock:
-            self._waiting.setdefault(key, []).append(wake)
-            if self._coordinator.engine.announces and self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._listen, name="p8fs-cluster announcements", daemon=True)
-                self._thread.start()
-
-    def remove(self, key: str, wake: Callable[[], object]) -> None:
-        """Undo `add`."""
-        with self._lock:
-            waiting = self._waiting[key]
-            waiting.remove(wake)
-            if not waiting:
-                del self._waiting[key]
-
-    def wake(self, key: str | None) -> None:
-        """Wake who waits for a lease; None: everybody, as announcements may have been missed."""
-        with self._lock:
-            wakes = [wake for name, waiting in self._waiting.items() if key in (None, name) for wake in waiting]
-        for wake in wakes:
-            wake()
-
-    def close(self) -> None:
-        """End the thread, within a second."""
-        self._closed = True
-        self._changed.set()
-        thread = self._thread
-        if thread is not None:
-            self._coordinator.interrupt("announcements")
-            thread.join(_PATIENCE)
-
-    def _listen(self) -> None:
-        while not self._closed:
-            try:
-                self._hear()
-            except StorageError as exc:
-                log.debug("no announcements, so those who wait look at intervals: %s", exc)
-            except CoordinationError:
-                return
-            self._changed.wait(1)
-            with self._lock:
-                if not self._waiting:
-                    self._thread = None
-                    return
-
-    def _hear(self) -> None:
-        heard = self._coordinator.connected("announcements").store.announcements()
-        if heard is None:
-            self._changed.wait(_PATIENCE)
-            return
-        with contextlib.closing(heard):
-            for key in heard:
-                if self._closed or not self._waiting:
-                    return
-                if key is not None:
-                    self.wake(key or None)

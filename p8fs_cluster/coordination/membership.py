@@ -48,7 +48,7 @@ def watch(coordinator: Coordinator, since: View | None, interval: float | None) 
     """Yield who comes and goes, up to the end of the container."""
     place = Place(coordinator)
     event = Event(place)
-    coordinator.wakeups.add("nodes", event.set)  # the end of the container wakes everybody
+    coordinator.wakeups.add("nodes", event.set, announced=False)  # the end of the container wakes everybody
     try:
         seen = since if since is not None else place.run(coordinator.roster.view)
         while not coordinator.closed:
