@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from p8fs_cluster.coordination.coordinator import Connected, Coordinator
-from p8fs_cluster.coordination.lease_rows import Held
+from p8fs_cluster.coordination.lease_rows import LeaseRows
 from p8fs_cluster.coordination.terms import Term, Timing
 from p8fs_cluster.coordination.work import Work
 from p8fs_cluster.coordination.worker import Due
@@ -192,7 +192,7 @@ class Holding:
         sent_at = self.coordinator.clock.now()
         try:
             kept = leases.renew(self.key, self.holder, term.token.fence, timing, seconds)
-            why = "" if kept else self._why_over(term, leases.look(self.key, seconds))
+            why = "" if kept else self._why_over(term, leases, seconds)
         except NoTable:
             self.coordinator.table_is_gone()
             kept, why = False, "its table was deleted"
@@ -222,7 +222,11 @@ class Holding:
             raise self.over(term)
         self.timing = term.timing = timing
 
-    def _why_over(self, term: Term, found: Held | None) -> str:
+    def _why_over(self, term: Term, leases: LeaseRows, seconds: float) -> str:
+        try:
+            found = leases.look(self.key, seconds)
+        except StorageError as exc:  # over it is, whatever the reason
+            return f"the database has refused to renew it, and can't be asked why: {exc}"
         if found is None:
             return "its row was deleted"
         if found.holder == self.holder and found.fence == term.token.fence:

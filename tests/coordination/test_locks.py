@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from p8fs_cluster.exceptions import CoordinationError, LeaseLost, LockTimeout
+from p8fs_cluster.exceptions import CoordinationError, LeaseLost, LockTimeout, StorageUnavailable
 from tests.coordination.conftest import Case
 from tests.processes import until
 
@@ -248,3 +248,20 @@ def test_a_closed_container_refuses_and_its_leases_are_free(case: Case) -> None:
             case.cluster.lock("invoices", **case.timing).acquire(timeout=0)
         with case.container:
             assert case.cluster.lock("reports", **case.timing).acquire(timeout=0), "the handle is valid again"
+
+
+def test_a_refused_renewal_ends_the_belief_though_nobody_can_say_why(
+    moved_case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = moved_case.cluster.lock("invoices", ttl=15)
+    assert lock.acquire()
+    moved_case.sql_of("UPDATE p8fs_leases SET fence = fence + 1")
+    leases = moved_case.container.coordination().coordinator().connected("renewals").leases
+
+    def fail(*_: Any) -> None:
+        raise StorageUnavailable("down")
+
+    monkeypatch.setattr(leases, "look", fail)
+    with pytest.raises(LeaseLost, match="can't be asked why: down"):
+        lock.extend()
+    assert not lock.held
