@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable
 
+from p8fs_cluster.exceptions import LeaseLost
 from p8fs_cluster.providers.storage.faults import fault_of
 from p8fs_cluster.providers.storage.retries import pause
 
@@ -68,6 +69,9 @@ class Pauses:
 
     def after_error(self, exc: BaseException) -> float | None:
         """Return the seconds to pause after a job that failed; None: not for the store's sake, so the loop ends."""
+        if isinstance(exc, LeaseLost):  # others lead now, or this process does again
+            log.warning("the work is tried again, as its lease was lost: %s", exc)
+            return self._every
         told = fault_of(exc)
         if told is None:
             return None

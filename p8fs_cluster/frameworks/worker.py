@@ -44,7 +44,8 @@ def run(
 
     **Outages.** A job that fails because the store is away, or does not answer in time, is tried again: the first one
     is logged, the pauses grow from 0.1 to 30 seconds, each random between half of that and all of it, and begin anew
-    after a job that was done. Any other exception ends all workers and is raised.
+    after a job that was done. A job whose lease was lost (`LeaseLost`, as from `leader_only`) is logged, and the next
+    one begins after `every`. Any other exception ends all workers and is raised.
 
     **The end.** A signal ends every pause, and no further job begins. The jobs at hand are finished, then the container
     is closed. After `grace` seconds, which should be some less than Kubernetes' `terminationGracePeriodSeconds`,

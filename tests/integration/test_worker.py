@@ -14,6 +14,7 @@ import pytest
 
 from p8fs_cluster import Container, StorageUnavailable
 from p8fs_cluster.containers.default import active
+from p8fs_cluster.exceptions import LeaseLost
 from p8fs_cluster.frameworks import _outage
 from p8fs_cluster.frameworks.worker import run
 from p8fs_cluster.testing import memory_storage
@@ -66,6 +67,18 @@ class TestEveryForm:
             "the store does not answer, and the work is tried again until it does: postgresql at x: refused"
         ]
         assert [record.message for record in caplog.records if "answers again" in record.message]
+
+    def test_it_goes_on_after_a_lease_was_lost(self, form: str, caplog: pytest.LogCaptureFixture) -> None:
+        def job() -> bool:
+            calls.append(1)
+            if len(calls) == 1:
+                raise LeaseLost("leader:reports: the lease (0, 1) is over")
+            return False
+
+        calls: list[int] = []
+        run_as(form, job)
+        assert len(calls) >= 2
+        assert "as its lease was lost: leader:reports" in caplog.text
 
     def test_any_other_exception_ends_it(self, form: str) -> None:
         def job() -> None:
