@@ -9,6 +9,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +27,8 @@ log = logging.getLogger("p8fs_cluster.coordination")
 _LOOK = 60.0
 """Most seconds between two looks at the database's clock."""
 _OUTAGE = 1.0
+_within: ContextVar[object] = ContextVar("p8fs_cluster_schedule", default=None)
+"""The schedule of whose run this is a part."""
 
 
 class AsyncSchedule:
@@ -54,9 +57,10 @@ class AsyncSchedule:
         return await AsyncPlace(self._coordinator).run(self._ticks.runs)
 
     async def stop(self) -> None:
-        """Begin no further run here, and return when the one at hand has ended."""
+        """Begin no further run here, and return when the one at hand has ended; at once, if that is who asks."""
         self._end()
-        await self._place.join(self._running, None)
+        if _within.get() is not self:
+            await self._place.join(self._running, None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,6 +78,7 @@ class AsyncSchedule:
         self._wake.set()
 
     async def _work(self) -> None:
+        _within.set(self)  # in a context of its own
         with self._ticks.holding.working(self._end):
             await self._run_ticks()
         log.debug("schedule %s: ended", self._name)

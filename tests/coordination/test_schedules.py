@@ -110,6 +110,24 @@ def test_stopped_it_runs_no_more(moved_case: Case) -> None:
     assert len(calls) == count
 
 
+def test_a_job_may_stop_its_own_schedule(moved_case: Case) -> None:
+    schedules: list[Any] = []
+    calls: list[int] = []
+
+    async def stop_async() -> None:
+        await schedules[0]._behind.stop()
+        calls.append(1)
+
+    def stop() -> None:
+        schedules[0].stop()
+        calls.append(1)
+
+    schedules.append(moved_case.cluster.schedule("nightly", EACH_SECOND, stop_async if moved_case.loop else stop))
+    _pass(moved_case, lambda: calls)
+    schedules[0].stop()
+    assert [run.outcome for run in schedules[0].runs()] == ["done"]
+
+
 def test_a_hundred_runs_are_kept(moved_case: Case) -> None:
     calls: list[int] = []
     with _schedule(moved_case, moved_case.cluster, lambda: calls.append(1)) as schedule:
