@@ -27,17 +27,17 @@ Change = Callable[[Any, str, Any], None]
 def flag(change: Change) -> None:
     """Believe until a renewal tells otherwise, in place of up to a deadline."""
     change(Term, "is_held", lambda term, now: term.ended is None)
-    change(Term, "renew", lambda term, sent_at, now: term.ended is None)
+    change(Term, "renew", lambda term, sent_at, now, deadline: term.ended is None)
     change(Holding, "_watch", lambda holding, term: None)
 
 
 def same_token(change: Change) -> None:
     """Give the next holder the token of the last one."""
 
-    def acquire(rows: Any, key: str, holder: str, ttl: float, owner: str, seconds: float) -> Token | None:
+    def acquire(rows: Any, key: str, holder: str, timing: Timing, owner: str, seconds: float) -> Token | None:
         others = "holder = %s, expires_at = $now + %s, owner = %s, resign = 0, waiting_until = 0"
         where = "name = %s AND (holder IS NULL OR holder = %s OR expires_at <= $now)"
-        parameters = (holder, round(ttl * 1e6), owner, key, holder)
+        parameters = (holder, round(timing.ttl * 1e6), owner, key, holder)
         stamp = rows._store.update("fence", others, where, parameters, seconds)
         return None if stamp is None else Token(stamp.timeline, stamp.fence)
 
@@ -70,9 +70,9 @@ def release_by_name(change: Change) -> None:
 def renew_by_name(change: Change) -> None:
     """Extend whatever lease there is under the name."""
 
-    def renew(rows: Any, key: str, holder: str, fence: int, ttl: float, seconds: float) -> bool:
+    def renew(rows: Any, key: str, holder: str, fence: int, timing: Timing, seconds: float) -> bool:
         others, where = "expires_at = $now + %s", "name = %s AND expires_at > $now"
-        return rows._store.update("fence", others, where, (round(ttl * 1e6), key), seconds) is not None
+        return rows._store.update("fence", others, where, (round(timing.ttl * 1e6), key), seconds) is not None
 
     change(LeaseRows, "renew", renew)
 
@@ -85,7 +85,7 @@ def deadline_from_reply(change: Change) -> None:
         init(term, timing, token, BOOTTIME.now())
 
     change(Term, "__init__", begin)
-    change(Term, "renew", lambda term, sent_at, now: renew(term, now, now))
+    change(Term, "renew", lambda term, sent_at, now, deadline: renew(term, now, now, deadline))
 
 
 def host_name(change: Change) -> None:
@@ -134,11 +134,11 @@ def affected_rows(change: Change) -> None:
     """Be elected where the number of rows is not 0: MySQL's protocol may count those found, changed or not."""
     tidb, acquire = _store_of("tidb"), LeaseRows.acquire
 
-    def elected(rows: Any, key: str, holder: str, ttl: float, owner: str, seconds: float) -> Token | None:
+    def elected(rows: Any, key: str, holder: str, timing: Timing, owner: str, seconds: float) -> Token | None:
         if not isinstance(rows._store, tidb):
-            return acquire(rows, key, holder, ttl, owner, seconds)
-        parameters = (holder, holder, holder, holder, round(ttl * 1e6), key)
-        with rows._store._storage.connection(seconds) as connection:
+            return acquire(rows, key, holder, timing, owner, seconds)
+        parameters = (holder, holder, holder, holder, round(timing.ttl * 1e6), key)
+        with rows._store._direct.connection(seconds) as connection:
             if not rows._store._cursor(connection, _UPSERT, parameters).rowcount:
                 return None
             [(fence,)] = rows._store._run(connection, f"SELECT fence FROM {TABLE} WHERE name = %s", (key,))

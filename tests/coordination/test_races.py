@@ -35,7 +35,7 @@ def test_who_made_a_lease_does_not_take_it_at_once_when_its_row_was_deleted(case
 def test_an_abandoned_attempt_takes_nothing_when_its_reply_comes(case: Case) -> None:
     case.at(0.0, lambda: case.second.attempt(1))  # makes the row
     case.at(0.5, lambda: case.second.release(1))
-    case.direct(0.9, "acquired_at = $now", 0.1, 0.1)
+    case.direct(0.9, "acquired_at = CASE", 0.1, 0.1)
     case.at(1.0, lambda: case.first.attempt(1))
     case.at(1.15, case.first.abandon)
     case.at(1.5, lambda: case.second.attempt(1))
@@ -88,7 +88,7 @@ def test_a_renewal_that_is_carried_out_late_does_not_shorten_an_extension(case: 
 def test_an_attempt_that_is_carried_out_late_does_not_shorten_an_extension(case: Case) -> None:
     case.at(0.0, lambda: case.second.attempt(1))  # makes the row
     case.at(0.1, lambda: case.second.release(1))
-    case.direct(0.2, "acquired_at = $now", 1.0, 0.0)
+    case.direct(0.2, "acquired_at = CASE", 1.0, 0.0)
     case.at(0.3, lambda: case.first.attempt(0.1))
     case.at(0.5, lambda: case.first.attempt(1))
     case.at(0.8, lambda: case.extend(30))
@@ -112,7 +112,7 @@ def test_a_term_that_is_noticed_late_to_be_over_stops_no_renewals_of_the_next(ca
 def test_a_lease_is_not_taken_before_its_ttl_is_noted(case: Case) -> None:
     """Or who makes its row again, after it was deleted, would not know how long its holder believes in it."""
     patient = case.holding(ttl=30.0)
-    case.direct(0.0, "acquired_at = $now", 0.5, 0.0)
+    case.direct(0.0, "acquired_at = CASE", 0.5, 0.0)
     case.at(0.0, lambda: patient.attempt(1))
     case.at(0.1, lambda: case.first.attempt(1))
     case.at(0.3, lambda: case.first.release(1))

@@ -71,7 +71,7 @@ def answered_late() -> set[str]:
     case = Case()
     case.at(0.0, lambda: case.second.attempt(1))  # makes the row
     case.at(0.1, lambda: case.second.release(1))
-    case.direct(0.2, "acquired_at = $now", 0.0, 1.9)
+    case.direct(0.2, "acquired_at = CASE", 0.0, 1.9)
     case.at(0.3, lambda: case.first.attempt(5))
     case.at(2.3, lambda: setattr(case.schedule.nodes[0].machine, "cut_until", math.inf))
     case.at(3.6, lambda: case.second.attempt(1))
@@ -108,7 +108,7 @@ def stale() -> bool:
     case = Case()
     case.at(0.0, lambda: case.first.attempt(1))
     case.at(0.5, lambda: case.first.release(1))
-    case.direct(0.9, "acquired_at = $now", 1.0, 0.0)
+    case.direct(0.9, "acquired_at = CASE", 1.0, 0.0)
     case.at(1.0, lambda: case.first.attempt(0.3))
     case.at(1.5, lambda: case.first.attempt(1))
     case.play(10.0)

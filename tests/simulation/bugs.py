@@ -9,7 +9,7 @@ from unittest import mock
 
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.lease_rows import LeaseRows
-from p8fs_cluster.coordination.terms import Term
+from p8fs_cluster.coordination.terms import Term, Timing
 from p8fs_cluster.providers.storage.leases import Stamp
 from tests.simulation.checker import BELIEF, FENCE, TOKEN
 from tests.simulation.database import Connection
@@ -78,8 +78,8 @@ def _renewing(whose: str, parameters: Callable[[str, str], tuple[str, ...]]) -> 
     others = "expires_at = $greatest(expires_at, $now + %s)"
     where = f"{whose} AND expires_at > $now AND resign <> fence"
 
-    def renew(self: LeaseRows, key: str, holder: str, fence: int, ttl: float, *rest: float) -> bool:
-        given = round(ttl * 1_000_000), *parameters(key, holder)
+    def renew(self: LeaseRows, key: str, holder: str, fence: int, timing: Timing, *rest: float) -> bool:
+        given = round(timing.ttl * 1_000_000), *parameters(key, holder)
         return self._store.update("fence", others, where, given, *rest) is not None
 
     return mock.patch.object(LeaseRows, "renew", renew)
