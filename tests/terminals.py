@@ -36,6 +36,10 @@ class Terminal:
         """Wait until the terminal has shown a text."""
         until(lambda: text in self.seen, f"{text!r} on the terminal")
 
+    def type(self, text: str) -> None:
+        """Type a text."""
+        os.write(self._screen, text.encode())
+
     def wait(self) -> int:
         """Return the exit code when all is written."""
         code = self.process.wait(PATIENCE)

@@ -50,6 +50,10 @@ class Event(NamedTuple):
     """Why a term has ended, or how a run."""
 
 
+_Placed = tuple[int, Event]
+"""When an event is to be placed among the others, in microseconds, and the event."""
+
+
 class TermNotes:
     """Notes for the database on the terms of one candidate, if it is a leader's. They wait while it can't be reached,
     and nothing waits for them.
@@ -109,34 +113,38 @@ def latest(connected: Connected, name: str | None, limit: int) -> list[Event]:
     :raises NoTable: a table is not there.
     :raises StorageError: the store can't be reached.
     """
-    each = (read(connected, name, limit) for read in (_terms, _done, _runs))
-    return heapq.nlargest(limit, (event for events in each for event in events), key=lambda event: event.time)
+    found = [pair for read in (_terms, _done, _runs) for pair in read(connected, name, limit)]
+    return [event for _, event in heapq.nlargest(limit, found, key=lambda pair: pair[0])]
 
 
-def _terms(connected: Connected, name: str | None, limit: int) -> list[Event]:
-    select = f"SELECT name, happened_at, event, owner, fence, why FROM {EVENTS}"
-    return [
-        Event(_time(at), "leader", _name(key), event, owner, fence, None, None, why or None)
-        for key, at, event, owner, fence, why in _rows(connected, select, "happened_at", _key("leader", name), limit)
-    ]
+def _terms(connected: Connected, name: str | None, limit: int) -> list[_Placed]:
+    """Return events with the places that their fences give them: each was timed by a message that took some while."""
+    select = f"SELECT name, fence, event, happened_at, owner, why FROM {EVENTS}"
+    rows = _rows(connected, select, "happened_at", _key("leader", name), limit)
+    placed: list[_Placed] = []
+    place: dict[str, int] = {}
+    for key, fence, event, at, owner, why in sorted(rows, key=lambda row: (row[0], row[1], row[2] == "ended")):
+        place[key] = max(at, place.get(key, at))
+        told = Event(_time(at), "leader", _name(key), event, owner, fence, None, None, why or None)
+        placed.append((place[key], told))
+    return placed[::-1]
 
 
-def _done(connected: Connected, name: str | None, limit: int) -> list[Event]:
+def _done(connected: Connected, name: str | None, limit: int) -> list[_Placed]:
     select = f"SELECT name, done_at, owner, fence FROM {LEDGER}"
     return [
-        Event(_time(at), "once", _name(key), "done", owner, fence, None, None, None)
+        (at, Event(_time(at), "once", _name(key), "done", owner, fence, None, None, None))
         for key, at, owner, fence in _rows(connected, select, "done_at", _key("once", name), limit)
     ]
 
 
-def _runs(connected: Connected, name: str | None, limit: int) -> list[Event]:
+def _runs(connected: Connected, name: str | None, limit: int) -> list[_Placed]:
     select = f"SELECT name, began_at, tick, ended_at, owner, outcome FROM {RUNS}"
-    return [
-        Event(_time(began), "schedule", _name(key), "run", owner, None, _time(tick * _MICRO), _moment(ended), outcome)
-        for key, began, tick, ended, owner, outcome in _rows(
-            connected, select, "began_at", _key("schedule", name), limit
-        )
-    ]
+    placed: list[_Placed] = []
+    for key, began, tick, ended, owner, outcome in _rows(connected, select, "began_at", _key("schedule", name), limit):
+        due, over = _time(tick * _MICRO), None if ended is None else _time(ended)
+        placed.append((began, Event(_time(began), "schedule", _name(key), "run", owner, None, due, over, outcome)))
+    return placed
 
 
 def _rows(connected: Connected, select: str, order: str, key: str | None, limit: int) -> list[tuple[Any, ...]]:
@@ -150,10 +158,6 @@ def _key(kind: str, name: str | None) -> str | None:
 
 def _name(key: str) -> str:
     return key.partition(":")[2]
-
-
-def _moment(microseconds: int | None) -> datetime.datetime | None:
-    return None if microseconds is None else _time(microseconds)
 
 
 def _time(microseconds: int) -> datetime.datetime:

@@ -18,7 +18,7 @@ import pytest
 from p8fs_cluster import __version__
 from p8fs_cluster.config.settings import P8FSConfig
 from tests.command import p8fs_cluster
-from tests.processes import ROOT, running
+from tests.processes import ROOT, running, variables
 from tests.terminals import terminal
 
 PAGE = (ROOT / "docs" / "operating.md").read_text("utf-8")
@@ -26,7 +26,16 @@ FAULTY = {"pg_port": 0, "api_port": "abc", "pg_password": "hunter2"}
 LINK = "tcp://10.0.0.1:80"
 """What Kubernetes puts into a variable for a Service of such a name."""
 
+HELD = """
+from p8fs_cluster import Container
+with Container() as container:
+    assert container.cluster().lock("notes").acquire()
+    assert container.cluster().leader("notes").wait(30)
+"""
+
 Command = tuple[str, ...]
+
+GROUPS: list[Command] = [("config",), ("storage",), ("cluster",)]
 
 COMMANDS: list[Command] = [
     ("check",),
@@ -43,7 +52,18 @@ COMMANDS: list[Command] = [
     ("storage", "ping"),
     ("storage", "checkpoint", "copy"),
     ("storage", "restore", "copy"),
+    ("cluster", "init"),
+    ("cluster", "nodes"),
+    ("cluster", "leaders"),
+    ("cluster", "locks"),
+    ("cluster", "history"),
+    ("cluster", "release", "notes"),
+    ("cluster", "resign", "notes"),
+    ("cluster", "watch"),
 ]
+ENDLESS = [("cluster", "watch")]
+"""They end by Ctrl-C, and have tests of their own."""
+ENDING = [command for command in COMMANDS if command not in ENDLESS]
 SILENT = (("storage", "checkpoint"), ("storage", "restore"))
 """Their answer is a folder."""
 WITH_JSON: list[Command] = [
@@ -53,15 +73,23 @@ WITH_JSON: list[Command] = [
     ("config", "explain", "api_port"),
     ("config", "diff", "current", "defaults"),
     ("storage", "ping"),
+    ("cluster", "init"),
+    ("cluster", "leaders"),
+    ("cluster", "locks"),
+    ("cluster", "history"),
+    ("cluster", "release", "notes"),
+    ("cluster", "resign", "notes"),
 ]
 READS_NO_SETTINGS = (("graph",), ("init",), ("config", "docs"), ("config", "schema"), ("config", "env-example"))
 
 
 @pytest.fixture
 def good(rocksdb_settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that work, with a checkpoint for `restore`."""
+    """Settings that work, with a checkpoint for `restore`, and a lock and a leader that were."""
     assert p8fs_cluster("storage", "checkpoint", "copy", **rocksdb_settings).returncode == 0
     Path("copy").rename("taken")
+    environment = {**os.environ, **variables(rocksdb_settings)}
+    subprocess.run([sys.executable, "-c", HELD], check=True, env=environment)
     return {**rocksdb_settings, "pg_password": "hunter2"}
 
 
@@ -80,7 +108,7 @@ def row(command: Command) -> list[str]:
 def shape(value: Any) -> str:
     """The keys of JSON as the page writes them."""
     if isinstance(value, list):
-        return f"[{shape(value[0])}]"
+        return f"[{shape(value[0])}]" if value else "[]"
     if value.keys() <= P8FSConfig.model_fields.keys():
         return "{SETTING: " + shape(value["api_port"]) + "}"
     parts = (f"{key}: {shape(part)}" if isinstance(part, (dict, list)) else key for key, part in value.items())
@@ -92,7 +120,7 @@ def test_the_version() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"p8fs-cluster {__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", [(), ("config",), ("storage",), *dict.fromkeys(map(names, COMMANDS))], ids=" ".join)
+@pytest.mark.parametrize("command", [(), *GROUPS, *dict.fromkeys(map(names, COMMANDS))], ids=" ".join)
 def test_help_in_short(command: Command) -> None:
     done = p8fs_cluster(*command, "-h")
     assert (done.returncode, done.stderr) == (0, "")
@@ -103,8 +131,8 @@ def test_help_in_short(command: Command) -> None:
 
 def test_every_command_is_in_the_table_and_here() -> None:
     listed = {tuple(shown.removesuffix(" NAME").split()) for shown in re.findall(r"^\| `([a-z].*?)` \|", PAGE, re.M)}
-    there_are = {(name,) for name in commands_of()} - {("config",), ("storage",)}
-    there_are |= {(group, name) for group in ("config", "storage") for name in commands_of(group)}
+    there_are = {(name,) for name in commands_of()} - {*GROUPS}
+    there_are |= {(*group, name) for group in GROUPS for name in commands_of(*group)}
     assert {names(command) for command in COMMANDS} == there_are == listed
 
 
@@ -115,7 +143,7 @@ def commands_of(*group: str) -> list[str]:
 
 
 class TestExitCodes:
-    @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+    @pytest.mark.parametrize("command", ENDING, ids=" ".join)
     def test_when_it_works(self, command: Command, good: dict[str, Any]) -> None:
         if command[-2:] == ("restore", "copy"):
             Path("taken").rename("copy")
@@ -220,16 +248,16 @@ class TestJson:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         settings = {"pg_host": "127.0.0.1", "pg_port": port, "pg_password": "hunter2"}
-        for command in (("check", "--json"), ("storage", "ping", "--json")):
+        for command in (("check", "--json"), ("storage", "ping", "--json"), ("cluster", "nodes", "--json")):
             done = p8fs_cluster(*command, **settings)
             assert done.returncode == 1
             answer = json.loads(done.stdout)
-            fault = answer["fault"] if command[0] == "storage" else answer["steps"][-2]["fault"]
+            fault = answer["steps"][-2]["fault"] if command[0] == "check" else answer["fault"]
             assert "P8FS_PG_PORT (from the environment)" in fault
             assert "hunter2" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if names(each) not in SILENT], ids=" ".join)
+@pytest.mark.parametrize("command", [each for each in ENDING if names(each) not in SILENT], ids=" ".join)
 def test_a_reader_that_goes_away_is_no_fault(command: Command, good: dict[str, Any]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
