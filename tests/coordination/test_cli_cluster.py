@@ -167,6 +167,7 @@ class TestRelease:
         answer = service.answer("release", "invoices", "--yes")
         assert (answer["released"], answer["fence"]) == (True, token.fence)
         assert f"`{shape(answer)}`" == row(("cluster", "release"))[2]
+        assert service.answer("locks")[0]["fence"] > token.fence
         with Container(config=service.settings) as container:
             other = container.cluster().lock("invoices", ttl=15)
             assert other.acquire(timeout=0)
@@ -327,9 +328,12 @@ class TestHistory:
         fence = leader.fence
         leader.withdraw()
         service.run("init")
-        assert leader.wait(30)
-        until(lambda: len(service.answer("history")) == 3, "the events")
-        assert [event["fence"] for event in service.answer("history")] == [leader.fence, fence, fence]
+        with Container(config=service.settings) as container:
+            other = container.cluster().leader("scheduler", ttl=15)
+            assert other.wait(30)
+            assert not leader.wait(0.1), "it stands again, and is not elected"
+            until(lambda: len(service.answer("history")) == 3, "the events")
+            assert [event["fence"] for event in service.answer("history")] == [other.fence, fence, fence]
 
 
 NODE = """
