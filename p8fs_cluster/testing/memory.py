@@ -137,6 +137,8 @@ class MemoryLeases:
     def store(self, clock: Callable[[], float]) -> LeaseStore:
         if self._store is None:
             self._store = local_store(None, clock)
+        else:
+            self._store.users += 1
         return self._store
 
     @staticmethod

@@ -76,3 +76,67 @@ def test_spans_and_metrics(sql_server: Server) -> None:
     assert set(told["kinds"]) == {"Sum"}, "up-down counters, as the conventions have it"
     assert len(told["pools"]) == len(set(told["pools"])) == 2, "each handle's pool has a name of its own"
     assert told["metrics"]["p8fs.storage.swaps"] == 0
+
+
+CLUSTER = """
+import json
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from p8fs_cluster import Container
+
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+
+def told():
+    data = reader.get_metrics_data()
+    scopes = data.resource_metrics[0].scope_metrics if data else ()
+    return {
+        metric.name: [[point.value, {**point.attributes}] for point in metric.data.data_points]
+        for scope in scopes for metric in scope.metrics if metric.data.data_points
+    }
+
+with Container() as container:
+    cluster = container.cluster()
+    leader, idle = cluster.leader("scheduler"), cluster.leader("idle")
+    assert leader.wait(60) and idle.wait(60)
+    idle.withdraw()
+    cluster.join()
+    cluster.nodes()
+    locks = [cluster.lock(f"lock {number}") for number in range(20)]
+    assert all(lock.acquire() for lock in locks)
+    before = told()
+    container.storage().execute("UPDATE p8fs_leases SET holder = NULL, fence = fence + 1 WHERE name = 'lock:lock 0'")
+    container.storage().execute("UPDATE p8fs_leases SET resign = fence WHERE name = 'leader:scheduler'")
+    lost = leader.lost
+    assert lost.wait(60) and locks[0].lost.wait(60)
+    print(json.dumps({"before": before, "after": told(), "stats": cluster.stats()}))
+assert not any(name.startswith("p8fs.l") for name in told()), "the container is closed"
+"""
+
+
+def test_metrics_of_leases(sql_server: Server) -> None:
+    environment = {**os.environ, **variables({**sql_server.settings, "cluster_create": True})}
+    done = subprocess.run([sys.executable, "-c", CLUSTER], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    before, after, stats = told["before"], told["after"], told["stats"]
+    cluster = {"p8fs.cluster.name": f"{sql_server.settings['storage_provider']}-1"}
+    leader = {**cluster, "p8fs.lease.kind": "leader"}
+    scheduler, idle = {**leader, "p8fs.lease.name": "scheduler"}, {**leader, "p8fs.lease.name": "idle"}
+    lock, node = {**cluster, "p8fs.lease.kind": "lock"}, {**cluster, "p8fs.lease.kind": "node"}
+    assert before["p8fs.leader.status"] == [[1, scheduler], [0, idle]]
+    [[fence, attributes]] = before["p8fs.leader.term"]
+    assert (fence > 0, attributes) == (True, scheduler)
+    assert [attributes for _, attributes in before["p8fs.lease.renew_age"]] == [scheduler, node]
+    assert all(0 <= age < 60 for age, _ in before["p8fs.lease.renew_age"])
+    assert sorted(before["p8fs.lease.held"], key=str) == sorted([[1, leader], [1, node], [20, lock]], key=str)
+    assert "p8fs.lease.losses" not in before
+    assert before["p8fs.lease.missed_beats"] == [[0, cluster]]
+    assert before["p8fs.node.count"] == [[1, cluster]]
+    assert after["p8fs.leader.status"] == [[0, scheduler], [0, idle]]
+    assert "p8fs.leader.term" not in after
+    assert sorted(after["p8fs.lease.losses"], key=str) == sorted([[1, scheduler], [1, lock]], key=str)
+    assert [19, lock] in after["p8fs.lease.held"]
+    assert stats["leaders"] == {name: {"status": 0, "fence": None, "renew_age": None} for name in ("scheduler", "idle")}
+    assert (stats["locks_held"], stats["losses"], stats["missed_beats"], stats["nodes"]) == (19, 2, 0, 1)

@@ -15,16 +15,23 @@ from typing import Any
 
 import pytest
 
-from p8fs_cluster import Container, __version__
+from p8fs_cluster import __version__
 from p8fs_cluster.config.settings import P8FSConfig
 from tests.command import p8fs_cluster
-from tests.processes import ROOT, running
+from tests.processes import ROOT, running, variables
 from tests.terminals import terminal
 
 PAGE = (ROOT / "docs" / "operating.md").read_text("utf-8")
 FAULTY = {"pg_port": 0, "api_port": "abc", "pg_password": "hunter2"}
 LINK = "tcp://10.0.0.1:80"
 """What Kubernetes puts into a variable for a Service of such a name."""
+
+HELD = """
+from p8fs_cluster import Container
+with Container() as container:
+    assert container.cluster().lock("notes").acquire()
+    assert container.cluster().leader("notes").wait(30)
+"""
 
 Command = tuple[str, ...]
 
@@ -81,9 +88,8 @@ def good(rocksdb_settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that work, with a checkpoint for `restore`, and a lock and a leader that were."""
     assert p8fs_cluster("storage", "checkpoint", "copy", **rocksdb_settings).returncode == 0
     Path("copy").rename("taken")
-    with Container(config=rocksdb_settings) as container:
-        assert container.cluster().lock("notes").acquire()
-        assert container.cluster().leader("notes").wait(30)
+    environment = {**os.environ, **variables(rocksdb_settings)}
+    subprocess.run([sys.executable, "-c", HELD], check=True, env=environment)
     return {**rocksdb_settings, "pg_password": "hunter2"}
 
 

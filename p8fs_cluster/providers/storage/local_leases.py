@@ -42,6 +42,8 @@ class LocalStore:
     def __init__(self, path: Path | None, clock: Callable[[], float]) -> None:
         self._lock = threading.RLock()
         self._process = os.getpid()
+        self.users = 1
+        """How often it was given to somebody who closes it."""
         self._texts: dict[str, str] = {}
         self._connection = _opened(path, clock)
 
@@ -74,7 +76,13 @@ class LocalStore:
         return None
 
     def close(self) -> None:
-        """Others of this process may use it still; it closes with the last of them."""
+        """Close it with the last of those in this process that use it; other processes may have the file then."""
+        with _opening.lock:
+            self.users -= 1
+            if not self.users:
+                self._connection.close()
+                for path in [path for path, store in _stores.items() if store is self]:
+                    del _stores[path]
 
     def forget(self) -> None:
         """In a forked child: keep the parent's connection from being finalized."""
@@ -140,6 +148,8 @@ def local_store(path: Path | None, clock: Callable[[], float]) -> LocalStore:
         store = _stores.get(path)
         if store is None:
             store = _stores[path] = LocalStore(path, clock)
+        else:
+            store.users += 1
         return store
 
 
