@@ -39,8 +39,8 @@ def postgresql(files: Files | None = None, **options: str) -> Iterator[Server]:
         (room / "password").write_text("pr1vate")
         run([initdb, "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", room / "password",
               "-E", "UTF8", "--no-locale", "--no-sync"], user)  # fmt: skip
-        given = {name: value.format(room=room) for name, value in options.items()}
-        given |= {"listen_addresses": "127.0.0.1,::1", "unix_socket_directories": f"{room}", "fsync": "off"}
+        given = {"fsync": "off", **{name: value.format(room=room) for name, value in options.items()}}
+        given |= {"listen_addresses": "127.0.0.1,::1", "unix_socket_directories": f"{room}"}
         flags = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         write(files, room, user)
         settings = {"storage_provider": "postgresql", "pg_host": "127.0.0.1", "pg_port": port,

@@ -177,16 +177,16 @@ class Connection(Protocol):
         self._force_close()
 
 
-def connect(settings: P8FSConfig, messages: Messages, seconds: float) -> Connection:
+def connect(settings: P8FSConfig, messages: Messages, seconds: float, cls: type[Connection] = Connection) -> Connection:
     """Connect within so many seconds.
 
     :raises pymysql.MySQLError: there is no connection.
     """
     try:
-        connection = Connection(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
+        connection = cls(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
     except pymysql.OperationalError as exc:
         if exc.args[0] != ER.ACCESS_DENIED_ERROR or not refused(settings, "tidb_password"):
             raise
-        connection = Connection(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
+        connection = cls(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
     connection.begin_life(pending_data_check(connection.fileno()))
     return connection

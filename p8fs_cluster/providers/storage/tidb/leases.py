@@ -14,7 +14,8 @@ from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.direct import Direct
 from p8fs_cluster.providers.storage.engines import spec_of
 from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Limits, NoTable, Run, Stamp
-from p8fs_cluster.providers.storage.tidb.connection import Connection, Cursor
+from p8fs_cluster.providers.storage.tidb.compat import DriverConnection
+from p8fs_cluster.providers.storage.tidb.connection import Connection, Cursor, connect
 from p8fs_cluster.providers.storage.tidb.engine import TiDB
 from p8fs_cluster.providers.storage.tidb.session import failed
 
@@ -63,6 +64,18 @@ class Leases:
         return ""
 
 
+class DirectConnection(Connection):
+    """A connection whose statements are ours, so that nobody looks at what they do to the session."""
+
+    query = DriverConnection.query
+    _execute_command = DriverConnection._execute_command
+    _read_query_result = DriverConnection._read_query_result
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+
 class DirectTiDB(TiDB):
     """Two connections that nobody else borrows: each statement commits, unless a transaction was begun."""
 
@@ -70,17 +83,13 @@ class DirectTiDB(TiDB):
         super().__init__(settings.with_changes({"pool_max_size": 2, "slow_query": None}))
 
     def _connect(self, seconds: float) -> Connection:
-        connection = super()._connect(seconds)
+        connection = connect(self._settings, self.messages, seconds, DirectConnection)
         connection.autocommit(True)
         connection.query("SET innodb_lock_wait_timeout = 0")  # a second on TiDB, where NOWAIT is written as well
         return connection
 
-    def _commit(self, connection: Connection) -> None:
-        if connection.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
-            super()._commit(connection)
-
     def _renew(self, connection: Connection) -> None:
-        if connection.reading or not connection.in_step:
+        if not connection.in_step:
             connection.end()
 
 
