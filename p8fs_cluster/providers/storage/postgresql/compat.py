@@ -21,6 +21,7 @@ __all__ = [
     "begun",
     "committing",
     "convert",
+    "error_of",
     "execute",
     "fetch_many",
     "forget_last_text",
@@ -286,3 +287,4 @@ def handles_notices(connection: Any, callback: Callable[..., None]) -> bool:
 
 
 execute, fetch_many, send = generators.execute, generators.fetch_many, generators.send
+error_of = psycopg.errors.error_from_result

@@ -14,13 +14,12 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.direct import Direct
-from p8fs_cluster.providers.storage.engines import Parameters, spec_of
-from p8fs_cluster.providers.storage.leases import CHANNEL, TABLE, Busy, LeaseStore, Limits, NoTable, Run, Stamp
+from p8fs_cluster.providers.storage.engines import spec_of
+from p8fs_cluster.providers.storage.leases import CHANNEL, TABLE, LeaseStore, Limits, Run, Stamp
 from p8fs_cluster.providers.storage.postgresql.connection import Connection
-from p8fs_cluster.providers.storage.postgresql.engine import PostgreSQL
-from p8fs_cluster.providers.storage.postgresql.session import described
+from p8fs_cluster.providers.storage.postgresql.direct import DirectPostgreSQL, meant
 
-__all__ = ["DirectPostgreSQL", "Leases"]
+__all__ = ["Leases"]
 
 log = logging.getLogger("p8fs_cluster.coordination")
 
@@ -41,10 +40,6 @@ _SPELT = (
 )
 _TIMELINE = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 _NO_TIMELINE = "'0'"
-_LOCK_TIMEOUT = "SET lock_timeout = '100ms'"
-"""Rows are locked for as long as a statement takes, or for a guarded transaction; a client that gives up sooner than
-the server would leave a statement behind that is carried out later.
-"""
 
 
 class Leases:
@@ -66,29 +61,6 @@ class Leases:
     @staticmethod
     def refusal(settings: P8FSConfig) -> str:
         return ""
-
-
-class DirectPostgreSQL(PostgreSQL):
-    """Two connections that nobody else borrows, and whose sessions stay as they are: each statement commits."""
-
-    def __init__(self, settings: P8FSConfig) -> None:
-        super().__init__(settings.with_changes({"pool_max_size": 2, "slow_query": None}))
-
-    def execute(self, connection: Connection, sql: str, parameters: Parameters) -> list[Any]:
-        try:
-            return _rows(psycopg.Cursor(connection).execute(sql, parameters))
-        except psycopg.Error as exc:
-            raise _meant(exc) from exc
-
-    def _connect(self, seconds: float) -> Connection:
-        connection = super()._connect(seconds)
-        connection.set_autocommit(True)
-        if not self._settings.pg_pgbouncer:  # behind which a session's settings would be another's
-            connection.execute(_LOCK_TIMEOUT)
-        return connection
-
-    def _renew(self, connection: Connection) -> None:
-        """Nobody but this module has used it."""
 
 
 class _Store:
@@ -121,15 +93,16 @@ class _Store:
 
     def transact(self, work: Callable[[Run], T], seconds: float) -> T:
         with self._direct.connection(seconds) as connection:
+            engine = self._direct.engine()
 
             def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-                return _rows(psycopg.Cursor(connection).execute(self._spelt(sql), parameters))
+                return engine.execute(connection, self._spelt(sql), parameters)
 
             try:
                 with connection.transaction():
                     return work(run)
             except psycopg.Error as exc:
-                raise _meant(exc) from exc
+                raise meant(exc) from exc
 
     def limits(self, seconds: float) -> Limits | None:
         return None
@@ -181,18 +154,3 @@ class _Store:
                 text = text.replace(name, spelt)
             self._texts[sql] = text
         return text
-
-
-def _rows(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
-    """Return all rows; `description` would make an object of each column."""
-    result = cursor.pgresult
-    return cursor.fetchall() if result is not None and result.nfields else []
-
-
-def _meant(exc: psycopg.Error) -> StorageError:
-    if isinstance(exc, StorageError):  # a timeout
-        return exc
-    told = f"postgresql: the statement failed: {described(exc)}"
-    if exc.sqlstate in ("42P01", "42703"):
-        return NoTable(told)
-    return Busy(told) if exc.sqlstate == "55P03" else StorageError(told)
