@@ -169,7 +169,7 @@ class TestOwnContainers:
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("flowchart LR\n")
         assert 'n12["client<br/>Singleton · Client"]' in done.stdout
-        assert 'n9 -->|"host .pg_host"| n0' in done.stdout
+        assert 'n12 -->|"host .pg_host"| n0' in done.stdout
 
 
 class TestGraph:
