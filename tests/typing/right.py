@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from p8fs_cluster import Closing, Container, FieldLogger, NotSecret, Provide, Section, Storage, container, inject
 from p8fs_cluster.config import P8FSConfig, config
+from p8fs_cluster.coordination import AsyncCluster, AsyncLock, Change, Cluster, Lock, Node, Token, View
 from p8fs_cluster.logging import get_logger, log_context
 from p8fs_cluster.providers.api import ApiSettings
 
@@ -65,6 +66,29 @@ def uses() -> None:
 
 
 @inject
+def lead(cluster: Cluster = Provide[Container.cluster]) -> str:
+    with cluster.lock("invoices", ttl=15, timeout=10) as lock:
+        assert_type(lock, Lock)
+        assert_type(lock.token, Token)
+        assert_type(lock.fence, int)
+    assert_type(cluster.leader("scheduler").is_leader, bool)
+    assert_type(cluster.once("migrate", lambda: None), bool)
+    assert_type(cluster.nodes(), View)
+    assert_type(cluster.shard(["a", "b"]), list[str])
+    for change in cluster.watch():
+        assert_type(change.node, Node)
+    return "led"
+
+
+async def lead_too(cluster: AsyncCluster) -> None:
+    async with cluster.lock("invoices") as lock:
+        assert_type(lock, AsyncLock)
+    assert_type(await cluster.nodes(), View)
+    async for change in cluster.watch():
+        assert_type(change, Change)
+
+
+@inject
 def save(number: int, storage: Storage = Provide[Container.storage]) -> str:
     return f"{number} {storage.provider}"
 
@@ -80,6 +104,7 @@ def log(logger: Annotated[Logger, Provide[Container.logger]] = Provide[Container
 
 
 def calls() -> None:
+    assert_type(lead(), str)
     assert_type(save(1), str)
     assert_type(save(1, Container().storage()), str)
     assert_type(log(), Logger)
