@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from p8fs_cluster.coordination.coordinator import Connected, Coordinator
-from p8fs_cluster.coordination.lease_rows import LeaseRows
+from p8fs_cluster.coordination.lease_rows import LeaseRows, patiently
 from p8fs_cluster.coordination.terms import Term, Timing
 from p8fs_cluster.coordination.work import Work
 from p8fs_cluster.coordination.worker import Due
@@ -265,7 +265,8 @@ class Holding:
         leases = self.coordinator.connected("calls").leases
         announce = self.coordinator.engine.announces
         try:
-            found = leases.release(self.key, self.holder, term.token.fence, seconds, announce)
+            holder, fence = self.holder, term.token.fence
+            found = patiently(lambda: leases.release(self.key, holder, fence, seconds, announce), seconds)
         except NoTable:
             found = False
         self.coordinator.wakeups.wake(self.key)
@@ -301,7 +302,8 @@ class Holding:
 
         def abandon() -> None:
             try:
-                coordinator.connected("calls").leases.abandon(self.key, holder, self.timing.interval)
+                leases, seconds = coordinator.connected("calls").leases, self.timing.interval
+                patiently(lambda: leases.abandon(self.key, holder, seconds), seconds)
             except (StorageError, CoordinationError) as exc:
                 log.warning("%s: an interrupted attempt may hold it for up to %g s: %s",
                             self.key, self.timing.ttl, exc)  # fmt: skip

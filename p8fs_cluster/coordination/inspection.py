@@ -7,7 +7,7 @@ import time
 from typing import Any, NamedTuple
 
 from p8fs_cluster.coordination.coordinator import Connected
-from p8fs_cluster.coordination.lease_rows import NAMES, key_of
+from p8fs_cluster.coordination.lease_rows import NAMES, key_of, patiently
 from p8fs_cluster.exceptions import CoordinationError
 from p8fs_cluster.providers.storage.leases import TABLE, Busy
 
@@ -137,9 +137,8 @@ def ask_to_resign(connected: Connected, lease: Lease, seconds: float) -> bool:
     :raises StorageError: the store can't be reached.
     """
     where = "name = %s AND fence = %s AND holder IS NOT NULL AND expires_at > $now"
-    found = connected.store.update(
-        "fence", "resign = fence", where, (key_of("leader", lease.name), lease.fence), seconds
-    )
+    parameters = (key_of("leader", lease.name), lease.fence)
+    found = patiently(lambda: connected.store.update("fence", "resign = fence", where, parameters, seconds), seconds)
     return found is not None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from p8fs_cluster.coordination.terms import Timing, Token
 from p8fs_cluster.exceptions import CoordinationError
-from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore, Run
+from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Run
 
 __all__ = ["NODE", "Held", "LeaseRows", "key_of"]
 
@@ -17,6 +19,8 @@ NAMES = "p8fs_lease_names"
 """The names that ever had a lease, so that a row that was deleted by hand is told from one that never was."""
 
 _LONGEST = 255
+_PAUSE = 0.02
+T = TypeVar("T")
 _MICRO = 1_000_000
 _GAP = 1.6
 """Intervals between two renewals from which on there was a gap."""
@@ -39,6 +43,21 @@ def key_of(kind: str, name: object) -> str:
     if not name or "\0" in name or size > _LONGEST:
         raise CoordinationError(f"a name has 1 to {_LONGEST} bytes of UTF-8, and no NUL: {name[:80]!r} has {size}")
     return f"{kind}:{name}"
+
+
+def patiently(call: Callable[[], T], seconds: float) -> T:
+    """Return what a call returns; while somebody else has the row locked, for so many seconds, it is made again.
+
+    :raises Busy: the row was locked all the time.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except Busy:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE)
 
 
 class Held(NamedTuple):
