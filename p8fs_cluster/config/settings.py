@@ -10,6 +10,7 @@ Importing this module reads nothing. The first read of `config` loads the settin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -201,6 +202,11 @@ class P8FSConfig(Settings):
         return mysql_dsn(
             self.tidb_host, self.tidb_port, self.tidb_database, self.tidb_user, self.tidb_password.get_secret_value()
         )
+
+    @property
+    def pod(self) -> str:
+        """The pod's name: as `pod_name` says, else in Kubernetes the host's name; empty elsewhere."""
+        return self.pod_name or (os.environ.get("HOSTNAME", "") if "KUBERNETES_SERVICE_HOST" in os.environ else "")
 
     @property
     def reloads(self) -> bool:

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from p8fs_cluster.coordination.claim import takes
 from p8fs_cluster.coordination.coordinator import CLOSED, Coordinator
+from p8fs_cluster.coordination.functions import name_of, takes
 from p8fs_cluster.exceptions import CoordinationError
 
 __all__ = ["AsyncEvent", "AsyncPlace"]
@@ -72,13 +72,14 @@ class AsyncPlace:
 
         if self._coordinator.closed:
             raise CoordinationError(CLOSED)
-        self._coordinator.calls.soon(run)
+        closed = CoordinationError(CLOSED)
+        self._coordinator.calls.soon(run, lambda: _in_loop(self.loop, _settle, future, None, closed))
         return await future
 
     async def pause(self, seconds: float, event: AsyncEvent) -> None:
         """Wait for an event, at most so many seconds of the coordinator's clock."""
         coordinator = self._coordinator
-        due = coordinator.deadlines.at(coordinator.clock.now() + seconds, event.set)
+        due = coordinator.deadlines.at(coordinator.clock.now() + seconds, event.set, event.set)
         try:
             if not coordinator.closing:
                 await event.wait()
@@ -103,7 +104,7 @@ class AsyncPlace:
                 if inspect.isawaitable(result):
                     await result
             except Exception:
-                log.exception("a callback of coordination failed: %r", callback)
+                log.exception("a callback of coordination failed: %s", name_of(callback))
 
         def begin() -> None:
             task = self.loop.create_task(called(), context=self._context.copy())

@@ -43,7 +43,7 @@ async def async_once(holding: Holding, timeout: float | None, call: Callable[[],
                 return False
             coordinator.require_open()
             await async_run(place, holding, holding.require(), call)
-            await place.run(functools.partial(ledger.record, holding, seconds))
+            await place.run(functools.partial(ledger.record, holding))
         finally:
             if not coordinator.closed:  # which has left the lease to end by itself
                 await place.run(functools.partial(holding.give_up, seconds))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from p8fs_cluster.coordination.async_calling import AsyncEvent, AsyncPlace
+from p8fs_cluster.coordination.functions import name_of
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.terms import Term
 
@@ -36,5 +37,5 @@ async def async_run(place: AsyncPlace, holding: Holding, term: Term, call: Calla
     if not term.is_held(holding.coordinator.clock.now()):
         raise holding.over(term)
     if task.cancelled():  # passed on, it would look like an end of who asks
-        raise RuntimeError(f"the function was cancelled by something that it awaited: {call!r}")
+        raise RuntimeError(f"the function was cancelled by something that it awaited: {name_of(call)}")
     return task.result()

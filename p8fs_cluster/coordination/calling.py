@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from p8fs_cluster.coordination.claim import takes
 from p8fs_cluster.coordination.coordinator import CLOSED, Coordinator
+from p8fs_cluster.coordination.functions import takes
 from p8fs_cluster.exceptions import CoordinationError
 
 __all__ = ["Event", "Place"]
@@ -39,7 +39,7 @@ class Place:
     def pause(self, seconds: float, event: Event) -> None:
         """Wait for an event, at most so many seconds of the coordinator's clock."""
         coordinator = self._coordinator
-        due = coordinator.deadlines.at(coordinator.clock.now() + seconds, event.set)
+        due = coordinator.deadlines.at(coordinator.clock.now() + seconds, event.set, event.set)
         try:
             if not coordinator.closing:
                 event.wait()

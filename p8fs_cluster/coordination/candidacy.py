@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.functions import name_of
 from p8fs_cluster.coordination.history import TermNotes
 from p8fs_cluster.coordination.holding import RESIGN, Holding
 from p8fs_cluster.coordination.terms import Term, Timing
@@ -188,8 +189,8 @@ def watched(holding: Holding, term: Term, fn: object) -> Iterator[None]:
         if term.is_held(now):
             deadlines.at(term.until + timing.interval, look)
         else:
-            log.error("%s: %r runs on, although its term ended %.1f s ago: let it ask is_leader, or wait for lost",
-                      holding.key, fn, now - term.until)  # fmt: skip
+            log.error("%s: %s runs on, although its term ended %.1f s ago: let it ask is_leader, or wait for lost",
+                      holding.key, name_of(fn), now - term.until)  # fmt: skip
             deadlines.at(now + timing.ttl, look)
 
     deadlines.at(term.until + timing.interval, look)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
-from collections.abc import Callable
 
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.exceptions import CoordinationError, StorageError
 from p8fs_cluster.providers.storage.faults import fault_of
 
-__all__ = ["Claim", "takes"]
+__all__ = ["Claim"]
 
 log = logging.getLogger("p8fs_cluster.coordination")
 
@@ -64,18 +62,3 @@ class Claim:
         if self._in_doubt:  # an attempt whose answer was lost may be carried out yet
             self._holding.abandon()
         return None
-
-
-def takes(callback: Callable[..., object], argument: object) -> tuple[object, ...]:
-    """Return the arguments to call a callback with: the one, or none if it takes none.
-
-    >>> takes(lambda: None, 1), takes(lambda why: None, 1)
-    ((), (1,))
-    """
-    try:
-        inspect.signature(callback).bind(argument)
-    except TypeError:
-        return ()
-    except ValueError:  # a builtin that tells no signature
-        return (argument,)
-    return (argument,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import threading
 import time
 import weakref
@@ -16,7 +17,8 @@ from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.coordination import tables
 from p8fs_cluster.coordination.clock import Clock
-from p8fs_cluster.coordination.lease_rows import NODE, LeaseRows
+from p8fs_cluster.coordination.functions import name_of
+from p8fs_cluster.coordination.lease_rows import NODE, LeaseRows, patiently
 from p8fs_cluster.coordination.tally import Tally
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.coordination.wakeups import Wakeups
@@ -24,7 +26,7 @@ from p8fs_cluster.coordination.work import Ending, Work, stopped
 from p8fs_cluster.coordination.worker import Worker
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import CoordinationError
-from p8fs_cluster.providers.storage.engines import EngineSpec
+from p8fs_cluster.providers.storage.engines import EngineSpec, built_in
 from p8fs_cluster.providers.storage.leases import Leases, LeaseStore, Limits, NoTable
 
 if TYPE_CHECKING:
@@ -68,11 +70,8 @@ class Coordinator:
     ) -> None:
         cls = spec.leases_class()
         if cls is None:
-            raise CoordinationError(
-                f"{spec.provider} has no leases: coordination needs {variable_of('storage_provider')}=postgresql or "
-                "tidb, or rocksdb for one process"
-            )
-        self.settings = settings
+            raise CoordinationError(f"{spec.provider} has no leases: {_way_out()}")
+        self.settings = settings.everywhere
         self.spec = spec
         self.clock = clock
         self.engine: Leases = cls(settings)
@@ -130,17 +129,21 @@ class Coordinator:
         return connected
 
     def ask(self, call: Callable[[Connected], T], seconds: float = _PATIENCE) -> T:
-        """Return what a call returns that waits for the store; once more if a table has gone meanwhile.
+        """Return what a call returns that waits for the store; again if a table has gone or a row was locked.
 
         :raises TablesMissing: the tables are not there, and may not be made here.
         :raises StorageError: the store can't be reached.
         """
-        connected = self.prepared(seconds)
-        try:
-            return call(connected)
-        except NoTable:
-            self.table_is_gone()
-            return call(self.prepared(seconds))
+
+        def asked() -> T:
+            connected = self.prepared(seconds)
+            try:
+                return call(connected)
+            except NoTable:
+                self.table_is_gone()
+                return call(self.prepared(seconds))
+
+        return patiently(asked, seconds)
 
     def prepare(self, connected: Connected, seconds: float) -> None:
         """Make the tables, where that is allowed, or require them."""
@@ -172,7 +175,7 @@ class Coordinator:
             try:
                 context.copy().run(callback, *args)
             except Exception:
-                log.exception("a callback of coordination failed: %r", callback)
+                log.exception("a callback of coordination failed: %s", name_of(callback))
 
         self.callbacks.soon(called)
 
@@ -180,7 +183,7 @@ class Coordinator:
         """Return who this process is, for people."""
         if self._owner is None:
             settings = self.settings()
-            place = settings.pod_name or settings.node_name or os.uname().nodename
+            place = settings.pod or settings.node_name or platform.node()
             self._owner = f"{settings.service_name}@{place}:{os.getpid()}"
         return self._owner
 
@@ -217,10 +220,16 @@ class Coordinator:
     def forget_parent(self) -> None:
         """In a forked child: nothing is held here, and the threads are not here."""
         self.closing = self.closed = True
-        for connected in self._stores.values():
-            connected.store.forget()
         for each in tuple(self.ending):
             each.forget_parent()
+
+
+def _way_out() -> str:
+    """Return which engines have leases, for a message."""
+    able = [spec for spec in built_in() if spec.leases]
+    shared = " or ".join(spec.provider for spec in able if not spec.embedded)
+    alone = " or ".join(spec.provider for spec in able if spec.embedded)
+    return f"coordination needs {variable_of('storage_provider')}={shared}, or {alone} for one process"
 
 
 def _end(each: Any, until: float) -> None:

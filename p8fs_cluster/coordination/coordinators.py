@@ -18,6 +18,7 @@ from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.di.teardown import Closable, Step
 from p8fs_cluster.exceptions import CoordinationError
 from p8fs_cluster.forking import Stage, after_fork
+from p8fs_cluster.providers.storage.engines import EngineSpec
 from p8fs_cluster.providers.storage.handle import Storage
 
 __all__ = ["Coordinators"]
@@ -51,6 +52,8 @@ class Coordinators(Closable):
         if version is self._version and self._current is not None and not context.in_force.get().isolated:
             return self._current
         spec = self._storage().spec
+        if context.in_force.get().isolated:
+            self._require_shared(spec)
         key = spec.key(self._settings()) if spec.embedded else spec.provider
         with self._lock:
             if self._closed:
@@ -63,6 +66,14 @@ class Coordinators(Closable):
             found = self._opened[key]
             self._current, self._version = found, version if self._settings.announced else None
             return found
+
+    def _require_shared(self, spec: EngineSpec) -> None:
+        here, everywhere = self._settings(), self._settings.everywhere()
+        if (spec.key(here), here.cluster_create) != (spec.key(everywhere), everywhere.cluster_create):
+            raise CoordinationError(
+                "the settings of this store are overridden with isolated=True, which the threads of coordination don't "
+                "see: override them for the whole process"
+            )
 
     def candidacy(self, key: str, timing: Timing, known: Candidacy | None = None) -> Candidacy:
         """Return this process's candidacy, which stands if it is new; the `known` one at the end of the container.

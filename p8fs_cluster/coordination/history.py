@@ -12,6 +12,7 @@ from p8fs_cluster.coordination.coordinator import Connected
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.tables import EVENTS, LEDGER, RUNS
 from p8fs_cluster.coordination.terms import Term
+from p8fs_cluster.coordination.times import micro, moment
 from p8fs_cluster.exceptions import CoordinationError, StorageError
 
 __all__ = ["KINDS", "Event", "TermNotes", "latest"]
@@ -27,7 +28,6 @@ _PENDING = 20
 _PATIENCE = 1.0
 """Seconds for a statement that writes, in the thread that candidates are tried in."""
 _READING = 5.0
-_MICRO = 1_000_000
 
 
 class Event(NamedTuple):
@@ -96,7 +96,7 @@ class TermNotes:
     def _write(self, fence: int, event: str, noted_at: float, why: str) -> None:
         coordinator, key = self._holding.coordinator, self._holding.key
         store = coordinator.connected("calls").store
-        ago = round((coordinator.clock.now() - noted_at) * _MICRO)
+        ago = micro(coordinator.clock.now() - noted_at)
         columns, values = "(name, fence, event, happened_at, owner, why)", "(%s, %s, %s, $now - %s, %s, %s)"
         insert = f"INSERT $ignore INTO {EVENTS} {columns} VALUES {values} $nothing"
         store.execute(insert, (key, fence, event, ago, self._holding.owner(), why), _PATIENCE)
@@ -125,7 +125,7 @@ def _terms(connected: Connected, name: str | None, limit: int) -> list[_Placed]:
     place: dict[str, int] = {}
     for key, fence, event, at, owner, why in sorted(rows, key=lambda row: (row[0], row[1], row[2] == "ended")):
         place[key] = max(at, place.get(key, at))
-        told = Event(_time(at), "leader", _name(key), event, owner, fence, None, None, why or None)
+        told = Event(moment(at), "leader", _name(key), event, owner, fence, None, None, why or None)
         placed.append((place[key], told))
     return placed[::-1]
 
@@ -133,7 +133,7 @@ def _terms(connected: Connected, name: str | None, limit: int) -> list[_Placed]:
 def _done(connected: Connected, name: str | None, limit: int) -> list[_Placed]:
     select = f"SELECT name, done_at, owner, fence FROM {LEDGER}"
     return [
-        (at, Event(_time(at), "once", _name(key), "done", owner, fence, None, None, None))
+        (at, Event(moment(at), "once", _name(key), "done", owner, fence, None, None, None))
         for key, at, owner, fence in _rows(connected, select, "done_at", _key("once", name), limit)
     ]
 
@@ -142,8 +142,8 @@ def _runs(connected: Connected, name: str | None, limit: int) -> list[_Placed]:
     select = f"SELECT name, began_at, tick, ended_at, owner, outcome FROM {RUNS}"
     placed: list[_Placed] = []
     for key, began, tick, ended, owner, outcome in _rows(connected, select, "began_at", _key("schedule", name), limit):
-        due, over = _time(tick * _MICRO), None if ended is None else _time(ended)
-        placed.append((began, Event(_time(began), "schedule", _name(key), "run", owner, None, due, over, outcome)))
+        due, over = moment(micro(tick)), None if ended is None else moment(ended)
+        placed.append((began, Event(moment(began), "schedule", _name(key), "run", owner, None, due, over, outcome)))
     return placed
 
 
@@ -158,7 +158,3 @@ def _key(kind: str, name: str | None) -> str | None:
 
 def _name(key: str) -> str:
     return key.partition(":")[2]
-
-
-def _time(microseconds: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(microseconds / _MICRO, datetime.UTC)

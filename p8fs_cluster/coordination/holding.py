@@ -27,6 +27,8 @@ RESIGN = "an operator asks its holder to give it up"
 _RELEASED = "it was released"
 _CLOSED = "its container is closed"
 _FORKED = "it is that of the process that this one was forked from"
+_LEVELS = {_CLOSED: logging.INFO}
+"""Why a lease is lost → the level of that record, where it is no surprise."""
 _TOO_LATE = 0.05
 """Seconds after which a lease that has ended is looked at again: those who wait spread over them."""
 
@@ -97,12 +99,12 @@ class Holding:
 
         def attempted(connected: Connected) -> float | None:
             self.coordinator.check(self.timing)
-            return self._attempt(connected, seconds, first, holder)
+            try:
+                return self._attempt(connected, seconds, first, holder)
+            except Busy:
+                return self.timing.interval * random.uniform(0.1, 0.5)  # noqa: S311
 
-        try:
-            return self.coordinator.ask(attempted, seconds)
-        except Busy:
-            return self.timing.interval * random.uniform(0.1, 0.5)  # noqa: S311
+        return self.coordinator.ask(attempted, seconds)
 
     def _attempt(self, connected: Connected, seconds: float, first: bool, holder: str) -> float | None:
         if first and self._take(connected, seconds, holder):
@@ -215,7 +217,7 @@ class Holding:
             connected = self.coordinator.connected("renewals")
             if not self._is_noted(connected, timing.ttl, seconds):  # somebody has deleted the name
                 connected.leases.create(self.key, timing.ttl, seconds)
-            kept = self.renew(term, seconds, timing)
+            kept = patiently(lambda: self.renew(term, seconds, timing), seconds)
         except NoTable:
             kept = self.renew(term, seconds)  # which finds the lease gone
         if not kept:
@@ -317,7 +319,6 @@ class Holding:
         :raises LeaseLost: it is over.
         :raises CoordinationError: no transaction can be guarded on this store, or the connection has none.
         """
-        term = self.require()
         engine = self.coordinator.engine
         if not engine.guard:
             raise CoordinationError(
@@ -326,7 +327,15 @@ class Holding:
             )
         if engine.commits_at_once(connection):
             raise CoordinationError("the connection commits each statement by itself: a guard needs a transaction")
-        sql = f"SELECT 1 FROM {TABLE} WHERE name = %s AND holder = %s AND fence = %s {engine.guard}"
+        return self.own_row()
+
+    def own_row(self) -> tuple[str, tuple[object, ...]]:
+        """Return the statement that finds the lease's row if it is still this term's, and locks it where it can.
+
+        :raises LeaseLost: the term is over.
+        """
+        term = self.require()
+        sql = f"SELECT 1 FROM {TABLE} WHERE name = %s AND holder = %s AND fence = %s {self.coordinator.engine.guard}"
         return sql, (self.key, self.holder, term.token.fence)
 
     def stale(self) -> LeaseLost:
@@ -388,7 +397,3 @@ def _nothing(_: object) -> None:
 
 def _at_will() -> None:
     """It ends by itself."""
-
-
-_LEVELS = {_CLOSED: logging.INFO}
-"""Why a lease is lost → the level of that record, where it is no surprise."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import time
 from typing import Any, NamedTuple
 
 from p8fs_cluster.coordination.coordinator import Connected
 from p8fs_cluster.coordination.lease_rows import NAMES, key_of, patiently
+from p8fs_cluster.coordination.times import MICRO
 from p8fs_cluster.exceptions import CoordinationError
 from p8fs_cluster.providers.storage.leases import TABLE, Busy
 
@@ -28,10 +28,8 @@ __all__ = [
 HELD, FREE, BLOCKED = "held", "free", "blocked"
 """The states of a lease. Blocked: its row was deleted by hand, and its holder may believe in it for one ttl yet."""
 
-_MICRO = 1_000_000
 _COLUMNS = "name, holder, fence, expires_at - $now, owner, resign, $now - acquired_at"
-_PAUSE = 0.1
-"""Seconds between two attempts at a row that a guarded transaction has locked."""
+_AS_SEEN = "name = %s AND fence = %s AND holder IS NOT NULL AND expires_at > $now"
 
 
 class NoSuchLease(CoordinationError):
@@ -60,7 +58,7 @@ def now(connected: Connected, seconds: float) -> float:
     :raises StorageError: the store can't be reached.
     """
     [(at,)] = connected.store.execute("SELECT $now", (), seconds)
-    return float(at) / _MICRO
+    return float(at) / MICRO
 
 
 def leases(connected: Connected, kind: str, seconds: float, *, held: bool = False) -> list[Lease]:
@@ -111,24 +109,13 @@ def release(connected: Connected, lease: Lease, seconds: float) -> bool:
     :raises Busy: a guarded transaction of its holder was under way all the time.
     :raises StorageError: the store can't be reached.
     """
-    key = key_of("lock", lease.name)
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            found = connected.store.update(
-                "$greatest(fence + 1, $ms)",
-                "holder = NULL, expires_at = $now, resign = 0",
-                "name = %s AND fence = %s AND holder IS NOT NULL AND expires_at > $now",
-                (key, lease.fence),
-                seconds,
-                announce=True,
-            )
-        except Busy as exc:
-            if time.monotonic() > until:
-                raise Busy(f"{key}: a transaction of its holder has the row locked, try again: {exc}") from exc
-            time.sleep(_PAUSE)
-        else:
-            return found is not None
+    fence, others = "$greatest(fence + 1, $ms)", "holder = NULL, expires_at = $now, resign = 0"
+    key, update = key_of("lock", lease.name), connected.store.update
+    try:
+        found = patiently(lambda: update(fence, others, _AS_SEEN, (key, lease.fence), seconds, announce=True), seconds)
+    except Busy as exc:
+        raise Busy(f"{key}: a transaction of its holder has the row locked, try again: {exc}") from exc
+    return found is not None
 
 
 def ask_to_resign(connected: Connected, lease: Lease, seconds: float) -> bool:
@@ -136,9 +123,8 @@ def ask_to_resign(connected: Connected, lease: Lease, seconds: float) -> bool:
 
     :raises StorageError: the store can't be reached.
     """
-    where = "name = %s AND fence = %s AND holder IS NOT NULL AND expires_at > $now"
-    parameters = (key_of("leader", lease.name), lease.fence)
-    found = patiently(lambda: connected.store.update("fence", "resign = fence", where, parameters, seconds), seconds)
+    parameters, update = (key_of("leader", lease.name), lease.fence), connected.store.update
+    found = patiently(lambda: update("fence", "resign = fence", _AS_SEEN, parameters, seconds), seconds)
     return found is not None
 
 
@@ -146,5 +132,5 @@ def _lease(row: tuple[Any, ...]) -> Lease:
     key, holder, fence, left, owner, resign, age = row
     free = holder is None or left <= 0
     state = FREE if free else HELD if holder else BLOCKED
-    seconds_left, since = (None, None) if free else (left / _MICRO, age / _MICRO if holder else None)
+    seconds_left, since = (None, None) if free else (left / MICRO, age / MICRO if holder else None)
     return Lease(key.partition(":")[2], state, owner, fence, seconds_left, since, not free and resign == fence)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from p8fs_cluster.coordination.terms import Timing, Token
+from p8fs_cluster.coordination.times import MICRO, micro
 from p8fs_cluster.exceptions import CoordinationError
 from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Run
 
@@ -21,7 +22,6 @@ NAMES = "p8fs_lease_names"
 _LONGEST = 255
 _PAUSE = 0.02
 T = TypeVar("T")
-_MICRO = 1_000_000
 _GAP = 1.6
 """Intervals between two renewals from which on there was a gap."""
 
@@ -98,7 +98,7 @@ class LeaseRows:
             "resign = 0, waiting_until = 0"
         )
         where = "name = %s AND (holder IS NULL OR holder = %s OR expires_at <= $now)"
-        ttl = _micro(timing.ttl)
+        ttl = micro(timing.ttl)
         parameters = (holder, holder, holder, ttl, ttl, owner, key, holder)
         stamp = self._store.update("$greatest(fence + 1, $ms)", others, where, parameters, seconds)
         return None if stamp is None else Token(stamp.timeline, stamp.fence)
@@ -109,11 +109,11 @@ class LeaseRows:
         A row tells when its renewals had a gap, and healed. The lease never ends sooner than before: a renewal with
         another ttl may be carried out late.
         """
-        gap = _micro(timing.ttl - _GAP * timing.interval)
+        gap = micro(timing.ttl - _GAP * timing.interval)
         healed = "healed_at = CASE WHEN expires_at - $now < %s THEN $now ELSE healed_at END"
         others = f"{healed}, expires_at = $greatest(expires_at, $now + %s), ttl = %s"
         where = "name = %s AND holder = %s AND fence = %s AND expires_at > $now AND resign <> fence"
-        ttl = _micro(timing.ttl)
+        ttl = micro(timing.ttl)
         return self._store.update("fence", others, where, (gap, ttl, ttl, key, holder, fence), seconds) is not None
 
     def release(self, key: str, holder: str, fence: int, seconds: float, announce: bool) -> bool:
@@ -135,16 +135,16 @@ class LeaseRows:
         if not rows:
             return None
         holder, fence, left, owner, resign, age = rows[0]
-        return Held(holder, fence, left / _MICRO, owner, resign == fence, age / _MICRO)
+        return Held(holder, fence, left / MICRO, owner, resign == fence, age / MICRO)
 
     def wait_for(self, key: str, period: float, seconds: float) -> None:
         """Note that somebody waits for the lease for the next seconds, unless that is noted already."""
         sql = f"UPDATE {TABLE} SET waiting_until = $now + %s WHERE name = %s AND waiting_until < $now + %s"
-        self._store.execute(sql, (_micro(2 * period), key, _micro(period)), seconds)
+        self._store.execute(sql, (micro(2 * period), key, micro(period)), seconds)
 
     def create(self, key: str, ttl: float, seconds: float) -> None:
         """Make the row of a lease that has none. If it was deleted, it is free after a ttl: a holder may live."""
-        shortest = _micro(ttl)
+        shortest = micro(ttl)
 
         def make(run: Run) -> None:
             by = str(uuid.uuid4())  # of this transaction alone: who made the name before may not hold the lease now
@@ -160,13 +160,9 @@ class LeaseRows:
 
     def note_ttl(self, key: str, ttl: float, seconds: float) -> bool:
         """Note the longest ttl under a name, for the case that its row is deleted; False: the name is not there."""
-        longest = _micro(ttl)
+        longest = micro(ttl)
         found = self._store.execute(f"SELECT ttl FROM {NAMES} WHERE name = %s", (key,), seconds)
         if found and found[0][0] < longest:
             sql = f"UPDATE {NAMES} SET ttl = %s WHERE name = %s AND ttl < %s"
             self._store.execute(sql, (longest, key, longest), seconds)
         return bool(found)
-
-
-def _micro(seconds: float) -> int:
-    return round(seconds * _MICRO)

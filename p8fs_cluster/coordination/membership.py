@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from p8fs_cluster.coordination.calling import Event, Place
 from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.lease_rows import NODE
 from p8fs_cluster.coordination.roster import FRESH
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.coordination.views import Change, View
@@ -27,16 +28,18 @@ def join(coordinator: Coordinator, timing: Timing, labels: Mapping[str, str] | N
     event = Event(place)
     presence.changed.append(event.set)
     presence.stand()
-    while not presence.was_tried:
-        place.pause(timing.ttl, event)
-        coordinator.require_open()
-    presence.changed.remove(event.set)
-    if presence.fault is not None:
-        place.run(functools.partial(presence.withdraw, timing.interval))
-        raise presence.fault
-    id_ = coordinator.roster.me
-    assert id_ is not None  # noqa: S101
-    return id_
+    try:
+        while not presence.was_tried:
+            place.pause(timing.ttl, event)
+            coordinator.require_open()
+        if presence.fault is not None:
+            raise presence.fault
+    except BaseException:
+        coordinator.calls.soon(coordinator.roster.leave)  # whoever interrupts this has not joined
+        raise
+    finally:
+        presence.changed.remove(event.set)
+    return presence.holding.key.removeprefix(NODE)
 
 
 def leave(coordinator: Coordinator) -> None:

@@ -43,7 +43,7 @@ def once(holding: Holding, timeout: float | None, call: Callable[[], Any]) -> bo
                 return False
             coordinator.require_open()
             run(place, holding, holding.require(), call)
-            place.run(functools.partial(ledger.record, holding, seconds))
+            place.run(functools.partial(ledger.record, holding))
         finally:
             if not coordinator.closed:  # which has left the lease to end by itself
                 place.run(functools.partial(holding.give_up, seconds))

@@ -13,6 +13,7 @@ from p8fs_cluster.coordination.coordinator import Coordinator
 from p8fs_cluster.coordination.lease_rows import NAMES, NODE
 from p8fs_cluster.coordination.tables import VIEWS
 from p8fs_cluster.coordination.terms import Timing
+from p8fs_cluster.coordination.times import MICRO, micro
 from p8fs_cluster.coordination.views import Change, Node, Row, View, changes, next_members
 from p8fs_cluster.exceptions import CoordinationError, StorageError
 from p8fs_cluster.providers.storage.leases import TABLE, Run
@@ -29,7 +30,6 @@ _LONGEST = 4000
 _PATIENCE = 5.0
 FRESH = 0.1
 """Intervals for which those who watch believe in a check that somebody else has made, so that many cost little."""
-_MICRO = 1_000_000
 
 
 class Roster:
@@ -67,7 +67,7 @@ class Roster:
             {
                 "service": settings.service_name,
                 "version": settings.service_version,
-                "pod": settings.pod_name,
+                "pod": settings.pod,
                 "address": address,
                 "labels": _labels(labels),
             }
@@ -81,9 +81,10 @@ class Roster:
 
     def leave(self) -> None:
         """End this process's presence, if it has joined."""
-        if self._mine is not None:
-            self._mine.withdraw(self.interval)
-            self._mine = None
+        mine, self._mine = self._mine, None
+        if mine is not None:
+            mine.withdraw(self.interval)
+            self._coordinator.candidacies.pop(mine.holding.key, None)
 
     def view(self, quick: bool = False) -> View:
         """Return the nodes as they are; the last view, marked as stale, while the database can't be asked.
@@ -124,7 +125,7 @@ class Roster:
         if self._last is None or self._last.stale or self._last.me != self.me:
             return False
         sql = f"SELECT 1 FROM {VIEWS} WHERE name = %s AND number = %s AND checked_at > $now - %s"
-        parameters = (_NAME, self._last.number, round(self.interval * FRESH * _MICRO))
+        parameters = (_NAME, self._last.number, micro(self.interval * FRESH))
         return bool(self._coordinator.ask(lambda connected: connected.store.execute(sql, parameters, _PATIENCE)))
 
     def _checked(self, run: Run) -> View:
@@ -148,7 +149,7 @@ class Roster:
 
     def _is_witness(self, rows: Mapping[str, Row]) -> bool:
         """Return whether this process could read all the time that a node needs to be lost."""
-        longest = max((row.ttl for row in rows.values()), default=0) / _MICRO
+        longest = max((row.ttl for row in rows.values()), default=0) / MICRO
         now = self._coordinator.clock.now()
         steady = self._reads_since is not None and now - self._read_at <= 2 * self.interval
         return steady and now - (self._reads_since or now) >= longest

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
@@ -88,7 +87,8 @@ class Schedule:
             try:
                 pause = self._place.run(self._ticks.pause)
                 if pause <= 0:
-                    self._run_tick(self._ticks.next())
+                    self._run_tick(self._ticks.due)
+                    self._ticks.passed()
                     continue
             except StorageError as exc:
                 log.warning("schedule %s: the store can't be asked: %s", self._name, exc)
@@ -101,9 +101,9 @@ class Schedule:
             if not self._is_over():
                 self._place.pause(min(pause, _LOOK), self._wake)
 
-    def _run_tick(self, tick: float) -> None:
+    def _run_tick(self, tick: float | None) -> None:
         holding = self._ticks.holding
-        if math.isinf(tick) or not claimed(self._place, holding, 0):
+        if tick is None or not claimed(self._place, holding, 0):
             return  # somebody else has it, or runs the one before it still
         try:
             if self._place.run(functools.partial(self._ticks.claim, tick)):

@@ -7,15 +7,17 @@ import logging
 import math
 import zoneinfo
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cronsim import CronSim, CronSimError
 
-from p8fs_cluster.coordination.coordinator import Connected, Coordinator
+from p8fs_cluster.config import secrets
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.ledger import run_guarded
 from p8fs_cluster.coordination.tables import RUNS
-from p8fs_cluster.exceptions import CoordinationError
+from p8fs_cluster.coordination.times import MICRO, micro, moment
+from p8fs_cluster.exceptions import CoordinationError, StorageError
+from p8fs_cluster.logging.redaction import Redactor
 
 __all__ = ["Cron", "Run", "Ticks"]
 
@@ -23,7 +25,10 @@ log = logging.getLogger("p8fs_cluster.coordination")
 
 _KEPT = 100
 """Runs of each schedule that are kept."""
-_MICRO = 1_000_000
+_LONGEST = 500
+"""Characters of an outcome that are kept."""
+_PATIENCE = 5.0
+_redacted = Redactor(secrets.known)
 
 
 class Run(NamedTuple):
@@ -76,81 +81,63 @@ class Ticks:
         self.key = holding.key
         self._cron = cron
         self._grace = grace
-        self._due: float | None = None
-
-    @property
-    def _coordinator(self) -> Coordinator:
-        return self.holding.coordinator
+        self.due: float | None = None
+        """The tick that comes next here, or is due; None before the database was asked."""
 
     def pause(self) -> float:
         """Return the seconds until the next tick by the database's clock; at most 0: it is due.
 
         :raises StorageError: the store can't be asked.
         """
-        now = self._coordinator.ask(self._now)
-        if self._due is None:
-            self._due = self._cron.after(now)
-        elif now - self._due > self._grace:
-            log.warning("%s: the tick of %s was missed here, %.0f s ago", self.key, _told(self._due), now - self._due)
-            self._due = self._cron.after(now)
-        return self._due - now
+        [(micros,)] = self._asked("SELECT $now")
+        now = float(micros) / MICRO
+        if self.due is None:
+            self.due = self._cron.after(now)
+        elif now - self.due > self._grace:
+            log.warning("%s: the tick of %s was missed here, %.0f s ago", self.key, _told(self.due), now - self.due)
+            self.due = self._cron.after(now)
+        return self.due - now
 
-    def next(self) -> float:
-        """Return the tick that is due, and go on to the one that follows."""
-        due = self._due
-        assert due is not None, "pause() comes first"  # noqa: S101
-        self._due = self._cron.after(due)
-        return due
+    def passed(self) -> None:
+        """Go on to the tick that follows the one that was due."""
+        if self.due is not None:
+            self.due = self._cron.after(self.due)
 
     def claim(self, tick: float) -> bool:
         """Return whether this process, which holds the lease, is to run a tick: nobody has begun it, or a later one.
 
         :raises LeaseLost: the lease is over.
         """
-        begun = self._coordinator.ask(self._last)
-        if begun >= round(tick):
+        begun = [row[0] for row in self._asked(f"SELECT tick FROM {RUNS} WHERE name = %s ORDER BY tick DESC", self.key)]
+        if begun and begun[0] >= round(tick):
             return False
         insert = f"INSERT INTO {RUNS} (name, tick, began_at, owner) VALUES (%s, %s, $now, %s)"
-        forget = f"DELETE FROM {RUNS} WHERE name = %s AND tick < %s"
-        kept = [row[0] for row in self._coordinator.ask(self._ticks)]
         statements: list[tuple[str, tuple[object, ...]]] = [(insert, (self.key, round(tick), self.holding.owner()))]
-        if len(kept) >= _KEPT:
-            statements.append((forget, (self.key, kept[_KEPT - 1])))
-        run_guarded(self.holding, statements, self.holding.timing.interval)
+        if len(begun) >= _KEPT:
+            statements.append((f"DELETE FROM {RUNS} WHERE name = %s AND tick < %s", (self.key, begun[_KEPT - 1])))
+        run_guarded(self.holding, statements)
         return True
 
     def end(self, tick: float, outcome: str) -> None:
-        """Note how a run has ended."""
+        """Note how a run has ended, without any secret that the settings hold."""
+        told = _redacted(outcome)[:_LONGEST]
         sql = f"UPDATE {RUNS} SET ended_at = $now, outcome = %s WHERE name = %s AND tick = %s"
-        parameters = (outcome, self.key, round(tick))
-        self._coordinator.ask(lambda connected: connected.store.execute(sql, parameters, self.holding.timing.interval))
+        try:
+            self._asked(sql, told, self.key, round(tick))
+        except StorageError as exc:
+            log.warning("%s: how the run of %s has ended (%s) can't be noted: %s", self.key, _told(tick), told, exc)
 
     def runs(self) -> list[Run]:
         """Return the last runs, the latest first."""
         sql = f"SELECT tick, began_at, ended_at, owner, outcome FROM {RUNS} WHERE name = %s ORDER BY tick DESC"
-        rows = self._coordinator.ask(lambda connected: connected.store.execute(sql, (self.key,), 5.0))
         return [
-            Run(_time(tick), _time(began / _MICRO), None if ended is None else _time(ended / _MICRO), owner, outcome)
-            for tick, began, ended, owner, outcome in rows
+            Run(moment(micro(tick)), moment(began), None if ended is None else moment(ended), owner, outcome)
+            for tick, began, ended, owner, outcome in self._asked(sql, self.key)
         ]
 
-    def _now(self, connected: Connected) -> float:
-        [(now,)] = connected.store.execute("SELECT $now", (), 5.0)
-        return float(now) / _MICRO
-
-    def _last(self, connected: Connected) -> float:
-        [(last,)] = connected.store.execute(f"SELECT max(tick) FROM {RUNS} WHERE name = %s", (self.key,), 5.0)
-        return -math.inf if last is None else float(last)
-
-    def _ticks(self, connected: Connected) -> list[tuple[int]]:
-        sql = f"SELECT tick FROM {RUNS} WHERE name = %s ORDER BY tick DESC"
-        rows: list[tuple[int]] = connected.store.execute(sql, (self.key,), 5.0)
-        return rows
-
-
-def _time(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    def _asked(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        return self.holding.coordinator.ask(lambda connected: connected.store.execute(sql, parameters, _PATIENCE))
 
 
 def _told(seconds: float) -> str:
-    return _time(seconds).isoformat()
+    return moment(micro(seconds)).isoformat()

@@ -9,11 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from p8fs_cluster.coordination.times import moment
 from p8fs_cluster.exceptions import CoordinationError
 
 __all__ = ["Change", "Node", "Row", "View", "changes", "next_members"]
-
-_MICRO = 1_000_000
 
 
 class Row(NamedTuple):
@@ -59,12 +58,13 @@ class Node:
     def of(cls, row: Row) -> Node:
         """Return the node of a row."""
         try:
-            about = json.loads(row.about)
-        except ValueError:  # somebody's hand
-            about = {}
+            about = dict(json.loads(row.about))
+            labels = dict(about.get("labels", {}))
+        except (ValueError, TypeError):  # somebody's hand
+            about, labels = {}, {}
         text = {name: str(about.get(name, "")) for name in ("service", "version", "pod", "address")}
-        beat = _time(row.expires_at - row.ttl)
-        labels, started = about.get("labels", {}), _time(row.started_at)
+        beat = moment(row.expires_at - row.ttl)
+        started = moment(row.started_at)
         return cls(row.id, row.incarnation, **text, labels=labels, started=started, beat=max(beat, started))
 
 
@@ -91,7 +91,7 @@ class View:
 
         :raises CoordinationError: there is no node.
 
-        >>> nodes = tuple(Node(id, 1, "p8fs", "", "", "", {}, _time(0), _time(0)) for id in "abc")
+        >>> nodes = tuple(Node(id, 1, "p8fs", "", "", "", {}, moment(0), moment(0)) for id in "abc")
         >>> View(1, nodes).owner_of("invoice 7").id
         'a'
         """
@@ -148,7 +148,3 @@ def changes(before: View, after: View, left: Collection[str]) -> list[Change]:
 
 def _weight(id_: str, key: bytes) -> bytes:
     return hashlib.blake2b(key, digest_size=8, key=id_.encode()).digest()
-
-
-def _time(microseconds: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(microseconds / _MICRO, datetime.UTC)

@@ -21,10 +21,11 @@ _COMPACT = 1000
 class Due:
     """An action that is to come. Cancelled, it does not."""
 
-    __slots__ = ("_action",)
+    __slots__ = ("_action", "_dropped")
 
-    def __init__(self, action: Callable[[], object]) -> None:
+    def __init__(self, action: Callable[[], object], dropped: Callable[[], object] | None = None) -> None:
         self._action: Callable[[], object] | None = action
+        self._dropped = dropped
 
     def cancel(self) -> None:
         """Let it not run, if it has not begun."""
@@ -34,6 +35,12 @@ class Due:
     def is_cancelled(self) -> bool:
         """Return whether nothing is to be done any more."""
         return self._action is None
+
+    def drop(self) -> None:
+        """Tell who waits for it that it does not come."""
+        if self._action is not None and self._dropped is not None:
+            self._dropped()
+        self._action = None
 
     def run(self) -> None:
         action, self._action = self._action, None
@@ -54,11 +61,12 @@ class Worker:
         self._closed = False
         self._compact_at = _COMPACT
 
-    def at(self, when: float, action: Callable[[], object]) -> Due:
-        """Run an action at a time of the clock; after `close` never."""
-        due = Due(action)
+    def at(self, when: float, action: Callable[[], object], dropped: Callable[[], object] | None = None) -> Due:
+        """Run an action at a time of the clock; after `close` never, and call `dropped` in its place."""
+        due = Due(action, dropped)
         with self._changed:
-            if not self._closed:
+            closed = self._closed
+            if not closed:
                 self._drop_cancelled()
                 heapq.heappush(self._due, (when, next(self._numbers), due))
                 if self._thread is None:
@@ -66,26 +74,25 @@ class Worker:
                     self._thread.start()
                 if self._due[0][2] is due:  # else the thread waits for something sooner: short locks wake nobody
                     self._changed.notify()
+        if closed:
+            due.drop()
         return due
 
-    def soon(self, action: Callable[[], object]) -> Due:
-        """Run an action after those that are due before."""
-        return self.at(self._clock.now(), action)
+    def soon(self, action: Callable[[], object], dropped: Callable[[], object] | None = None) -> Due:
+        """Run an action after those that are due before, as `at` does."""
+        return self.at(self._clock.now(), action, dropped)
 
     def close(self, seconds: float) -> None:
         """End when what runs has ended, and wait for that so long; what is to come does not."""
         with self._changed:
             self._closed = True
-            self._due.clear()
+            left, self._due = self._due, []
             self._changed.notify()
             thread = self._thread
+        for _, _, due in left:
+            due.drop()
         if thread is not None and thread is not threading.current_thread():
             thread.join(seconds)
-
-    @property
-    def is_mine(self) -> bool:
-        """Return whether the caller is its thread."""
-        return self._thread is threading.current_thread()
 
     def _drop_cancelled(self) -> None:
         """Keep the heap small where most actions are cancelled, such as the renewals of short locks."""

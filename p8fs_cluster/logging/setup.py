@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -121,13 +120,11 @@ def _relevant(settings: P8FSConfig) -> dict[str, Any]:
 
 
 def _static(settings: P8FSConfig) -> dict[str, str]:
-    """In Kubernetes, a pod's name is its host's."""
-    pod = settings.pod_name or (os.environ.get("HOSTNAME", "") if "KUBERNETES_SERVICE_HOST" in os.environ else "")
     told = {
         "service": settings.service_name,
         "version": settings.service_version,
         "node": settings.node_name,
-        "pod": pod,
+        "pod": settings.pod,
         "environment": settings.environment,
     }
     return {name: value for name, value in told.items() if value}

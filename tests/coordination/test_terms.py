@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p8fs_cluster.coordination import worker as workers
-from p8fs_cluster.coordination.claim import Claim, takes
+from p8fs_cluster.coordination.claim import Claim
 from p8fs_cluster.coordination.coordinator import Coordinator
+from p8fs_cluster.coordination.functions import takes
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.lease_rows import key_of
 from p8fs_cluster.coordination.terms import Term, Timing, Token
@@ -203,12 +204,13 @@ class TestWorker:
         worker.soon(lambda: (worker.close(10), done.set()))
         assert done.wait(10)
 
-    def test_it_knows_its_thread(self, worker: Worker) -> None:
-        found: list[bool] = []
-        worker.soon(lambda: found.append(worker.is_mine))
-        self.finish(worker)
-        assert found == [True]
-        assert not worker.is_mine
+    def test_what_does_not_come_is_told(self, worker: Worker, clock: MovedClock) -> None:
+        told: list[str] = []
+        worker.at(clock.now() + 100, int, lambda: told.append("left"))
+        worker.at(clock.now() + 100, int, lambda: told.append("cancelled")).cancel()
+        worker.close(10)
+        worker.soon(int, lambda: told.append("too late"))
+        assert told == ["left", "too late"]
 
     def test_cancelled_actions_are_dropped(self, worker: Worker, clock: MovedClock) -> None:
         kept = [worker.at(clock.now() + 100, int) for _ in range(50)]

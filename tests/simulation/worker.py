@@ -29,15 +29,15 @@ class Queue:
         self._busy = False
         self._thread: greenlet.greenlet | None = None
 
-    def at(self, when: float, action: Callable[[], object]) -> Due:
-        due = Due(action)
+    def at(self, when: float, action: Callable[[], object], dropped: Callable[[], object] | None = None) -> Due:
+        due = Due(action, dropped)
         if not self._closed:
             heapq.heappush(self._due, (when, next(self._numbers), due))
             self._machine.simulation.at(self._machine.true(when), self._wake, self._machine)
         return due
 
-    def soon(self, action: Callable[[], object]) -> Due:
-        return self.at(self._machine.now(), action)
+    def soon(self, action: Callable[[], object], dropped: Callable[[], object] | None = None) -> Due:
+        return self.at(self._machine.now(), action, dropped)
 
     def close(self, seconds: float) -> None:
         self._closed = True

@@ -20,7 +20,10 @@ __all__ = ["Direct"]
 
 
 class Direct:
-    """An engine of its own, which follows the settings: another place or password means new connections."""
+    """An engine of its own, which follows the settings: another place or password means new connections.
+
+    An isolated override of the settings, which threads don't see, is not followed.
+    """
 
     def __init__(self, settings: SettingsSource, spec_of: SpecOf, engine: Callable[[P8FSConfig], Any]) -> None:
         self._settings = settings
@@ -37,7 +40,7 @@ class Direct:
     @property
     def settings(self) -> P8FSConfig:
         """The settings in force."""
-        return self._settings()
+        return self._settings.everywhere()
 
     @contextmanager
     def connection(self, seconds: float) -> Iterator[Any]:
@@ -75,7 +78,7 @@ class Direct:
         :raises StorageClosed: it was closed.
         """
         engine, version = self._engine, context.version
-        if engine is not None and version is self._version and not context.in_force.get().isolated:
+        if engine is not None and version is self._version:
             return engine
         return self._renewed(version)
 
@@ -93,7 +96,7 @@ class Direct:
             engine.close()
 
     def _renewed(self, version: object) -> Engine:
-        snapshot = self._settings()
+        snapshot = self.settings
         key = self._spec_of(snapshot).key(snapshot)
         with self._lock:
             if self._closed:

@@ -9,7 +9,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import StorageError
 
-__all__ = ["CHANNEL", "TABLE", "Busy", "LeaseStore", "Leases", "Limits", "NoTable", "Run", "Stamp"]
+__all__ = ["CHANNEL", "TABLE", "Busy", "LeaseStore", "Leases", "Limits", "NoTable", "Run", "Spelling", "Stamp"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,29 @@ class NoTable(StorageError):
 
 
 class Busy(StorageError):
-    """Somebody else has locked the row, for longer than is waited for it."""
+    """Somebody else has locked the row, or was in conflict over it, and nothing was done: it may be tried again."""
+
+
+class Spelling:
+    """The texts of statements as one engine spells them.
+
+    >>> Spelling((("$now", "now()"),))("SELECT $now")
+    'SELECT now()'
+    """
+
+    def __init__(self, words: Sequence[tuple[str, str]]) -> None:
+        self._words = words
+        self._texts: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        """Return a text with the engine's words in it."""
+        spelt = self._texts.get(text)
+        if spelt is None:
+            spelt = text
+            for word, own in self._words:
+                spelt = spelt.replace(word, own)
+            self._texts[text] = spelt
+        return spelt
 
 
 class LeaseStore(Protocol):
@@ -83,9 +105,6 @@ class LeaseStore(Protocol):
 
     def close(self) -> None:
         """End the connections; `announcements` ends at once."""
-
-    def forget(self) -> None:
-        """In a forked child: leave the parent's connection alone."""
 
 
 class Leases(Protocol):

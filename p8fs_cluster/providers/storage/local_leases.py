@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.exceptions import CoordinationError, StorageError
 from p8fs_cluster.forking import Stage, after_fork
-from p8fs_cluster.providers.storage.leases import TABLE, Limits, NoTable, Run, Stamp
+from p8fs_cluster.providers.storage.leases import TABLE, Limits, NoTable, Run, Spelling, Stamp
 
 __all__ = ["LocalStore", "local_store"]
 
@@ -44,7 +44,7 @@ class LocalStore:
         self._process = os.getpid()
         self.users = 1
         """How often it was given to somebody who closes it."""
-        self._texts: dict[str, str] = {}
+        self._spelt = Spelling(_SPELT)
         self._connection = _opened(path, clock)
 
     def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
@@ -84,23 +84,13 @@ class LocalStore:
                 for path in [path for path, store in _stores.items() if store is self]:
                     del _stores[path]
 
-    def forget(self) -> None:
-        """In a forked child: keep the parent's connection from being finalized."""
-        _inherited.append(self._connection)
-
     def __del__(self) -> None:
         if os.getpid() == self._process and hasattr(self, "_connection"):
             self._connection.close()
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        text = self._texts.get(sql)
-        if text is None:
-            text = sql
-            for name, spelt in _SPELT:
-                text = text.replace(name, spelt)
-            self._texts[sql] = text
         try:
-            return self._connection.execute(text, parameters).fetchall()
+            return self._connection.execute(self._spelt(sql), parameters).fetchall()
         except sqlite3.Error as exc:
             told = f"the local leases: {exc}"
             raise (NoTable(told) if "no such" in str(exc) else StorageError(told)) from exc
@@ -123,8 +113,8 @@ def _opened(path: Path | None, clock: Callable[[], float]) -> sqlite3.Connection
         if "locked" not in str(exc):
             raise StorageError(f"{path}, where leases of the embedded store are kept: {exc}") from exc
         raise CoordinationError(
-            f"{path} is in use by another process: leases of an embedded store hold in one process, "
-            f"for several set {variable_of('storage_provider')} to postgresql or tidb"
+            f"{path} is in use by another process: leases of an embedded store hold in one process; for several, "
+            f"{variable_of('storage_provider')} has to name a server"
         ) from exc
     return connection
 
@@ -161,7 +151,7 @@ _inherited: list[sqlite3.Connection] = []
 def _after_fork() -> None:
     _opening.lock = threading.Lock()
     for store in tuple(_stores.values()):
-        store.forget()
+        _inherited.append(store._connection)  # so that nothing finalizes it
     _stores.clear()
 
 

@@ -25,6 +25,8 @@ _LOCK_TIMEOUT = "SET lock_timeout = '100ms'"
 """Rows are locked for as long as a statement takes, or for a guarded transaction; a client that gives up sooner than
 the server would leave a statement behind that is carried out later.
 """
+_CONTENDED = ("55P03", "40001", "40P01")
+"""A row that somebody else has locked, and conflicts in which nothing was done."""
 _FAILED = psycopg.pq.ExecStatus.FATAL_ERROR
 _INTEGERS = frozenset((20, 21, 23))
 _BOOLEAN = 16
@@ -85,7 +87,7 @@ def meant(exc: psycopg.Error) -> StorageError:
     told = f"postgresql: the statement failed: {described(exc)}"
     if exc.sqlstate in ("42P01", "42703"):
         return NoTable(told)
-    return Busy(told) if exc.sqlstate == "55P03" else StorageError(told)
+    return Busy(told) if exc.sqlstate in _CONTENDED else StorageError(told)
 
 
 def _answer(connection: Connection) -> Any:

@@ -15,7 +15,7 @@ from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.direct import Direct
 from p8fs_cluster.providers.storage.engines import spec_of
-from p8fs_cluster.providers.storage.leases import CHANNEL, TABLE, LeaseStore, Limits, Run, Stamp
+from p8fs_cluster.providers.storage.leases import CHANNEL, TABLE, LeaseStore, Limits, Run, Spelling, Stamp
 from p8fs_cluster.providers.storage.postgresql.connection import Connection
 from p8fs_cluster.providers.storage.postgresql.direct import DirectPostgreSQL, meant
 
@@ -68,7 +68,7 @@ class _Store:
         self._direct = Direct(settings, spec_of, DirectPostgreSQL)
         self._timeline = _TIMELINE
         self._listening: Connection | None = None
-        self._texts: dict[str, str] = {}
+        self._spelt = Spelling(_SPELT)
 
     def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
         return self._direct.execute(self._spelt(sql), parameters, seconds)
@@ -133,9 +133,6 @@ class _Store:
         else:
             self._direct.close()
 
-    def forget(self) -> None:
-        """The connections are forgotten by themselves."""
-
     def _has_no_timeline(self, exc: StorageError) -> bool:
         """Note that the server tells no timeline, as Aurora, where replicas share one storage, or a role without it."""
         state = getattr(exc.__cause__, "sqlstate", None)
@@ -145,12 +142,3 @@ class _Store:
             log.warning("postgresql tells no timeline (%s): tokens after a promoted replica rest on its clock", exc)
             return True
         return False
-
-    def _spelt(self, sql: str) -> str:
-        text = self._texts.get(sql)
-        if text is None:
-            text = sql
-            for name, spelt in _SPELT:
-                text = text.replace(name, spelt)
-            self._texts[sql] = text
-        return text

@@ -24,7 +24,7 @@ class Leases:
         self._settings = settings
 
     def store(self, clock: Callable[[], float]) -> LeaseStore:
-        path = self._settings().rocksdb_path.resolve()
+        path = self._settings.everywhere().rocksdb_path.resolve()
         return local_store(path.with_name(f"{path.name}.leases"), clock)
 
     @staticmethod

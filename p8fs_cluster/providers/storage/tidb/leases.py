@@ -13,11 +13,11 @@ from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.direct import Direct
 from p8fs_cluster.providers.storage.engines import spec_of
-from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Limits, NoTable, Run, Stamp
+from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Limits, NoTable, Run, Spelling, Stamp
 from p8fs_cluster.providers.storage.tidb.compat import DriverConnection
 from p8fs_cluster.providers.storage.tidb.connection import Connection, Cursor, connect
 from p8fs_cluster.providers.storage.tidb.engine import TiDB
-from p8fs_cluster.providers.storage.tidb.session import failed
+from p8fs_cluster.providers.storage.tidb.session import RETRIED, failed
 
 __all__ = ["DirectTiDB", "Leases"]
 
@@ -40,6 +40,8 @@ _MILLISECONDS = "CAST(@@tidb_current_ts >> 18 AS SIGNED)"
 _TIDB = (*_COMMON, ("$now", f"({_MILLISECONDS} * 1000)"), ("$ms", _MILLISECONDS))
 """TiDB's clock is the cluster's, which each transaction has from its beginning; NOW() is that of one tidb-server."""
 
+_LOCKED = (1205, 3572)
+"""Errors of a row that somebody else has locked."""
 _LIMITS = Limits(15, 5, "TiDB's clock may jump by 3 s when its leader changes")
 
 
@@ -88,6 +90,12 @@ class DirectTiDB(TiDB):
         connection.query("SET innodb_lock_wait_timeout = 0")  # a second on TiDB, where NOWAIT is written as well
         return connection
 
+    def _commit(self, connection: Connection) -> None:
+        try:
+            super()._commit(connection)
+        except StorageError as exc:
+            raise _meant(exc, exc.__cause__) from exc.__cause__
+
     def _renew(self, connection: Connection) -> None:
         if not connection.in_step:
             connection.end()
@@ -96,7 +104,7 @@ class DirectTiDB(TiDB):
 class _Store:
     def __init__(self, settings: SettingsSource) -> None:
         self._direct = Direct(settings, spec_of, DirectTiDB)
-        self._texts: dict[tuple[str, bool], str] = {}
+        self._tidb, self._mysql = Spelling(_TIDB), Spelling(_MYSQL)
 
     def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
         with self._direct.connection(seconds) as connection:
@@ -127,9 +135,6 @@ class _Store:
     def close(self) -> None:
         self._direct.close()
 
-    def forget(self) -> None:
-        """The connections are forgotten by themselves."""
-
     def _lock_and_update(
         self, connection: Any, fence: str, others: str, where: str, parameters: Sequence[Any]
     ) -> Stamp | None:
@@ -156,19 +161,10 @@ class _Store:
     def _cursor(self, connection: Any, sql: str, parameters: Sequence[Any]) -> Any:
         cursor = connection.cursor(Cursor)
         try:
-            cursor.execute(self._spelt(sql, _is_tidb(connection)), parameters)
+            cursor.execute((self._tidb if _is_tidb(connection) else self._mysql)(sql), parameters)
         except pymysql.MySQLError as exc:
             raise _meant(failed(exc, connection.size), exc) from exc
         return cursor
-
-    def _spelt(self, sql: str, tidb: bool) -> str:
-        text = self._texts.get((sql, tidb))
-        if text is None:
-            text = sql
-            for name, spelt in _TIDB if tidb else _MYSQL:
-                text = text.replace(name, spelt)
-            self._texts[sql, tidb] = text
-        return text
 
 
 def _is_tidb(connection: Any) -> bool:
@@ -179,8 +175,8 @@ def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _meant(exc: StorageError, cause: pymysql.MySQLError) -> StorageError:
-    number = cause.args[0] if cause.args else None
+def _meant(exc: StorageError, cause: BaseException | None) -> StorageError:
+    number = cause.args[0] if isinstance(cause, pymysql.MySQLError) and cause.args else None
     if number in (1054, 1146):
         return NoTable(str(exc))
-    return Busy(str(exc)) if number in (1205, 3572) else exc
+    return Busy(str(exc)) if number in _LOCKED or number in RETRIED else exc
