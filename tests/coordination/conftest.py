@@ -98,6 +98,15 @@ TWINS = tuple(f"async {kind}" for kind in (*LOCAL, *SQL) if kind != "tidb")
 """The asynchronous side of each store; on TiDB, where a lease lasts 15 s, only `sql_case` has it."""
 
 
+QUICK = (*LOCAL, *(kind for kind in SQL if kind != "tidb"), *TWINS)
+"""Those where a lease may last less than 15 s."""
+
+
+def only(fixture: str, *kinds: str) -> pytest.MarkDecorator:
+    """Give a test some kinds of stores alone, those that it is about."""
+    return pytest.mark.parametrize(fixture, kinds, indirect=True)
+
+
 @pytest.fixture(params=[*LOCAL, *SQL, *TWINS])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Every engine, through either handle."""

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from p8fs_cluster.exceptions import CoordinationError, LeaseLost
-from tests.coordination.conftest import Case
+from tests.coordination.conftest import Case, only
 from tests.processes import until
+from tests.servers import SQL
 
 
 @pytest.fixture
@@ -79,9 +80,8 @@ def test_nobody_gets_the_lease_before_the_guarded_transaction_ends(guarded: Case
     assert _written(guarded) == [(1,)]
 
 
+@only("sql_case", "postgresql", "async postgresql")  # elsewhere the row is locked for renewals too
 def test_renewals_go_on_while_a_transaction_is_guarded(guarded: Case) -> None:
-    if guarded.kind != "postgresql":
-        return  # there the row is locked for renewals too, see docs/coordination.md
     with guarded.cluster.lock("invoices", **guarded.timing) as lock:
         with guarded.storage().connection() as connection:
             lock.guard(connection)
@@ -103,9 +103,8 @@ def test_a_guard_wants_a_transaction(guarded: Case) -> None:
             lock.guard("postgresql://localhost")
 
 
+@only("sql_case", *SQL)  # there is no asynchronous SQLAlchemy yet
 def test_sqlalchemy_sessions_can_be_guarded(guarded: Case) -> None:
-    if guarded.loop is not None:
-        return  # there is no asynchronous SQLAlchemy yet
     from sqlalchemy import text
 
     with guarded.cluster.lock("invoices", **guarded.timing) as lock:
@@ -118,9 +117,8 @@ def test_sqlalchemy_sessions_can_be_guarded(guarded: Case) -> None:
     assert _written(guarded) == [(3,)]
 
 
+@only("case", "memory", "rocksdb", "async memory", "async rocksdb")
 def test_what_cannot_be_guarded_says_so(case: Case) -> None:
-    if case.sql:
-        return
     with (
         case.cluster.lock("invoices", **case.timing) as lock,
         case.container.storage().connection() as connection,

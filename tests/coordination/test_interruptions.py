@@ -14,18 +14,19 @@ import pytest
 
 from p8fs_cluster import Container
 from p8fs_cluster.exceptions import CoordinationError, LeaseLost
-from tests.coordination.conftest import SHORT, Case
+from tests.coordination.conftest import SHORT, Case, only
 from tests.processes import forked, running, until
+from tests.servers import SQL
 
 
 def _holders(case: Case, name: str = "lock:invoices") -> list[Any]:
     return case.sql_of("SELECT holder FROM p8fs_leases WHERE name = %s", (name,))
 
 
+@only("sql_case", *(f"async {kind}" for kind in SQL))
 def test_a_cancelled_attempt_holds_nothing(sql_case: Case) -> None:
     """Cancelled wherever it is: before the statement, while it runs, after its answer."""
-    if sql_case.loop is None:
-        return
+    assert sql_case.loop is not None
 
     async def cancelled(pauses: int) -> bool:
         lock = sql_case.container.async_cluster().lock("invoices", **sql_case.timing)
@@ -72,9 +73,8 @@ with Container(config={{**{postgresql_server.settings!r}, "cluster_create": True
         assert "interrupted\ntaken again" in process.output
 
 
+@only("case", "rocksdb", *SQL)
 def test_a_forked_child_holds_nothing_and_can_take_its_own(case: Case) -> None:
-    if case.loop is not None or case.kind == "memory":
-        return
     lock = case.cluster.lock("invoices", **case.timing)
     assert lock.acquire()
     leader = case.cluster.leader("scheduler", **case.timing)

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from p8fs_cluster.exceptions import CoordinationError, LeaseLost
-from tests.coordination.conftest import Case
+from tests.coordination.conftest import QUICK, Case, only
 from tests.processes import until
 
 
-def test_one_leads_and_the_other_follows_when_it_resigns(case: Case) -> None:
-    if not case.sql:
-        return  # a process has one candidacy for each name, and the store one process
+def test_one_leads_and_the_other_follows_when_it_resigns(sql_case: Case) -> None:
+    case = sql_case
     first = case.cluster.leader("scheduler", **case.timing)
     assert first.wait(60)
     assert first.is_leader
@@ -60,9 +59,8 @@ def test_callbacks_may_take_nothing_and_may_fail(case: Case, caplog: pytest.LogC
     assert leader.is_leader
 
 
+@only("case", *QUICK)
 def test_is_leader_ends_by_the_deadline_whoever_looks(case: Case) -> None:
-    if case.kind == "tidb":
-        return  # 10 s; the deadline is computed by the same code
     lost: list[BaseException] = []
     leader = case.cluster.leader("scheduler", **case.timing, on_lost=lost.append)
     assert leader.wait(60)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from p8fs_cluster import Container
 from p8fs_cluster.coordination.views import Node, Row, View, next_members
 from p8fs_cluster.exceptions import CoordinationError, StorageError
-from tests.coordination.conftest import Case
+from tests.coordination.conftest import Case, only
 from tests.processes import running, until
 
 
@@ -32,9 +32,8 @@ def test_nodes_join_with_all_that_is_known_of_them(case: Case) -> None:
         case.cluster.join()
 
 
-def test_views_are_numbered_and_agreed_upon(case: Case) -> None:
-    if not case.sql:
-        return
+def test_views_are_numbered_and_agreed_upon(sql_case: Case) -> None:
+    case = sql_case
     clusters = [case.other() for _ in range(3)]
     numbers = [clusters[0].nodes().number]
     for cluster in clusters:
@@ -46,12 +45,15 @@ def test_views_are_numbered_and_agreed_upon(case: Case) -> None:
     assert [each.nodes().number for each in clusters] == [numbers[-1]] * 3, "nothing has changed"
 
 
-def test_leaving_and_the_end_of_a_container_are_seen_at_once(case: Case) -> None:
-    if not case.sql:
-        case.cluster.join(ttl=1)
-        case.cluster.leave()
-        assert len(case.cluster.nodes()) == 0
-        return
+def test_who_has_left_is_no_node_any_more(case: Case) -> None:
+    first = case.cluster.join(ttl=case.timing["ttl"])
+    case.cluster.leave()
+    assert len(case.cluster.nodes()) == 0
+    assert case.cluster.join(ttl=case.timing["ttl"]) != first, "whoever comes again is another"
+
+
+def test_leaving_and_the_end_of_a_container_are_seen_at_once(sql_case: Case) -> None:
+    case = sql_case
     other = Container(config=case.settings)
     gone = case.twin(other).join(ttl=15)
     before = case.cluster.nodes()
@@ -63,9 +65,8 @@ def test_leaving_and_the_end_of_a_container_are_seen_at_once(case: Case) -> None
     assert change.view.number > before.number
 
 
+@only("sql_case", "postgresql", "mariadb", "async postgresql", "async mariadb")  # 15 s on TiDB
 def test_a_killed_process_is_lost(sql_case: Case, tmp_path: Path) -> None:
-    if sql_case.kind == "tidb":
-        return  # 15 s; the same statements are tried on MariaDB
     code = f"""
 import time
 from p8fs_cluster import Container
