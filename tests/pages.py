@@ -34,7 +34,7 @@ def outputs(commands: list[str]) -> list[str]:
 
 
 def is_as_said(printed: str, said: str) -> bool:
-    """Whether an output is what a page says; the width of a table's columns may vary."""
+    """Return whether an output is what a page says; the width of a table's columns may vary."""
     pattern = re.escape(_narrow(said)).replace("…", ".*")
     return re.fullmatch(pattern, _narrow(printed), re.DOTALL) is not None
 

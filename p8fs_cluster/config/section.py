@@ -81,7 +81,7 @@ class Section(Settings):
         claim(cls)
 
     _on_config: ClassVar[bool] = False
-    """Whether the fields are attributes of `config` as well."""
+    """True if the fields are attributes of `config` as well."""
 
     @classmethod
     def _known(cls) -> Collection[str]:

@@ -63,7 +63,7 @@ class _Binding(NamedTuple):
 
     injections: Sequence[_Bound]
     constant: bool
-    """Whether they give the same until `context.version` changes, unless they are promises."""
+    """True if they give the same until `context.version` changes, unless they are promises."""
 
 
 class _Plan:
@@ -81,7 +81,7 @@ class _Plan:
         self.first = -1
         """How many positional arguments the caller gives when all that is injected comes right after them, else -1."""
         self.opens = False
-        """Whether something is opened for each call."""
+        """True if something is opened for each call."""
         self._unread: list[str] = []
         with contextlib.suppress(NameError):  # an annotation may name what the module defines further down
             found = injections_of(function, self.signature, names, self._unread)

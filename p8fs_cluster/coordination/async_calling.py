@@ -1,4 +1,4 @@
-"""How the asyncio side waits: calls run in the coordinator's thread, and events come into the event loop."""
+"""Waits of the asyncio side: calls run in the coordinator's thread, and events come into the event loop."""
 
 from __future__ import annotations
 

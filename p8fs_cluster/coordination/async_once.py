@@ -1,4 +1,4 @@
-"""What is done once in a cluster, for ever, for asyncio.
+"""Work that is done once in a cluster, for ever, for asyncio.
 
 `once.py` is made of this file by `scripts/threads.py`.
 """

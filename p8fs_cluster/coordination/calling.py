@@ -1,4 +1,4 @@
-"""How the side for threads waits: calls run where they are made."""
+"""Waits of the side for threads: calls run where they are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all leases of a cluster handle share: threads and connections of their own, and word of leases that end."""
+"""The threads and connections that all leases of a cluster handle share."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Coordinator:
         self._owner: str | None = None
         self._ready = False
         self.closing = False
-        """Whether nothing new may begin. What runs may still ask for what ends it."""
+        """True from when nothing new may begin. Running work may still end its leases."""
         self.closed = False
         self._limits: Limits | None = None
         self.renewals = worker("renewals", clock)
@@ -89,11 +89,11 @@ class Coordinator:
         self.callbacks = worker("callbacks", clock)
         self.wakeups = Wakeups(self.engine.announces, lambda: self.connected("announcements").store)
         self.work: set[Work] = set()
-        """What runs under leases, and ends before they are given up."""
+        """The work that runs under leases, and ends before they are given up."""
         self.ending: weakref.WeakSet[Any] = weakref.WeakSet()
-        """What is to be ended with the container: each has a `key`, `close(seconds)` and `forget_parent()`."""
+        """The parts that end with the container: each has a `key`, `close(seconds)` and `forget_parent()`."""
         self.tally = Tally()
-        """What has gone wrong so far."""
+        """Counts of lost leases and missed renewals."""
         self.roster: Roster
         """The nodes as this process knows them."""
         self.candidacies: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the handles of both kinds share: one coordinator for each engine in use, opened on demand, closed at the end."""
+"""The coordinators that both handles share: one for each engine in use, opened on demand, closed at the end."""
 
 from __future__ import annotations
 

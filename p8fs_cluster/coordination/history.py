@@ -1,4 +1,4 @@
-"""What was done under leases, as the database has kept it: terms of leaders, runs of schedules, what was done once."""
+"""The history that the database keeps: terms of leaders, runs of schedules, entries of the ledger."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class Event(NamedTuple):
     owner: str
     fence: int | None
     tick: datetime.datetime | None
-    """When the run was due."""
+    """The time at which the run was due."""
     ended: datetime.datetime | None
-    """When the run ended; None: it goes on, or its process died."""
+    """The end of the run; None: it goes on, or its process died."""
     detail: str | None
     """Why a term has ended, or how a run."""
 
 
 _Placed = tuple[int, Event]
-"""When an event is to be placed among the others, in microseconds, and the event."""
+"""The place of an event among the others, in microseconds, and the event."""
 
 
 class TermNotes:

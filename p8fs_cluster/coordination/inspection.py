@@ -1,4 +1,4 @@
-"""What an operator sees of leases, and does to them by hand. Nothing here makes a table."""
+"""The leases as an operator sees them, and changes them by hand. Nothing here makes a table."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Lease(NamedTuple):
     name: str
     state: str
     owner: str
-    """Who holds it, or held it last."""
+    """The present holder, or the last one."""
     fence: int
     seconds_left: float | None
     """None: it is free."""
     age: float | None
     """Seconds since it was granted; None: it is free."""
     resigning: bool
-    """Whether its holder is asked to give it up."""
+    """True if its holder is asked to give it up."""
 
 
 def now(connected: Connected, seconds: float) -> float:

@@ -15,7 +15,7 @@ from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Run
 __all__ = ["NODE", "Held", "LeaseRows", "key_of"]
 
 NODE = "node:"
-"""How the keys of those leases begin that are the presence of a process."""
+"""The beginning of the keys of leases that are the presence of a process."""
 NAMES = "p8fs_lease_names"
 """The names that ever had a lease, so that a row that was deleted by hand is told from one that never was."""
 
@@ -68,9 +68,9 @@ class Held(NamedTuple):
     left: float
     """Seconds until it ends by the database's clock; at most 0 if it has."""
     owner: str
-    """Who holds it, or held it last, for people."""
+    """The present holder, or the last one, for people."""
     resigning: bool
-    """Whether its holder is asked to give it up."""
+    """True if its holder is asked to give it up."""
     age: float
     """Seconds since it was granted."""
 

@@ -1,4 +1,4 @@
-"""What is done once in a cluster, for ever, for threads.
+"""Work that is done once in a cluster, for ever, for threads.
 
 Made by `scripts/threads.py`: edit `once.py`.
 """

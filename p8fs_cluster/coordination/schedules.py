@@ -1,4 +1,4 @@
-"""What is scheduled: when a tick is due, by the database's clock, and who has it. Any thread may do a step."""
+"""The ticks of schedules: when they are due by the database's clock, and which process has them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Run(NamedTuple):
     """One run of what is scheduled."""
 
     tick: datetime.datetime
-    """When it was due."""
+    """The time at which it was due."""
     began: datetime.datetime
     ended: datetime.datetime | None
     """None: it runs, or its process died."""

@@ -14,20 +14,20 @@ from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore, NoTable
 __all__ = ["EVENTS", "LEDGER", "RUNS", "STEPS", "VIEWS", "Step", "create", "require", "version_of"]
 
 LEDGER = "p8fs_once"
-"""What was done once and for all."""
+"""The ledger of work that was done once and for all."""
 RUNS = "p8fs_scheduled_runs"
 """The last runs of what is scheduled, one row a tick."""
 VIEWS = "p8fs_node_views"
 """The last numbered view of the nodes."""
 EVENTS = "p8fs_lease_events"
-"""How the last terms of leaders began and ended."""
+"""The beginnings and ends of the last terms of leaders."""
 _TABLES = (TABLE, NAMES, LEDGER, RUNS, VIEWS, EVENTS)
 _VERSIONS = "p8fs_cluster_versions"
 _TRIES = 20
 
 
 class Step(NamedTuple):
-    """What leads to a version. Each statement may run again, and nodes of the version before go on working."""
+    """The statements that lead to a version. Each one may run again, and nodes of the version before go on working."""
 
     version: int
     statements: tuple[str, ...]

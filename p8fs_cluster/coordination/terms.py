@@ -1,4 +1,4 @@
-"""What a holder may believe of its lease. Nothing here waits or reads a clock: every time is given."""
+"""The belief of a holder in its lease. Nothing here waits or reads a clock: every time is given."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Term:
         self.ended: str | None = None
         """Why it is over, None while it is not, as far as anybody has looked."""
         self.lost = False
-        """Whether it ended before its holder gave it up."""
+        """True if it ended before its holder gave it up."""
         self.watchers: list[Callable[[], object]] = []
         """Called when it is lost, by a thread that must not wait."""
 

@@ -26,7 +26,7 @@ class Row(NamedTuple):
     ttl: int
     started_at: int
     healed_at: int
-    """When its beats came again after a gap; 0: there was none."""
+    """The time at which its beats came again after a gap; 0: there was none."""
     about: str
 
     def is_live(self, now: int) -> bool:
@@ -75,7 +75,7 @@ class View:
     number: int
     nodes: tuple[Node, ...]
     stale: bool = False
-    """Whether some nodes may be gone: the database could not be asked, or could not be reached by anybody lately."""
+    """True if some nodes may be gone: the database could not be asked, or could not be reached by anybody lately."""
     me: str | None = None
     """The id of this process, if it has joined."""
 

@@ -1,4 +1,4 @@
-"""What runs under leases: at the end of its container it ends first, and its leases are given up then."""
+"""Work that runs under leases: at the end of its container it ends first, and its leases are given up then."""
 
 from __future__ import annotations
 

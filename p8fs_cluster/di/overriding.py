@@ -61,7 +61,7 @@ class Layer:
         self.isolated = isolated
         self.number = next(_numbers)
         self.active = False
-        """Whether it is in force: one flag, so that nobody sees a part of it."""
+        """True if it is in force: one flag, so that nobody sees a part of it."""
         self.held: dict[tuple[Kept, Key], None] = {}
 
 

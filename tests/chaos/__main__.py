@@ -31,7 +31,7 @@ TIMINGS = {
 }
 """Short ones, and deadlines as late as they may be; TiDB's clock allows no less."""
 OPTIONS: dict[str, dict[str, Any]] = {"mariadb": {"innodb_flush_log_at_trx_commit": "2"}}
-"""What a server needs so that a kill of it loses no commit."""
+"""The options with which a kill of a server loses no commit."""
 SHOWN = 10
 """Violations that are printed."""
 

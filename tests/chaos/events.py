@@ -1,4 +1,4 @@
-"""What a node tells of itself, by the machine's clock, in a file of its own."""
+"""The events that a node notes of itself, by the machine's clock, in a file of its own."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Fault:
     """From when on the others can lead: if one node alone suffers, that is its beginning."""
     node: str = ""
     harmless: bool = False
-    """Whether the node that suffers has to go on leading."""
+    """True if the node that suffers has to go on leading."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def violations(history: History) -> list[Violation]:
 
 @dataclass
 class _Term:
-    """What a node believed of one token: surely from `first` to `last`, where these are in that order."""
+    """The belief of a node in one token: surely from `first` to `last`, where these are in that order."""
 
     node: str
     token: Token

@@ -15,7 +15,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Network:
-    """What the network does with bytes: nothing is lost for good, as TCP sends again what was not confirmed."""
+    """The fates of bytes in the network: nothing is lost for good, as TCP sends again what was not confirmed."""
 
     def __init__(self) -> None:
         self.port = 0

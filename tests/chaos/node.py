@@ -31,7 +31,7 @@ POOL = 3
 
 
 class Node:
-    """What one process does, in threads; with asyncio each call waits for the event loop, which has one of its own."""
+    """The work of one process, in threads; with asyncio each call waits for the event loop, which runs in another."""
 
     def __init__(self, log: Log, name: str, loop: Loop | None, timing: dict[str, float]) -> None:
         self._log = log

@@ -1,4 +1,4 @@
-"""What the nodes write: a counter under lock and guard, and a resource that knows of the lease by its fence alone."""
+"""The tables of the nodes: a counter under lock and guard, and a resource that knows of leases by their fences alone."""
 
 from __future__ import annotations
 

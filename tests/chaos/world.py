@@ -26,7 +26,7 @@ from tests.servers import Server
 __all__ = ["KINDS", "Process", "World", "world"]
 
 KINDS = ("threads", "asyncio", "asyncio")
-"""How the nodes work, each in a place of its own; who is killed is followed by one of the same kind."""
+"""The kinds of the nodes, one for each place; a killed node is followed by one of the same kind."""
 SLACK = 1.0
 """Seconds that a busy machine may take beyond ttl and one poll until somebody leads."""
 

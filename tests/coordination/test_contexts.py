@@ -41,7 +41,7 @@ def another() -> Iterator[None]:
 
 @pytest.fixture
 def seen(case: Case, another: None) -> Iterator[list[Any]]:
-    """What the functions saw, each called within a container whose port is 9001."""
+    """The values that the functions saw, each called within a container whose port is 9001."""
     with case.container.config.override({"api_port": 9001}):
         yield []
 

@@ -1,4 +1,4 @@
-"""What is done once in a cluster, on every store, on threads and asyncio."""
+"""Work that is done once in a cluster, on every store, on threads and asyncio."""
 
 from __future__ import annotations
 

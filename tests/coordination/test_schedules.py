@@ -1,4 +1,4 @@
-"""What the cluster runs at times, on every store, on threads and asyncio."""
+"""Functions that the cluster runs at times, on every store, on threads and asyncio."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Server:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the tests started it, and so may stop it."""
+        """Return whether the tests started it, and so may stop it."""
         return bool(self.command)
 
     @property
@@ -141,7 +141,7 @@ class Server:
 
 
 def _stopped(pid: int) -> bool:
-    """Whether every thread of a process has stopped: a signal takes a moment to reach them."""
+    """Return whether every thread of a process has stopped: a signal takes a moment to reach them."""
     stats = [task.joinpath("stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
     return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 

@@ -13,7 +13,7 @@ from tests.simulation.checker import Violation
 from tests.simulation.faults import play
 
 _SHOWN = 20
-"""How many violations are told in words."""
+"""The number of violations that are told in words."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What must hold, looked at with knowledge of all machines whenever one of them has done something."""
+"""The rules that must hold, checked with knowledge of all machines whenever one of them has done something."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROMPT = 0.1
 
 @dataclass(frozen=True)
 class Violation:
-    """What did not hold, and when."""
+    """A rule that did not hold, and the time."""
 
     kind: str
     when: float
@@ -41,9 +41,9 @@ class Elector:
     holding: Holding
     terms: list[Term] = field(default_factory=list)
     granted: list[float] = field(default_factory=list)
-    """When the database granted each."""
+    """The time at which the database granted each."""
     ordinals: list[int] = field(default_factory=list)
-    """How many grants there had been when each was made."""
+    """The number of grants before each."""
     told: list[Term] = field(default_factory=list)
     """Those that it was told the end of."""
 
@@ -63,7 +63,7 @@ class Checker:
         self.believed: dict[str, float] = {}
         """Key → when somebody has held it first since all is well."""
         self.two_believed = 0.0
-        """When two believed last."""
+        """The last time at which two believed."""
         self._simulation = simulation
         self._calm_at = calm_at
         self._electors: dict[str, list[Elector]] = {}

@@ -24,7 +24,7 @@ _TRIP = 0.003
 
 @dataclass
 class Network:
-    """How often a statement fares badly, each from 0 to 1, up to the true time from which on all is well."""
+    """The chances that a statement fares badly, each from 0 to 1, up to the true time from which on all is well."""
 
     calm_at: float
     refused: float = 0.0

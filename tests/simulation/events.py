@@ -29,7 +29,7 @@ class Simulation:
         self.count = 0
         self.look: Callable[[], object] = lambda: None
         self.faults: list[str] = []
-        """What was raised and not handled."""
+        """The exceptions that nobody handled."""
         self._events: list[tuple[float, int, Machine | None, Callable[[], object]]] = []
         self._numbers = itertools.count()
         self._hub = greenlet.getcurrent()

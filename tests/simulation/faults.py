@@ -15,14 +15,14 @@ __all__ = ["Result", "play"]
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a schedule."""
+    """The result of a schedule."""
 
     seed: int
     events: int
     grants: int
     losses: int
     writes: int
-    """How many a fenced resource has accepted."""
+    """The number of writes that a fenced resource has accepted."""
     violations: tuple[Violation, ...]
 
 
@@ -50,7 +50,7 @@ def _peopled(seed: int) -> Schedule:
 
 
 class Faults:
-    """Whatever goes wrong in one schedule, at random times."""
+    """The faults of one schedule, at random times."""
 
     def __init__(self, schedule: Schedule, step: int) -> None:
         self._schedule = schedule

@@ -1,4 +1,4 @@
-"""What stands in for threads: a worker's queue, and the place and the event of who waits for a lease."""
+"""Stand-ins for threads: a worker's queue, and the place and the event of who waits for a lease."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Queue:
 
 
 class Interrupted(BaseException):
-    """What is raised where a thread waits that is interrupted, as a task that is cancelled."""
+    """The exception in a waiting thread that is interrupted, as a task that is cancelled."""
 
 
 class Event:

@@ -56,7 +56,7 @@ class Borrowed:
     connection: Any = None
     ended = False
     told = False
-    """Whether it was reported as one that is held for long."""
+    """True if it was reported as one that is held for long."""
     handle: Any
     site: Site
     since: float

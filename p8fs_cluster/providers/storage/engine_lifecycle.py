@@ -53,7 +53,7 @@ class EngineLifecycle(Generic[E]):
         self.spec = spec
         self.opened_at = 0
         self.inherited = False
-        """Whether it belongs to the process that this one was forked from."""
+        """True if it belongs to the process that this one was forked from."""
         self.gone = threading.Event()
         """Set when the engine is closed."""
         self._drain_timeout = drain_timeout

@@ -115,9 +115,9 @@ class EngineSpec:
     sqlalchemy_url: str | None = None
     """`dialect+driver://` for SQLAlchemy; None: the store has no SQL, and `execute` raises StorageError."""
     transactional: bool = True
-    """Whether an exception in the `with` block undoes what the block wrote."""
+    """True if an exception in the `with` block undoes what the block wrote."""
     embedded: bool = False
-    """Whether its data are files of this machine."""
+    """True if its data are files of this machine."""
     backup: str = "its own tools"
     """What copies the store where it has no checkpoints, for a message."""
     system: str = ""

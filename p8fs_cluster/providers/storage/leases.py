@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 TABLE = "p8fs_leases"
 CHANNEL = "p8fs_leases"
-"""Where the end of a lease is announced, if the engine has announcements."""
+"""The channel on which the end of a lease is announced, if the engine has announcements."""
 
 Run = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs one statement, in the transaction that it belongs to, and returns its rows."""
@@ -113,7 +113,7 @@ class Leases(Protocol):
     guard: ClassVar[str]
     """The end of a SELECT that locks the lease's row against its next holder, up to the commit; empty: none."""
     announces: ClassVar[bool]
-    """Whether the end of a lease is announced."""
+    """True if the end of a lease is announced."""
 
     def __init__(self, settings: SettingsSource) -> None: ...
     def store(self, clock: Callable[[], float]) -> LeaseStore:

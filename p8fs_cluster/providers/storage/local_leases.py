@@ -43,7 +43,7 @@ class LocalStore:
         self._lock = threading.RLock()
         self._process = os.getpid()
         self.users = 1
-        """How often it was given to somebody who closes it."""
+        """The number of users, each of whom closes it once."""
         self._spelt = Spelling(_SPELT)
         self._connection = _opened(path, clock)
 

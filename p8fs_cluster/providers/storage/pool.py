@@ -46,7 +46,7 @@ class Pooled(Protocol):
     idle_since: float
     deadline: float | None
     outdated: bool
-    """Whether it showed that it, and any connection from before, is of no use."""
+    """True if it showed that it, and any connection from before, is of no use."""
     holder: weakref.ref[Any] | None
     """Who has borrowed it, where that is known."""
 

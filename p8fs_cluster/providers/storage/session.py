@@ -27,9 +27,9 @@ class SessionState:
     has_pending_data: Callable[[], int]
     """Says whether an idle connection has something to read, as one that the server closed has."""
     dirty = False
-    """Whether the session may not be what it was when it was lent."""
+    """True if the session may not be what it was when it was lent."""
     outdated = False
-    """Whether it showed that it, and any connection from before, is of no use: a failover, or a changed table."""
+    """True if it showed that it, and any connection from before, is of no use: a failover, or a changed table."""
     born = 0.0
     """When it was made, by the monotonic clock."""
     expires = math.inf

@@ -17,7 +17,7 @@ class Requirements(SuiteRequirements):
 
     @property
     def temp_table_reflection(self) -> Any:
-        """Whether temporary tables have indexes that can be looked up."""
+        """Return whether temporary tables have indexes that can be looked up."""
         return exclusions.skip_if(_is_tidb, "TiDB has no CREATE INDEX on temporary tables")
 
 

@@ -38,11 +38,11 @@ class Session(SessionState, compat.ConnectionSteps):
     """The state of a connection of either kind: how long its waits may last, and what became of its session."""
 
     beyond_reset = False
-    """Whether no reset makes it so again."""
+    """True if no reset makes it so again."""
     failure: psycopg.Error | None = None
     """The last error of a statement."""
     prepared = False
-    """Whether the transaction was prepared for a commit in two phases, and neither committed nor rolled back."""
+    """True if the transaction was prepared for a commit in two phases, and neither committed nor rolled back."""
     threshold: int | None
     """How often a statement is run before the driver prepares it."""
     tables: tuple[object, ...]

@@ -58,14 +58,14 @@ class Effects(NamedTuple):
 
     keeps_session: bool
     beyond_reset: bool
-    """Whether no reset makes the session what it was."""
+    """True if no reset makes the session what it was."""
     two_phases: bool | None
     """True: it prepares the transaction for a commit in two phases; False: it ends a prepared one."""
     rolls_back: bool
     takes_begin_along: bool
-    """Whether BEGIN can be sent together with it: it is one statement, for sure, and no COPY."""
+    """True if BEGIN can be sent together with it: it is one statement, for sure, and no COPY."""
     is_long: bool
-    """Whether it is not to be kept in memory for the next time."""
+    """True if it is not to be kept in memory for the next time."""
 
 
 def effects(statement: str) -> Effects:

@@ -40,7 +40,7 @@ class RocksDB:
         self._path = settings.rocksdb_path
         self._lock = threading.Lock()
         self._suspect = False
-        """Whether a write failed, after which RocksDB refuses all others until it is opened anew."""
+        """True if a write failed, after which RocksDB refuses all others until it is opened anew."""
         self._notes: tempfile.TemporaryDirectory[str] | None = None
 
     def open(self) -> None:

@@ -35,7 +35,7 @@ class AsyncConnection(AsyncProtocol):
     is_overdue = False
     timer: asyncio.TimerHandle | None = None
     given_up = False
-    """Whether its borrower closed it."""
+    """True if its borrower closed it."""
     name: str
     """Of the host."""
     client_flag: int

@@ -39,7 +39,7 @@ class Connection(Protocol):
 
     give_back: Callable[[], None] | None = None
     _limited = False
-    """Whether the system sees to the limit."""
+    """True if the system sees to the limit."""
     _reader: LimitedReader
 
     def __init__(self, settings: P8FSConfig, messages: Messages, **given: Any) -> None:

@@ -143,13 +143,13 @@ class Session(SessionState):
     beginning: str
     """The statement that gives a session its state."""
     used = False
-    """Whether anything but a ping was sent since it was lent."""
+    """True if anything but a ping was sent since it was lent."""
     size = 0
     """Bytes or characters of the last command."""
     in_step = True
-    """Whether no packet is on its way that nobody has read."""
+    """True if no packet is on its way that nobody has read."""
     reading = False
-    """Whether a result is being read, of several packets."""
+    """True if a result is being read, of several packets."""
     doubtful: pymysql.MySQLError | None = None
     """An error at which the server may have ended the transaction; a ping will tell."""
     ended_by: pymysql.MySQLError | None = None
