@@ -102,7 +102,7 @@ def injected(value: Any, known: Known | None = None) -> Given:
 
 
 def is_delegated(provider: Any) -> bool:
-    """Return whether it is injected as it is, not called. Its type says so: some kinds have any attribute that is asked for.
+    """Return whether a provider is injected as it is, not called. Its type says so: some kinds have any attribute.
 
     >>> is_delegated(providers.DelegatedFactory(dict))
     True

@@ -10,6 +10,7 @@ from typing import Any
 from p8fs_cluster.coordination.calling import Event, Place
 from p8fs_cluster.coordination.claim import Claim
 from p8fs_cluster.coordination.connections import driver_connection
+from p8fs_cluster.coordination.guards import guarded, stale
 from p8fs_cluster.coordination.holding import Holding
 
 __all__ = ["claimed", "guard"]
@@ -40,9 +41,9 @@ def guard(holding: Holding, connection: Any) -> None:
     :raises LeaseLost: it is not there any more.
     """
     connection = driver_connection(connection)
-    sql, parameters = holding.guarded(connection)
+    sql, parameters = guarded(holding, connection)
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         found = cursor.fetchone()
     if found is None:
-        raise holding.stale()
+        raise stale(holding)

@@ -9,7 +9,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from p8fs_cluster.coordination.coordinator import Connected, Coordinator
 from p8fs_cluster.coordination.lease_rows import LeaseRows, patiently
@@ -17,7 +16,7 @@ from p8fs_cluster.coordination.terms import Term, Timing
 from p8fs_cluster.coordination.work import Work
 from p8fs_cluster.coordination.worker import Due
 from p8fs_cluster.exceptions import CoordinationError, LeaseLost, StorageError
-from p8fs_cluster.providers.storage.leases import TABLE, Busy, NoTable
+from p8fs_cluster.providers.storage.leases import Busy, NoTable
 
 __all__ = ["Holding"]
 
@@ -312,39 +311,6 @@ class Holding:
             coordinator.wakeups.wake(self.key)
 
         coordinator.calls.soon(abandon)
-
-    def guarded(self, connection: Any) -> tuple[str, tuple[object, ...]]:
-        """Return the statement that a transaction guards itself with, which finds one row if the lease is ours.
-
-        :raises LeaseLost: it is over.
-        :raises CoordinationError: no transaction can be guarded on this store, or the connection has none.
-        """
-        engine = self.coordinator.engine
-        if not engine.guard:
-            raise CoordinationError(
-                f"{self.coordinator.spec.provider} has no transactions, so that nothing can be guarded: ask `held` "
-                "before each write, or write `fence` beside the value"
-            )
-        if engine.commits_at_once(connection):
-            raise CoordinationError("the connection commits each statement by itself: a guard needs a transaction")
-        return self.own_row()
-
-    def own_row(self) -> tuple[str, tuple[object, ...]]:
-        """Return the statement that finds the lease's row if it is still this term's, and locks it where it can.
-
-        :raises LeaseLost: the term is over.
-        """
-        term = self.require()
-        sql = f"SELECT 1 FROM {TABLE} WHERE name = %s AND holder = %s AND fence = %s {self.coordinator.engine.guard}"
-        return sql, (self.key, self.holder, term.token.fence)
-
-    def stale(self) -> LeaseLost:
-        """Return the error for a transaction that found the lease gone, and note that."""
-        term = self.term
-        if term is None:
-            return LeaseLost(f"{self.key}: it was never acquired")
-        self.end(term, "a guard has found it gone")
-        return self.over(term)
 
     @contextmanager
     def working(self, stop: Callable[[], object] | None = None) -> Iterator[None]:

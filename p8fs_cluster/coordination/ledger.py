@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p8fs_cluster.coordination.coordinator import Connected
+from p8fs_cluster.coordination.guards import own_row, stale
 from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.tables import LEDGER
 from p8fs_cluster.providers.storage.leases import Run
@@ -34,7 +35,7 @@ def run_guarded(holding: Holding, statements: Sequence[tuple[str, Sequence[objec
 
     :raises LeaseLost: it is over.
     """
-    own, identity = holding.own_row()
+    own, identity = own_row(holding)
 
     def run_all(run: Run) -> bool:
         if not run(own, identity):
@@ -44,4 +45,4 @@ def run_guarded(holding: Holding, statements: Sequence[tuple[str, Sequence[objec
         return True
 
     if not holding.coordinator.ask(lambda connected: connected.store.transact(run_all, _PATIENCE)):
-        raise holding.stale()
+        raise stale(holding)

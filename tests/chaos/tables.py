@@ -1,4 +1,4 @@
-"""The tables of the nodes: a counter under lock and guard, and a resource that knows of leases by their fences alone."""
+"""The tables of the nodes: a counter under lock and guard, and a resource that knows leases by their fences alone."""
 
 from __future__ import annotations
 
