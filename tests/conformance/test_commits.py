@@ -35,7 +35,7 @@ def fail(connection: Any) -> None:
 
 
 def ends_transactions(case: Case) -> bool:
-    """Return whether an error of any statement fails the whole transaction; on MySQL's protocol it undoes the statement."""
+    """Return whether an error of any statement fails the transaction; on MySQL's protocol it undoes the statement."""
     return case.storage.provider == POSTGRESQL
 
 
