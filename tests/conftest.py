@@ -13,6 +13,7 @@ import pytest
 from p8fs_cluster import Container
 from p8fs_cluster.config import secrets, section, spelling
 from p8fs_cluster.config.sources import registered, source
+from p8fs_cluster.di import context
 from p8fs_cluster.logging.setup import LoggingSetup
 from tests import servers
 
@@ -69,10 +70,12 @@ def rocksdb_settings(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No variable of ours, no `.env`, no section of another test, and logging as it was before."""
+    """No variable of ours, no `.env`, no section of another test, and logging and what is entered as before."""
+    entered = list(context._everywhere)
     for name in list(os.environ):
         if name.upper().startswith("P8FS_"):
             monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".git").touch()  # so that no `.env` above is looked for
     for table in ("_declared", "_owners"):
@@ -87,3 +90,4 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     yield
     spelling.forget()  # else the process tells at its end of names that a test's section had
     LoggingSetup.reset()
+    assert context._everywhere == entered, "a test left a container entered, which would serve the next ones"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -68,7 +69,7 @@ def until(condition: Callable[[], object], what: str = "what is waited for") -> 
 
 
 def forked(action: Callable[[], Any]) -> Any:
-    """Return what `action` returns in a forked child, through JSON."""
+    """Return what `action` returns in a forked child, through JSON; a child that hangs shows its stacks and ends."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -80,7 +81,9 @@ def forked(action: Callable[[], Any]) -> Any:
         os._exit(0)
     os.close(writing)
     with open(reading, "rb") as answers:  # noqa: PTH123
-        told = json.loads(answers.read())
+        if not select.select([answers], [], [], PATIENCE)[0]:
+            os.kill(child, signal.SIGABRT)  # at which pytest's handler shows its stack
+        told = json.loads(answers.read() or '{"raised": "it hung, and was ended"}')
     os.waitpid(child, 0)
     assert "raised" not in told, told["raised"]
     return told["returned"]

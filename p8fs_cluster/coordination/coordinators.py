@@ -48,9 +48,9 @@ class Coordinators(Closable):
 
         :raises CoordinationError: the engine has no leases, or the container was closed.
         """
-        version = context.version
-        if version is self._version and self._current is not None and not context.in_force.get().isolated:
-            return self._current
+        version, current = context.version, self._current
+        if version is self._version and current is not None and not context.in_force.get().isolated:
+            return current
         spec = self._storage().spec
         if context.in_force.get().isolated:
             self._require_shared(spec)

@@ -16,7 +16,7 @@ from p8fs_cluster.coordination.holding import Holding
 from p8fs_cluster.coordination.lease_rows import LeaseRows
 from p8fs_cluster.coordination.terms import Term, Timing, Token
 from p8fs_cluster.exceptions import StorageError
-from p8fs_cluster.providers.storage.leases import TABLE, Run, Stamp
+from p8fs_cluster.providers.storage.leases import TABLE, Run, Spelling, Stamp
 
 __all__ = ["SEEDED"]
 
@@ -46,15 +46,10 @@ def same_token(change: Change) -> None:
 
 def client_clock(change: Change) -> None:
     """Count by the clock of whoever asks, in place of the database's."""
-    for provider in ("postgresql", "tidb"):
-        store = _store_of(provider)
-        spelt = store._spelt
-
-        def by_own_clock(self: Any, sql: str, *args: Any, spelt: Any = spelt) -> str:
-            text: str = spelt(self, sql.replace("$now", str(int(time.time() * 1e6))), *args)
-            return text
-
-        change(store, "_spelt", by_own_clock)
+    spell = Spelling.__call__
+    change(
+        Spelling, "__call__", lambda spelling, text: spell(spelling, text.replace("$now", str(int(time.time() * 1e6))))
+    )
 
 
 def release_by_name(change: Change) -> None:

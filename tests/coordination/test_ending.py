@@ -285,9 +285,9 @@ class TestInTheLoopItself:
 
     def test_the_function_itself_may_close_the_container(self, container: Container) -> None:
         async def main() -> None:
-            await container.__aenter__()
-            with pytest.raises(LeaseLost):
-                await container.async_cluster().leader("scheduler").run_while_leader(container.aclose)
+            async with container:
+                with pytest.raises(LeaseLost):
+                    await container.async_cluster().leader("scheduler").run_while_leader(container.aclose)
 
         asyncio.run(main())
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from p8fs_cluster import Container
 from p8fs_cluster.exceptions import CoordinationError, LeaseLost
+from p8fs_cluster.providers.storage.local_leases import local_store
 from tests.coordination.conftest import SHORT, Case, only
 from tests.processes import forked, running, until
 from tests.servers import SQL
@@ -101,6 +103,27 @@ def test_a_forked_child_holds_nothing_and_can_take_its_own(case: Case) -> None:
     assert lock.held, "the parent's is untouched"
     lock.extend()
     lock.release()
+
+
+def test_a_child_can_use_leases_whatever_the_threads_of_its_parent_were_at(tmp_path: Path) -> None:
+    """SQLite's own locks would stay locked in a child, if a thread that the child has not were inside it."""
+    over = threading.Event()
+
+    def use() -> None:
+        while not over.is_set():
+            local_store(tmp_path / "parents", time.time).close()
+
+    def child() -> str:
+        local_store(tmp_path / "childs", time.time).close()
+        return "opened"
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    try:
+        assert {forked(child) for _ in range(30)} == {"opened"}
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_an_embedded_store_belongs_to_one_process(tmp_path: Path) -> None:

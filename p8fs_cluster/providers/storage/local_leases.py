@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.exceptions import CoordinationError, StorageError
-from p8fs_cluster.forking import Stage, after_fork
+from p8fs_cluster.forking import Stage, after_fork, around_fork
 from p8fs_cluster.providers.storage.leases import TABLE, Limits, NoTable, Run, Spelling, Stamp
 
 __all__ = ["LocalStore", "local_store"]
@@ -40,7 +40,6 @@ class LocalStore:
     """Statements on a database of this process, one at a time. Every holder of a lease was in this process."""
 
     def __init__(self, path: Path | None, clock: Callable[[], float]) -> None:
-        self._lock = threading.RLock()
         self._process = os.getpid()
         self.users = 1
         """The number of users, each of whom closes it once."""
@@ -48,7 +47,7 @@ class LocalStore:
         self._connection = _opened(path, clock)
 
     def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with _sqlite.lock:
             return self._run(sql, parameters)
 
     def update(
@@ -59,7 +58,7 @@ class LocalStore:
         return Stamp(rows[0][0], 0) if rows else None
 
     def transact(self, work: Callable[[Run], T], seconds: float) -> T:
-        with self._lock:
+        with _sqlite.lock:
             self._run("BEGIN", ())
             try:
                 result = work(self._run)
@@ -77,7 +76,7 @@ class LocalStore:
 
     def close(self) -> None:
         """Close it with the last of those in this process that use it; other processes may have the file then."""
-        with _opening.lock:
+        with _sqlite.lock:
             self.users -= 1
             if not self.users:
                 self._connection.close()
@@ -86,7 +85,8 @@ class LocalStore:
 
     def __del__(self) -> None:
         if os.getpid() == self._process and hasattr(self, "_connection"):
-            self._connection.close()
+            with _sqlite.lock:
+                self._connection.close()
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         try:
@@ -119,11 +119,11 @@ def _opened(path: Path | None, clock: Callable[[], float]) -> sqlite3.Connection
     return connection
 
 
-class _Opening:
-    """The lock of whoever opens a file; a child has another one."""
+class _SQLite:
+    """The lock of whoever is inside SQLite: its own locks would stay locked in a child that was forked meanwhile."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
 
 def local_store(path: Path | None, clock: Callable[[], float]) -> LocalStore:
@@ -131,10 +131,10 @@ def local_store(path: Path | None, clock: Callable[[], float]) -> LocalStore:
 
     :raises CoordinationError: another process has the file.
     """
-    if path is None:
-        return LocalStore(None, clock)
-    path = path.resolve()
-    with _opening.lock:
+    with _sqlite.lock:
+        if path is None:
+            return LocalStore(None, clock)
+        path = path.resolve()
         store = _stores.get(path)
         if store is None:
             store = _stores[path] = LocalStore(path, clock)
@@ -143,16 +143,17 @@ def local_store(path: Path | None, clock: Callable[[], float]) -> LocalStore:
         return store
 
 
-_opening = _Opening()
+_sqlite = _SQLite()
 _stores: weakref.WeakValueDictionary[Path, LocalStore] = weakref.WeakValueDictionary()
 _inherited: list[sqlite3.Connection] = []
 
 
 def _after_fork() -> None:
-    _opening.lock = threading.Lock()
+    _sqlite.lock = threading.RLock()
     for store in tuple(_stores.values()):
         _inherited.append(store._connection)  # so that nothing finalizes it
     _stores.clear()
 
 
+around_fork(lambda: _sqlite.lock.acquire(), lambda: _sqlite.lock.release())
 after_fork(Stage.STORAGE, _after_fork)

@@ -95,10 +95,11 @@ def _answer(connection: Connection) -> Any:
 
     :raises psycopg.Error: the server answered with it, or the connection is lost.
     """
-    [result] = connection.wait(compat.execute(connection.pgconn))
-    if result.status == _FAILED:
-        raise compat.error_of(result)
-    return result
+    results = connection.wait(compat.execute(connection.pgconn))
+    for result in results:  # a second one is the refusal to commit what the first one tells of
+        if result.status == _FAILED:
+            raise compat.error_of(result)
+    return results[0]
 
 
 def _rows(result: Any) -> list[tuple[Any, ...]]:
