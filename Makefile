@@ -1,6 +1,7 @@
 # make demo    takes the text files of this folder into the embedded RocksDB and looks words up
 #              make demo FOLDER=some/folder · P8FS_STORAGE_PROVIDER=postgresql P8FS_PG_HOST=… make demo
-# make test    every test, against real servers, which it provides
+# make test    every test, against real servers, which it provides; two processes, as most of the time is waiting
+#              (ARGS="-n 0 -k some_name --pdb": in one, those of a name)
 # make tidb    builds a TiDB for the tests from its Go packages, once, outside the clone (minutes; needs Go)
 # make compliance   SQLAlchemy's own suite over container.engine(), beside a plain engine, on each SQL server
 # make lint    ruff, mypy --strict, import-linter, and whether the code for threads is what is made of that for asyncio
@@ -33,7 +34,7 @@ demo: $(VENV)/runs
 	$(BIN)/python -m examples.documents "$(FOLDER)" $(WORDS)
 
 test: $(VENV)/tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 compliance: $(VENV)/tests
 	$(BIN)/python -m tests.compliance $(ARGS)

@@ -75,7 +75,8 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     for name in list(os.environ):
         if name.upper().startswith("P8FS_"):
             monkeypatch.delenv(name)
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # which pytest-xdist sets
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:anydi")  # see pyproject.toml; for the tests that run pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".git").touch()  # so that no `.env` above is looked for
     for table in ("_declared", "_owners"):
