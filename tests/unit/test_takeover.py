@@ -28,6 +28,9 @@ def root_as_it_was() -> Iterator[None]:
     before, level = list(logging.root.handlers), logging.root.level
     yield
     LoggingSetup.reset()
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False  # by fileConfig and dictConfig
     logging.root.handlers[:] = before
     logging.root.setLevel(level)
 
