@@ -16,6 +16,8 @@ __all__ = [
     "CoordinationError",
     "GraphProblem",
     "InjectionError",
+    "KVConflict",
+    "KVError",
     "LeaseLost",
     "LockTimeout",
     "NotCommitted",
@@ -181,4 +183,12 @@ class LockTimeout(CoordinationError):
 
 
 class TablesMissing(CoordinationError):
-    """The tables of coordination are not in the database, or of a version that this release does not know."""
+    """Tables of coordination or of the key-value store are not in the database, or are of an older release."""
+
+
+class KVError(ClusterError):
+    """The key-value store can't do what it was asked to; the message says what to write instead."""
+
+
+class KVConflict(KVError):
+    """Somebody else wrote what this transaction had read; nothing was written, and all of it may be run again."""

@@ -20,6 +20,7 @@ MADE = {
         "providers/storage/postgresql": ("engine",),
         "providers/storage/tidb": ("protocol", "engine"),
         "coordination": ("claiming", "cluster", "leader", "lock", "lost", "membership", "once", "schedule"),
+        "kv": ("kv", "running", "transaction"),
     }.items()
     for name in names
 }
@@ -31,6 +32,7 @@ PHRASES = (
     (r"\bof one event loop\b", "of a process"),
     (r"`\S+` is made of this file by `scripts/threads\.py`\.", "Made by `scripts/threads.py`: edit `{source}`."),
     (r"\basync (?=def|with|for)", ""),
+    (r"\bawait asyncio\.to_thread\(([\w.]+), ", r"\1("),
     (r"\bawait ", ""),
     (r"\bAwaitable\[(\w+)\]", r"\1"),
     (r"\bAwaitable, ", ""),
@@ -42,6 +44,7 @@ PHRASES = (
     (r"\basync_(?=\w)", ""),
     (r"__a(?=enter__|exit__)", "__"),
     (r"\basyncio\.sleep\b", "time.sleep"),
+    (r"\bimport asyncio  # sleeps\n", "import time\n"),
     (r"\bimport asyncio\n", ""),
     (r"import aiomysql .*\n", ""),
     (r"\baiomysql\.", "pymysql."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ __all__ = [
     "LOG_LEVELS",
     "Host",
     "Hosts",
+    "KVTable",
     "LogFormat",
     "LogLevel",
     "OptionalPath",
@@ -27,6 +29,15 @@ __all__ = [
 ]
 
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+_TABLE = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,47}")
+
+
+def _table(value: str) -> str:
+    if not _TABLE.fullmatch(value):
+        raise ValueError("must be a table, or schema.table: letters, digits and underscores, at most 48 of the table")
+    return value
 
 
 def _log_level(value: str) -> str:
@@ -83,6 +94,7 @@ OptionalText = Annotated[str, AfterValidator(_plain_text), AfterValidator(odditi
 Text = Annotated[OptionalText, Field(min_length=1)]
 Host = Annotated[Text, AfterValidator(oddities.host)]
 Hosts = Annotated[Text, AfterValidator(oddities.hosts)]
+KVTable = Annotated[str, AfterValidator(_table)]
 Secret = Annotated[SecretStr, AfterValidator(_plain_secret)]
 RequiredPath = Annotated[Path, BeforeValidator(_path)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path_or_none)]

@@ -24,6 +24,7 @@ from p8fs_cluster.config.explanation import Explanation
 from p8fs_cluster.config.fields import (
     Host,
     Hosts,
+    KVTable,
     LogFormat,
     LogLevel,
     OptionalPath,
@@ -157,6 +158,18 @@ class P8FSConfig(Settings):
         None,
         description="Whether the tables of coordination are made at first use; unset: only when the environment is "
         "development",
+    )
+
+    kv_table: KVTable = Field(
+        "p8fs_kv", description="Table of the key-value store on an SQL server, also as `schema.table`"
+    )
+    kv_create: bool | None = Field(
+        None,
+        description="Whether the table of the key-value store is made at first use; unset: only when the environment "
+        "is development",
+    )
+    kv_max_value: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Most bytes of a value of the key-value store; unset: as many as the engine takes"
     )
 
     api_host: Host = Field("127.0.0.1", description="Address that the API listens on")

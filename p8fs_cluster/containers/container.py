@@ -26,6 +26,7 @@ from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.di.teardown import Closable, Lasting, Step, close, close_async, close_begun
 from p8fs_cluster.exceptions import CloseError
 from p8fs_cluster.forking import Stage, after_fork
+from p8fs_cluster.kv import make_async_kv, make_kv
 from p8fs_cluster.logging.loggers import FieldLogger
 from p8fs_cluster.providers.api import ApiSettings
 from p8fs_cluster.providers.logger import Loggers
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from p8fs_cluster.coordination import AsyncCluster, Cluster, Coordinators
+    from p8fs_cluster.kv import KV, AsyncKV
 
 __all__ = ["Container"]
 
@@ -293,6 +295,10 @@ class Container(_Lifecycle, _Declarative):
     coordination: Singleton[Coordinators] = Singleton(make_coordinators, config.provider, storage.provider)
     cluster: Singleton[Cluster] = Singleton(make_cluster, coordination)
     async_cluster: Singleton[AsyncCluster] = Singleton(make_async_cluster, coordination)
+    kv: Singleton[KV[bytes]] = Singleton(make_kv, config.provider, storage.provider)
+    async_kv: Singleton[AsyncKV[bytes]] = Singleton(
+        make_async_kv, config.provider, async_storage.provider, storage.provider
+    )
     api: Singleton[ApiSettings] = Singleton(ApiSettings, config.provider)
     loggers: Singleton[Loggers] = Singleton(Loggers, config.provider)
     logger: Callable[FieldLogger] = Callable(Loggers.get, loggers)

@@ -1,15 +1,12 @@
-"""The tables of coordination, by version: made and upgraded step by step, so that an interrupted one goes on."""
+"""The tables of coordination."""
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from p8fs_cluster.coordination.lease_rows import NAMES
-from p8fs_cluster.exceptions import StorageError, TablesMissing
-from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore, NoTable
+from p8fs_cluster.providers.storage.leases import TABLE, LeaseStore
+from p8fs_cluster.providers.storage.tables import Step, Tables
 
 __all__ = ["EVENTS", "LEDGER", "RUNS", "STEPS", "VIEWS", "Step", "create", "require", "version_of"]
 
@@ -23,15 +20,6 @@ EVENTS = "p8fs_lease_events"
 """The beginnings and ends of the last terms of leaders."""
 _TABLES = (TABLE, NAMES, LEDGER, RUNS, VIEWS, EVENTS)
 _VERSIONS = "p8fs_cluster_versions"
-_TRIES = 20
-
-
-class Step(NamedTuple):
-    """The statements that lead to a version. Each one may run again, and nodes of the version before go on working."""
-
-    version: int
-    statements: tuple[str, ...]
-
 
 STEPS: tuple[Step, ...] = (
     Step(
@@ -54,15 +42,19 @@ STEPS: tuple[Step, ...] = (
     ),
 )
 
+_ALL = Tables(
+    "coordination",
+    "run `p8fs-cluster cluster init`, or set P8FS_CLUSTER_CREATE=true",
+    _VERSIONS,
+    _TABLES,
+    "name",
+    STEPS,
+)
+
 
 def version_of(store: LeaseStore, seconds: float) -> int:
     """Return the version of the tables; 0: one of them is not there, as when somebody has dropped it."""
-    others = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE name = '')" for table in _TABLES)
-    try:
-        [(version,)] = store.execute(f"SELECT max(version) FROM {_VERSIONS} WHERE {others}", (), seconds)
-    except NoTable:
-        return 0
-    return version or 0
+    return _ALL.version_of(store, seconds)
 
 
 def create(store: LeaseStore, seconds: float, steps: Sequence[Step] = STEPS) -> list[int]:
@@ -70,25 +62,7 @@ def create(store: LeaseStore, seconds: float, steps: Sequence[Step] = STEPS) -> 
 
     :raises StorageError: a statement failed; what was done stays, and the next call goes on from there.
     """
-    for again in reversed(range(_TRIES)):
-        try:
-            return _created(store, seconds, steps)
-        except StorageError:  # two that make a table at once: PostgreSQL refuses one of them
-            if not again:
-                raise
-            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311
-    raise AssertionError("unreachable")
-
-
-def _created(store: LeaseStore, seconds: float, steps: Sequence[Step]) -> list[int]:
-    store.execute(f"CREATE TABLE IF NOT EXISTS {_VERSIONS} (version INT NOT NULL PRIMARY KEY)", (), seconds)
-    done = version_of(store, seconds)
-    added = [step for step in steps if step.version > done]
-    for step in added:
-        for statement in step.statements:
-            store.execute(statement, (), seconds)
-        store.execute(f"INSERT $ignore INTO {_VERSIONS} VALUES (%s) $nothing", (step.version,), seconds)
-    return [step.version for step in added]
+    return _ALL.create(store, seconds, steps)
 
 
 def require(store: LeaseStore, seconds: float) -> None:
@@ -96,9 +70,4 @@ def require(store: LeaseStore, seconds: float) -> None:
 
     :raises TablesMissing: they are not.
     """
-    version = version_of(store, seconds)
-    if version < STEPS[-1].version:
-        told = "are of an older release" if version else "are not there"
-        raise TablesMissing(
-            f"the tables of coordination {told}: run `p8fs-cluster cluster init`, or set P8FS_CLUSTER_CREATE=true"
-        )
+    _ALL.require(store, seconds)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 from p8fs_cluster.config.settings import P8FSConfig
@@ -28,12 +31,22 @@ class MemoryEngine:
 
     def __init__(self, settings: P8FSConfig) -> None:
         self._data: dict[bytes, bytes] = {}
+        self._pairs = MemoryPairs(self.clock)
 
     def open(self) -> None:
-        self._data = {}
+        self.close()
 
     def close(self) -> None:
         self._data = {}
+        self._pairs = MemoryPairs(self.clock)
+
+    def clock(self) -> float:
+        """Return the seconds since 1970, by which keys expire."""
+        return time.time()
+
+    def pairs(self) -> MemoryPairs:
+        """Return where the key-value store is kept."""
+        return self._pairs
 
     def acquire(self, deadline: float | None, holder: weakref.ref[Any] | None = None) -> MemoryConnection:
         return MemoryConnection(self._data)
@@ -65,6 +78,39 @@ class MemoryEngine:
 
     def stats(self) -> dict[str, int]:
         return {"size": 1, "idle": 1, "waiting": 0, "max_size": 1}
+
+
+class MemoryPairs:
+    """Bytes to bytes in order, for the key-value store."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.lock = threading.RLock()
+        self._clock = clock
+        self._data: dict[bytes, bytes] = {}
+        self._keys: list[bytes] = []
+
+    def now(self) -> int:
+        return round(self._clock() * 1_000_000)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._data.get(key)
+
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        with self.lock:
+            for key, value in changes:
+                if value is None:
+                    if self._data.pop(key, None) is not None:
+                        del self._keys[bisect.bisect_left(self._keys, key)]
+                else:
+                    if key not in self._data:
+                        bisect.insort(self._keys, key)
+                    self._data[key] = value
+
+    def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        begin = bisect.bisect_left(self._keys, span.start)
+        end = len(self._keys) if span.stop is None else bisect.bisect_left(self._keys, span.stop)
+        for index in reversed(range(begin, end)) if reverse else range(begin, end):
+            yield self._keys[index], self._data[self._keys[index]]
 
 
 class MemoryConnection(MutableMapping[bytes, bytes]):
@@ -155,8 +201,10 @@ MEMORY = EngineSpec(
 )
 
 
-def memory_storage(settings: SettingsSource | None = None) -> Storage:
+def memory_storage(settings: SettingsSource | None = None, clock: MovedClock | None = None) -> Storage:
     """Return a `Storage` in memory, whatever provider the settings name; one database a `rocksdb_path`.
+
+    Keys of its key-value store expire by `clock`, which the test moves, or by the time of day.
 
     >>> from p8fs_cluster import Container
     >>> container = Container()
@@ -167,11 +215,15 @@ def memory_storage(settings: SettingsSource | None = None) -> Storage:
     if settings is None:
         settings = SettingsProvider()
         settings.override(P8FSConfig())
-    return Storage(settings, lambda _: MEMORY)
+    spec = MEMORY
+    if clock is not None:
+        engine = type("MemoryEngine", (MemoryEngine,), {"clock": lambda _: clock.now()})
+        spec = dataclasses.replace(MEMORY, engine=engine)
+    return Storage(settings, lambda _: spec)
 
 
 class MovedClock:
-    """A clock for tests that stands still until it is moved, for leases in memory.
+    """A clock for tests that stands still until it is moved, for leases and keys in memory.
 
     >>> clock = MovedClock()
     >>> before = clock.now()

@@ -31,7 +31,8 @@ class Engine(Protocol):
     """An engine for threads. The constructor stores; `open` does I/O; calls come from any thread.
 
     Borrowed connections are counted outside: `close` is called once, when none is out. An embedded store may have
-    besides: `scan(connection, span, reverse)`, which yields keys and values in order, and `checkpoint(folder)`.
+    besides: `scan(connection, span, reverse)`, which yields keys and values in order, `checkpoint(folder)`, and
+    `pairs()`, the `kv.Pairs` in which a key-value store is kept.
     """
 
     questions: ClassVar[tuple[str, ...]]
@@ -129,6 +130,9 @@ class EngineSpec:
     """The package of the classes of errors that `faults` judges."""
     leases: str | type[Any] | None = None
     """A class of `providers.storage.leases.Leases`, or `package.module:Class`; None: the store has no coordination."""
+    kv: str | type[Any] | None = None
+    """A class of `providers.storage.kv_rows.KeyRows`, or `package.module:Class`, of a server; None: no key-value store.
+    An embedded engine has one if it has `pairs()`."""
 
     def key(self, settings: P8FSConfig) -> Hashable:
         """Return the values of all settings that the engine depends on: equal keys share an engine."""
@@ -156,6 +160,10 @@ class EngineSpec:
         """Return the class for coordination, imported; None if there is none."""
         return _imported(self.leases) if isinstance(self.leases, str) else self.leases
 
+    def kv_class(self) -> type[Any] | None:
+        """Return the class for the key-value store, imported; None if there is none."""
+        return _imported(self.kv) if isinstance(self.kv, str) else self.kv
+
     def async_engine_class(self) -> type[Any] | None:
         """Return the class for asyncio, imported; None if there is none."""
         return _imported(self.async_engine) if isinstance(self.async_engine, str) else self.async_engine
@@ -179,6 +187,7 @@ _BUILT_IN = {
             backup="pg_dump and pg_restore",
             faults="p8fs_cluster.providers.storage.postgresql.faults:fault_of",
             leases="p8fs_cluster.providers.storage.postgresql.leases:Leases",
+            kv="p8fs_cluster.providers.storage.postgresql.kv:KV",
             driver="psycopg",
         ),
         EngineSpec(
@@ -192,6 +201,7 @@ _BUILT_IN = {
             system="mysql",
             faults="p8fs_cluster.providers.storage.tidb.faults:fault_of",
             leases="p8fs_cluster.providers.storage.tidb.leases:Leases",
+            kv="p8fs_cluster.providers.storage.tidb.kv:KV",
             driver="pymysql",
         ),
         EngineSpec(

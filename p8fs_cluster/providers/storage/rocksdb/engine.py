@@ -20,6 +20,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.keys import Span
+from p8fs_cluster.providers.storage.rocksdb.pairs import RocksPairs, items
 
 __all__ = ["RocksDB"]
 
@@ -41,6 +42,7 @@ class RocksDB:
         self._lock = threading.Lock()
         self._suspect = False
         """True if a write failed, after which RocksDB refuses all others until it is opened anew."""
+        self._pairs: RocksPairs | None = None
         self._notes: tempfile.TemporaryDirectory[str] | None = None
 
     def open(self) -> None:
@@ -106,20 +108,31 @@ class RocksDB:
         return self._path
 
     def scan(self, connection: Rdict, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
-        begin = span.stop if reverse else span.start
-        pairs: Iterator[tuple[Any, Any]] = connection.items(backwards=reverse, from_key=begin or None)
-        for key, value in pairs:
-            if key in span:
-                yield key, value
-            elif not (reverse and key == span.stop):
-                return
+        return items(connection, span, reverse)
+
+    def pairs(self) -> RocksPairs:
+        """Return the column family of the key-value store, which is made when it is first asked for.
+
+        :raises StorageError: it can't be made.
+        """
+        with self._lock:
+            if self._pairs is None:
+                self._pairs = RocksPairs(self._database, self._settings)
+            return self._pairs
 
     def close(self) -> None:
+        self._give_up_pairs()
         self._database.close()
         if self._settings.rocksdb_mode == "primary" and self._holder() == os.getpid():
             log.warning(self._fault("it is closed, but locked until its last iterator or column family is given up"))
         if self._notes:
             self._notes.cleanup()
+
+    def _give_up_pairs(self) -> None:
+        """Forget the column family: its handle keeps the directory open."""
+        if self._pairs is not None:
+            self._pairs.close()
+            self._pairs = None
 
     def acquire(self, deadline: float | None, holder: weakref.ref[Any] | None = None) -> Rdict:
         if self._suspect:
@@ -164,6 +177,7 @@ class RocksDB:
                 self._write_nothing()
                 self._suspect = False
                 return
+            self._give_up_pairs()
             with contextlib.suppress(Exception):  # it tells of the failed write once more
                 self._database.close()
             self.open()

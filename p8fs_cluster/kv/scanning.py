@@ -1,0 +1,26 @@
+"""Pages of a scan: where the next one begins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from p8fs_cluster.providers.storage.keys import Span
+
+__all__ = ["PAGE", "after", "is_empty"]
+
+PAGE = 500
+"""Keys that are read, or deleted, at once."""
+
+
+def after(span: Span, last: bytes, reverse: bool) -> Span:
+    """Return what is left of a range after a page that ended with a key.
+
+    >>> after(Span(b"a", b"z"), b"k", reverse=True)
+    Span(start=b'a', stop=b'k')
+    """
+    return replace(span, stop=last) if reverse else replace(span, start=last + b"\0")
+
+
+def is_empty(span: Span) -> bool:
+    """Return whether no key can be in a range."""
+    return span.stop is not None and span.start >= span.stop

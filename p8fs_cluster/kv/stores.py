@@ -1,0 +1,128 @@
+"""The key-value stores of one container: how each engine in use keeps its keys, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from p8fs_cluster.config.problems import variable_of
+from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.di.settings import SettingsSource
+from p8fs_cluster.exceptions import KVError, StorageError
+from p8fs_cluster.kv import tables
+from p8fs_cluster.providers.storage.engines import EngineSpec, built_in
+from p8fs_cluster.providers.storage.handle import Storage
+from p8fs_cluster.providers.storage.kv import EMBEDDED_LIMITS, Limits, Plan, Verbs
+from p8fs_cluster.providers.storage.kv_pairs import KeyPairs
+from p8fs_cluster.providers.storage.kv_rows import KeyRows
+
+__all__ = ["Stores"]
+
+T = TypeVar("T")
+
+
+class Stores:
+    """What both handles share. Nothing is opened: whoever asks borrows from the storage of the container."""
+
+    def __init__(self, settings: SettingsSource, storage: Callable[[], Storage]) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._rows: dict[tuple[str, str], KeyRows] = {}
+
+    @property
+    def spec(self) -> EngineSpec:
+        """The engine in force."""
+        return self._storage().spec
+
+    def rows(self) -> KeyRows:
+        """Return the statements of the server in force.
+
+        :raises KVError: the engine has no key-value store.
+        """
+        spec, table = self.spec, self._settings().kv_table
+        found = self._rows.get((spec.provider, table))
+        if found is None:
+            cls = spec.kv_class()
+            if cls is None:
+                raise _none(spec)
+            found = self._rows[spec.provider, table] = cls(table)
+        return found
+
+    def limits(self) -> Limits:
+        """Return the most bytes that the store in force takes."""
+        limits = EMBEDDED_LIMITS if self.spec.embedded else self.rows().limits
+        most = self._settings().kv_max_value
+        return limits if most is None else replace(limits, value_bytes=min(most, limits.value_bytes))
+
+    def embedded(self, ask: Callable[[Verbs], Plan[T]]) -> T:
+        """Return what an embedded engine answers.
+
+        :raises KVError: the engine has no key-value store.
+        """
+        checkout = self._storage().connection()
+        with checkout:
+            pairs = getattr(checkout.lifecycle.engine, "pairs", None)
+            if pairs is None:
+                raise _none(checkout.lifecycle.spec)
+            steps = ask(KeyPairs(pairs())).steps()
+            try:
+                next(steps)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+        raise AssertionError("an embedded engine is asked no statements")
+
+    def prepare(self, rows: KeyRows) -> None:
+        """Make the table, where that is allowed, or tell how it is made.
+
+        :raises TablesMissing: it is not there, and may not be made here.
+        """
+        store = Executing(self._storage(), rows)
+        if may_create(self._settings()):
+            tables.create(store, rows)
+        else:
+            tables.of(rows).require(store, tables.PATIENCE)
+
+    def init(self) -> tuple[int, list[int]]:
+        """Make or upgrade the table, and return its version and the versions that were added.
+
+        :raises KVError: the store is embedded, and has none.
+        """
+        if self.spec.embedded:
+            raise KVError(f"{self.spec.provider} needs no table: its key-value store is there at first use")
+        rows = self.rows()
+        store = Executing(self._storage(), rows)
+        added = tables.create(store, rows)
+        return tables.of(rows).version_of(store, tables.PATIENCE), added
+
+
+class Executing:
+    """Statements of tables, through the storage handle."""
+
+    def __init__(self, storage: Storage, rows: KeyRows) -> None:
+        self._storage = storage
+        self._rows = rows
+
+    def execute(self, sql: str, parameters: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
+        """Run one statement, committed, and return its rows.
+
+        :raises NoTable: a table is not there.
+        """
+        try:
+            return self._storage.execute(self._rows.spelt(sql), parameters, seconds)
+        except StorageError as exc:
+            meant = self._rows.meant(exc)
+            if meant is exc:
+                raise
+            raise meant from exc
+
+
+def may_create(settings: P8FSConfig) -> bool:
+    """Return whether the table may be made at first use: as `kv_create` says, else in development only."""
+    return settings.is_development if settings.kv_create is None else settings.kv_create
+
+
+def _none(spec: EngineSpec) -> KVError:
+    able = " or ".join(each.provider for each in built_in() if each.kv or each.embedded)
+    return KVError(f"{spec.provider} has no key-value store: it needs {variable_of('storage_provider')}={able}")

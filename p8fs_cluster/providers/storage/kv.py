@@ -1,0 +1,183 @@
+"""The key-value store beneath its handles: rows, plans, and what an engine gives for it. Nothing here does I/O.
+
+Keys are physical ones: namespace, NUL, key. Times are microseconds of the store's clock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from p8fs_cluster.providers.storage.keys import Span
+
+__all__ = [
+    "EMBEDDED_LIMITS",
+    "KEY_BYTES",
+    "Decision",
+    "Found",
+    "Increment",
+    "Limits",
+    "Mutation",
+    "Pairs",
+    "Plan",
+    "Put",
+    "Row",
+    "Rows",
+    "Statement",
+    "Steps",
+    "Verbs",
+]
+
+T = TypeVar("T")
+
+KEY_BYTES = 2048
+"""Bytes of namespace and key together, on every engine alike."""
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most bytes that the store takes: checked before anything is sent."""
+
+    key_bytes: int
+    """Of namespace and key together."""
+    value_bytes: int
+    call_bytes: int
+    """Of all keys and values of one call, which is atomic."""
+
+
+EMBEDDED_LIMITS = Limits(KEY_BYTES, 256 * _MIB, 256 * _MIB)
+
+
+class Row(NamedTuple):
+    """A value that has not expired."""
+
+    value: bytes
+    version: int
+    expires_at: int | None
+
+
+Found = Mapping[bytes, Row]
+"""Key → its row, for those that are there."""
+
+
+class Put(NamedTuple):
+    """A value to write, with the version that the client made for it."""
+
+    key: bytes
+    value: bytes
+    version: int
+    ttl: int | None = None
+    """Until its end, from the moment at which it is written."""
+    until: int | None = None
+    """Its end, in place of `ttl`, where it is kept."""
+
+
+class Decision(NamedTuple, Generic[T]):
+    """What is written after a look at the locked rows, and what is returned."""
+
+    result: T
+    puts: Sequence[Put] = ()
+    deletes: Collection[bytes] = ()
+
+
+class Mutation(NamedTuple, Generic[T]):
+    """Rows to lock and to decide about. A key of `created` is locked although it is not there."""
+
+    keys: tuple[bytes, ...]
+    created: tuple[bytes, ...]
+    decide: Callable[[Found], Decision[T]]
+
+
+class Increment(NamedTuple):
+    """A number to add to the decimal text of a key; `ttl` counts where the key is not there."""
+
+    key: bytes
+    by: int
+    version: int
+    ttl: int | None
+
+
+Statement = tuple[str, Sequence[Any]]
+Rows = list[tuple[Any, ...]]
+Steps = Generator[Statement, Rows, T]
+"""Yields statements, receives their rows, and returns the result."""
+
+
+class Plan(NamedTuple, Generic[T]):
+    """How the store does one thing: one statement, or several in a transaction."""
+
+    steps: Callable[[], Steps[T]]
+    several: bool = False
+
+
+class Verbs(Protocol):
+    """What every engine does. Expired rows are never returned, whether or not they were swept."""
+
+    def entries(self, keys: Sequence[bytes]) -> Plan[dict[bytes, tuple[bytes, int, int | None]]]:
+        """Plan to return value, version and time left (None: for ever) of those keys that are there."""
+
+    def put(self, puts: Sequence[Put]) -> Plan[None]:
+        """Plan to write them all."""
+
+    def delete(self, keys: Collection[bytes]) -> Plan[None]:
+        """Plan to delete them all."""
+
+    def put_if_absent(self, put: Put) -> Plan[bool]:
+        """Plan to write a value if its key is not there, and return whether it was written."""
+
+    def compare_and_set(self, put: Put, version: int) -> Plan[bool]:
+        """Plan to write a value if the one that is there has this version."""
+
+    def delete_if(self, key: bytes, version: int) -> Plan[bool]:
+        """Plan to delete a key if its value has this version."""
+
+    def take(self, key: bytes) -> Plan[bytes | None]:
+        """Plan to delete a key and return its value."""
+
+    def expire(self, key: bytes, version: int, ttl: int | None) -> Plan[bool]:
+        """Plan to give the value that is there another end, and this version."""
+
+    def increment(self, increment: Increment) -> Plan[int | None]:
+        """Plan to add to a number and return the sum; None: there is no number, or the sum has more than 64 bits."""
+
+    def atomic(self, checks: Mapping[bytes, int | None], puts: Sequence[Put], deletes: Collection[bytes]) -> Plan[bool]:
+        """Plan to write if each key has its version (None: is not there), and return whether that was so."""
+
+    def page(self, span: Span, limit: int, reverse: bool, keys_only: bool) -> Plan[list[tuple[bytes, bytes]]]:
+        """Plan to return the first pairs of a range; those of `keys_only` have no values."""
+
+    def count(self, span: Span) -> Plan[int]:
+        """Plan to count the keys of a range."""
+
+    def stem(self, span: Span, limit: int) -> Plan[bytes | None]:
+        """Plan to return the last of the first keys of a range, expired ones included; None: there are none."""
+
+    def delete_span(self, span: Span) -> Plan[None]:
+        """Plan to delete a range, expired rows included."""
+
+    def sweep(self, limit: int) -> Plan[int]:
+        """Plan to delete expired rows, the oldest first, and return how many there were."""
+
+
+class Pairs(Protocol):
+    """What an embedded engine gives: bytes to bytes in order, and the lock of whoever reads in order to write."""
+
+    lock: threading.RLock
+
+    def now(self) -> int:
+        """Return the microseconds since 1970."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a value."""
+
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Write values and delete those keys that have None, as a whole.
+
+        :raises StorageError: it can't be written.
+        """
+
+    def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the pairs of a range in order."""

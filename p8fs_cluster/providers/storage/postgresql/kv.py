@@ -1,0 +1,101 @@
+"""The key-value store in a table of PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import ClassVar
+
+import psycopg
+
+from p8fs_cluster.exceptions import StorageError
+from p8fs_cluster.providers.storage.kv import KEY_BYTES, Limits, Plan, Put, Statement
+from p8fs_cluster.providers.storage.kv_rows import LIVE, KeyRows, alone
+from p8fs_cluster.providers.storage.leases import NoTable
+from p8fs_cluster.providers.storage.postgresql.session import described
+
+__all__ = ["KV"]
+
+_MISSING = ("42P01", "42703", "3F000")
+"""A table, a column or a schema is not there."""
+
+
+class KV(KeyRows):
+    """Most operations are one statement, which locks the row and decides."""
+
+    limits: ClassVar[Limits] = Limits(KEY_BYTES, 256 << 20, 256 << 20)
+    words: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("$now", "(extract(epoch from clock_timestamp()) * 1000000)::bigint"),
+        ("$key", "bytea"),
+        ("$value", "bytea"),
+        ("$ignore", ""),
+        ("$nothing", "ON CONFLICT DO NOTHING"),
+        ("$by_end", ""),
+    )
+    quote: ClassVar[str] = '"'
+    begin: ClassVar[str] = ""
+    indexes: ClassVar[tuple[str, ...]] = (
+        "CREATE INDEX IF NOT EXISTS $index ON $table (expires_at) WHERE expires_at IS NOT NULL",
+    )
+
+    @staticmethod
+    def meant(exc: Exception) -> Exception:
+        cause = exc if isinstance(exc, psycopg.Error) else exc.__cause__
+        if getattr(cause, "sqlstate", None) in _MISSING:
+            return NoTable(str(exc))
+        if isinstance(exc, psycopg.Error) and not isinstance(exc, StorageError):
+            return StorageError(f"postgresql: the statement failed: {described(exc)}")
+        return exc
+
+    def among(self, keys: Collection[bytes]) -> Statement:
+        return "k = ANY(%s::bytea[])", (list(keys),)
+
+    def upsert(self, puts: Sequence[Put]) -> Statement:
+        return (
+            "INSERT INTO $table (k, v, version, expires_at) "
+            "SELECT k, v, version, coalesce(until, $now + ttl) "
+            "FROM unnest(%s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bigint[]) "
+            "AS given (k, v, version, ttl, until) ORDER BY k ON CONFLICT (k) DO UPDATE "
+            "SET v = excluded.v, version = excluded.version, expires_at = excluded.expires_at"
+        ), tuple(map(list, zip(*puts, strict=True)))
+
+    def placeholders(self, keys: Sequence[bytes]) -> Statement:
+        return (
+            "INSERT INTO $table (k, v, version, expires_at) "
+            "SELECT k, ''::bytea, 0, 0 FROM unnest(%s::bytea[]) AS given (k) ORDER BY k "
+            "ON CONFLICT (k) DO UPDATE SET version = 0 WHERE false"  # which locks the row all the same
+        ), (list(keys),)
+
+    def removal(self, keys: Collection[bytes]) -> Statement:
+        locked = "SELECT k FROM $table WHERE k = ANY(%s::bytea[]) ORDER BY k FOR UPDATE"
+        return f"WITH locked AS ({locked}) DELETE FROM $table WHERE k IN (SELECT k FROM locked)", (list(keys),)
+
+    def put_if_absent(self, put: Put) -> Plan[bool]:
+        return alone(
+            (
+                "INSERT INTO $table AS own (k, v, version, expires_at) VALUES (%s, %s, %s, $now + %s::bigint) "
+                "ON CONFLICT (k) DO UPDATE SET v = excluded.v, version = excluded.version, "
+                "expires_at = excluded.expires_at WHERE own.expires_at <= $now RETURNING 1",
+                put[:4],
+            ),
+            bool,
+        )
+
+    def compare_and_set(self, put: Put, version: int) -> Plan[bool]:
+        changes = "v = %s, version = %s, expires_at = $now + %s::bigint"
+        sql = f"UPDATE $table SET {changes} WHERE k = %s AND version = %s AND {LIVE} RETURNING 1"
+        return alone((sql, (put.value, put.version, put.ttl, put.key, version)), bool)
+
+    def delete_if(self, key: bytes, version: int) -> Plan[bool]:
+        return alone((f"DELETE FROM $table WHERE k = %s AND version = %s AND {LIVE} RETURNING 1", (key, version)), bool)
+
+    def take(self, key: bytes) -> Plan[bytes | None]:
+        sql = f"DELETE FROM $table WHERE k = %s AND {LIVE} RETURNING v"
+        return alone((sql, (key,)), lambda rows: rows[0][0] if rows else None)
+
+    def expire(self, key: bytes, version: int, ttl: int | None) -> Plan[bool]:
+        changes = "version = %s, expires_at = $now + %s::bigint"
+        return alone((f"UPDATE $table SET {changes} WHERE k = %s AND {LIVE} RETURNING 1", (version, ttl, key)), bool)
+
+    def sweep(self, limit: int) -> Plan[int]:
+        due = "SELECT k FROM $table WHERE expires_at <= $now ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED"
+        return alone((f"DELETE FROM $table WHERE k = ANY(ARRAY({due})) RETURNING 1", (limit,)), len)

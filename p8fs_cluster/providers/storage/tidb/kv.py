@@ -1,0 +1,74 @@
+"""The key-value store in a table of TiDB, and of whatever else speaks MySQL's protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import ClassVar
+
+import pymysql
+
+from p8fs_cluster.exceptions import StorageError
+from p8fs_cluster.providers.storage.kv import KEY_BYTES, Limits, Plan, Put, Statement, Steps
+from p8fs_cluster.providers.storage.kv_rows import KeyRows
+from p8fs_cluster.providers.storage.leases import NoTable
+from p8fs_cluster.providers.storage.tidb.session import text_of
+
+__all__ = ["KV"]
+
+_MISSING = (1049, 1054, 1146)
+"""A database, a column or a table is not there."""
+_MIB = 1 << 20
+
+
+class KV(KeyRows):
+    """Nothing here counts rows: what was changed is told by rows that were locked before.
+
+    TiDB's clock is that of the server asked, as `@@tidb_current_ts` has none outside a transaction. The most bytes are
+    those of an entry of TiDB, and a call's leave room for quotes in MariaDB's packet of 16 MiB.
+    """
+
+    limits: ClassVar[Limits] = Limits(KEY_BYTES, 6 * _MIB - (64 << 10), 7 * _MIB)
+    words: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("$now", "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"),
+        ("$key", f"VARBINARY({KEY_BYTES + 1})"),
+        ("$value", "LONGBLOB"),
+        ("$ignore", "IGNORE"),
+        ("$nothing", ""),
+        ("$by_end", ", KEY $index (expires_at)"),
+    )
+    quote: ClassVar[str] = "`"
+    begin: ClassVar[str] = "BEGIN /*T! PESSIMISTIC */"
+
+    @staticmethod
+    def meant(exc: Exception) -> Exception:
+        cause = exc if isinstance(exc, pymysql.MySQLError) else exc.__cause__
+        if isinstance(cause, pymysql.MySQLError) and cause.args and cause.args[0] in _MISSING:
+            return NoTable(f"tidb: the statement failed: {text_of(cause)}")
+        if isinstance(exc, pymysql.MySQLError) and not isinstance(exc, StorageError):
+            return StorageError(f"tidb: the statement failed: {text_of(exc)}")
+        return exc
+
+    def among(self, keys: Collection[bytes]) -> Statement:
+        return f"k IN ({', '.join(['%s'] * len(keys))})", tuple(keys)
+
+    def upsert(self, puts: Sequence[Put]) -> Statement:
+        rows = ", ".join(["(%s, %s, %s, COALESCE(%s, $now + %s))"] * len(puts))
+        changes = "v = VALUES(v), version = VALUES(version), expires_at = VALUES(expires_at)"
+        parameters = [part for put in puts for part in (put.key, put.value, put.version, put.until, put.ttl)]
+        sql = f"INSERT INTO $table (k, v, version, expires_at) VALUES {rows} ON DUPLICATE KEY UPDATE {changes}"
+        return sql, parameters
+
+    def placeholders(self, keys: Sequence[bytes]) -> Statement:
+        """An INSERT IGNORE would share the lock of a row that is there, and deadlock with another one."""
+        rows = ", ".join(["(%s, '', 0, 0)"] * len(keys))
+        return f"INSERT INTO $table (k, v, version, expires_at) VALUES {rows} ON DUPLICATE KEY UPDATE k = k", keys
+
+    def sweep(self, limit: int) -> Plan[int]:
+        def steps() -> Steps[int]:
+            rows = yield "SELECT k FROM $table WHERE expires_at <= $now ORDER BY expires_at LIMIT %s", (limit,)
+            if rows:
+                sql, parameters = self.removal([key for (key,) in rows])
+                yield f"{sql} AND expires_at <= $now", parameters
+            return len(rows)
+
+        return Plan(steps, several=True)
