@@ -16,6 +16,7 @@ from p8fs_cluster import __version__
 from p8fs_cluster.cli.cluster import cluster_app
 from p8fs_cluster.cli.completion import OURS, complete_container, is_asked, silence
 from p8fs_cluster.cli.drawing import Format
+from p8fs_cluster.cli.kv import kv_app
 from p8fs_cluster.cli.output import Json, refuse
 from p8fs_cluster.cli.settings import config_app
 from p8fs_cluster.cli.storage import storage_app
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(config_app, name="config")
 app.add_typer(storage_app, name="storage")
 app.add_typer(cluster_app, name="cluster")
+app.add_typer(kv_app, name="kv")
 
 Target = Annotated[
     str,

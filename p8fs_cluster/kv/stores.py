@@ -14,7 +14,7 @@ from p8fs_cluster.kv import tables
 from p8fs_cluster.providers.storage.engines import EngineSpec, built_in
 from p8fs_cluster.providers.storage.handle import Storage
 from p8fs_cluster.providers.storage.kv import EMBEDDED_LIMITS, Limits, Plan, Verbs
-from p8fs_cluster.providers.storage.kv_pairs import KeyPairs
+from p8fs_cluster.providers.storage.kv_pairs import FORMAT, KeyPairs
 from p8fs_cluster.providers.storage.kv_rows import KeyRows
 
 __all__ = ["Stores"]
@@ -85,12 +85,12 @@ class Stores:
             tables.of(rows).require(store, tables.PATIENCE)
 
     def init(self) -> tuple[int, list[int]]:
-        """Make or upgrade the table, and return its version and the versions that were added.
+        """Make or upgrade the table, and return its version and those that were added; an embedded store needs none.
 
-        :raises KVError: the store is embedded, and has none.
+        :raises StorageError: it can't be made; what was done stays, and the next call goes on from there.
         """
         if self.spec.embedded:
-            raise KVError(f"{self.spec.provider} needs no table: its key-value store is there at first use")
+            return FORMAT, []
         rows = self.rows()
         store = Executing(self._storage(), rows)
         added = tables.create(store, rows)

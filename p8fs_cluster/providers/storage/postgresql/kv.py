@@ -8,7 +8,8 @@ from typing import ClassVar
 import psycopg
 
 from p8fs_cluster.exceptions import StorageError
-from p8fs_cluster.providers.storage.kv import KEY_BYTES, Limits, Plan, Put, Statement
+from p8fs_cluster.providers.storage.kv import KEY_BYTES, Increment, Limits, Plan, Put, Statement
+from p8fs_cluster.providers.storage.kv_decisions import LARGEST
 from p8fs_cluster.providers.storage.kv_rows import LIVE, KeyRows, alone
 from p8fs_cluster.providers.storage.leases import NoTable
 from p8fs_cluster.providers.storage.postgresql.session import described
@@ -17,6 +18,23 @@ __all__ = ["KV"]
 
 _MISSING = ("42P01", "42703", "3F000")
 """A table, a column or a schema is not there."""
+
+_NUMBER = "encode(own.v, 'escape')"
+"""The text of a value, which is one of digits where it is a number; no fault of a cast may tell a value."""
+_RANGE = f"BETWEEN {-LARGEST - 1} AND {LARGEST}"
+_INCREMENT = f"""
+INSERT INTO $table AS own (k, v, version, expires_at) VALUES (%s, %s, %s, $now + %s::bigint)
+ON CONFLICT (k) DO UPDATE SET (v, version, expires_at) = (
+    SELECT CASE WHEN gone THEN excluded.v ELSE convert_to(({_NUMBER}::numeric + %s::numeric)::text, 'UTF8') END,
+        excluded.version, CASE WHEN gone THEN excluded.expires_at ELSE own.expires_at END
+    FROM (SELECT coalesce(own.expires_at <= $now, false) AS gone) AS judged
+)
+WHERE own.expires_at <= $now OR CASE
+    WHEN length(own.v) > 20 THEN false
+    WHEN {_NUMBER} ~ '^-?[0-9]{{1,19}}$'
+    THEN {_NUMBER}::numeric {_RANGE} AND {_NUMBER}::numeric + %s::numeric {_RANGE}
+    ELSE false END
+RETURNING v"""
 
 
 class KV(KeyRows):
@@ -95,6 +113,11 @@ class KV(KeyRows):
     def expire(self, key: bytes, version: int, ttl: int | None) -> Plan[bool]:
         changes = "version = %s, expires_at = $now + %s::bigint"
         return alone((f"UPDATE $table SET {changes} WHERE k = %s AND {LIVE} RETURNING 1", (version, ttl, key)), bool)
+
+    def increment(self, increment: Increment) -> Plan[int | None]:
+        key, by, version, ttl = increment
+        new = (key, b"%d" % by, version, ttl)
+        return alone((_INCREMENT, (*new, by, by)), lambda rows: int(rows[0][0]) if rows else None)
 
     def sweep(self, limit: int) -> Plan[int]:
         due = "SELECT k FROM $table WHERE expires_at <= $now ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED"
