@@ -40,8 +40,8 @@ class Record(NamedTuple):
         Record(value=b'value', version=7, expires_at=0)
         """
         if len(stored) < _HEAD.size or stored[0] != FORMAT:
-            told = f"of format {stored[0]}" if stored else "empty"
-            raise StorageError(f"the key-value store holds a record {told}: a newer release of p8fs_cluster wrote it")
+            told = f"of format {stored[0]}" if stored else "without a format"
+            raise StorageError(f"the key-value store holds a record {told}: of a newer release, or damaged")
         _, version, expires_at = _HEAD.unpack_from(stored)
         return cls(stored[_HEAD.size :], version, expires_at)
 

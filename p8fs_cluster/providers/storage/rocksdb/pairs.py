@@ -9,6 +9,7 @@ from typing import Any
 
 from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 
+from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from p8fs_cluster.providers.storage.keys import Span
@@ -44,7 +45,7 @@ class RocksPairs:
         family = self._opened()
         mode = self._settings.rocksdb_mode
         if mode != "primary" or family is None:
-            told = f"{self._settings.describe('rocksdb_mode')}: a process that looks on can't write"
+            told = f"{variable_of('rocksdb_mode')}={mode}: a process that looks on can't write"
             raise StorageError(f"rocksdb at {self._settings.rocksdb_path}: {told}")
         batch = WriteBatch(raw_mode=True)
         for key, value in changes:

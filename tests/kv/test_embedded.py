@@ -1,0 +1,227 @@
+"""RocksDB and memory: records and their format, a column family of its own, kills, forks, other modes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p8fs_cluster import Container
+from p8fs_cluster.exceptions import KVError, StorageError
+from p8fs_cluster.providers.storage.engines import EngineSpec
+from p8fs_cluster.providers.storage.handle import Storage
+from p8fs_cluster.providers.storage.keys import Span
+from p8fs_cluster.testing import MemoryEngine, MovedClock, memory_storage
+from tests.kv.conftest import Case
+from tests.processes import forked, running
+
+EMBEDDED = pytest.mark.parametrize("thread_case", ["memory", "rocksdb"], indirect=True)
+EVERYTHING = Span(b"", b"\xff")
+
+
+def pairs(case: Case) -> Any:
+    checkout = case.container.storage().connection()
+    with checkout:
+        return checkout.lifecycle.engine.pairs()  # type: ignore[attr-defined]
+
+
+@EMBEDDED
+def test_records_of_format_1_written_by_hand(thread_case: Case) -> None:
+    """They are what the first release wrote: whoever changes the format reads this one still, and this test stays."""
+    far = 4_000_000_000_000_000
+    store = pairs(thread_case)
+    store.write(
+        [
+            (b"\x00auth\x00token", b"\x01" + (7).to_bytes(8, "big") + bytes(8) + b"value"),
+            (b"\x00auth\x00late", b"\x01" + (8).to_bytes(8, "big") + far.to_bytes(8, "big") + b"5"),
+            (b"\x01" + far.to_bytes(8, "big") + b"auth\x00late", b""),
+            (b"\x00auth\x00old", b"\x01" + (9).to_bytes(8, "big") + (1).to_bytes(8, "big") + b"gone"),
+            (b"\x01" + (1).to_bytes(8, "big") + b"auth\x00old", b""),
+        ]
+    )
+    kv = thread_case.container.kv().namespace("auth")
+    assert list(kv.scan()) == [(b"late", b"5"), (b"token", b"value")] and kv.entry("token").version == 7
+    assert kv.compare_and_set("token", 7, b"new") and kv.increment("late") == 6 and kv.sweep() == 1
+    left = dict(store.items(EVERYTHING))
+    assert set(left) == {b"\x00auth\x00late", b"\x00auth\x00token", b"\x01" + far.to_bytes(8, "big") + b"auth\x00late"}
+    assert left[b"\x00auth\x00late"][:1] == b"\x01" and left[b"\x00auth\x00late"][9:] == far.to_bytes(8, "big") + b"6"
+
+
+@EMBEDDED
+@pytest.mark.parametrize("stored", [b"", b"\x02" + bytes(16) + b"s3cret", b"\x01short"])
+def test_a_record_of_an_unknown_format_is_an_error(thread_case: Case, stored: bytes) -> None:
+    pairs(thread_case).write([(b"\x00\x00a", stored)])
+    kv = thread_case.container.kv()
+    for call in (lambda: kv.get("a"), lambda: list(kv.scan()), lambda: kv.put("a", b""), lambda: kv.take("a")):
+        with pytest.raises(StorageError, match=r"newer release|damaged") as caught:
+            call()
+        assert "s3cret" not in str(caught.value)
+
+
+@EMBEDDED
+def test_nothing_is_left_of_what_was_deleted(thread_case: Case) -> None:
+    kv = thread_case.container.kv()
+    for delete in (
+        lambda: kv.delete("a"),
+        lambda: kv.take("a"),
+        kv.clear,
+        lambda: kv.delete_prefix("a"),
+        lambda: kv.expire("a", 9),
+    ):
+        for ttl in (5, 7, None):
+            kv.put("a", b"", ttl=ttl)
+        kv.put("a", b"", ttl=9)
+        delete()
+        kv.delete("a")
+        assert list(pairs(thread_case).items(EVERYTHING)) == []
+
+
+@pytest.fixture
+def rocksdb(tmp_path: Path) -> dict[str, Any]:
+    return {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "rocksdb"}
+
+
+def test_the_applications_keys_are_apart(rocksdb: dict[str, Any], tmp_path: Path) -> None:
+    with Container(config=rocksdb) as container:
+        storage, kv = container.storage(), container.kv()
+        kv.put("a", b"kv")
+        with storage.connection() as connection:
+            connection[b"a"] = b"own"
+        assert list(storage.scan()) == [(b"a", b"own")] and list(kv.scan()) == [(b"a", b"kv")]
+        storage.checkpoint(tmp_path / "copy")
+        kv.put("a", b"later")
+    with Container(config=rocksdb) as container:
+        assert container.kv().get("a") == b"later", "it is closed and opened again"
+    with Container(config={**rocksdb, "rocksdb_path": tmp_path / "copy"}) as container:
+        assert container.kv().get("a") == b"kv"
+        assert list(container.storage().scan()) == [(b"a", b"own")]
+
+
+@pytest.mark.parametrize("mode", ["read-only", "secondary"])
+@pytest.mark.parametrize("used", [False, True])
+def test_who_looks_on_reads_and_is_refused_to_write(rocksdb: dict[str, Any], mode: str, used: bool) -> None:
+    with Container(config=rocksdb) as container:
+        container.storage().ping()
+        if used:
+            container.kv().put("a", b"1")
+    with Container(config={**rocksdb, "rocksdb_mode": mode}) as looking:
+        kv = looking.kv()
+        assert kv.get("a") == (b"1" if used else None) and kv.count() == int(used)
+        for write in (lambda: kv.put("b", b""), lambda: kv.increment("b"), lambda: kv.put_if_absent("b", b"")):
+            with pytest.raises(StorageError, match=f"P8FS_ROCKSDB_MODE={mode}.*looks on"):
+                write()
+
+
+def test_a_secondary_follows(rocksdb: dict[str, Any]) -> None:
+    with Container(config=rocksdb) as container:
+        container.kv().put("a", b"1")
+        with Container(config={**rocksdb, "rocksdb_mode": "secondary"}) as looking:
+            assert looking.kv().get("a") == b"1"
+            container.kv().put("a", b"2")
+            assert looking.kv().get("a") == b"2"
+
+
+def test_a_process_that_is_killed_in_the_middle_of_writes_leaves_whole_calls(
+    rocksdb: dict[str, Any], tmp_path: Path
+) -> None:
+    code = f"""
+from pathlib import PosixPath
+from p8fs_cluster import Container
+with Container(config={rocksdb!r}) as container:
+    kv = container.kv()
+    for number in range(10**6):
+        kv.put_many({{f"k{{n}}": b"%d" % number for n in range(20)}}, ttl=1000)
+        kv.increment("n")
+        print(number, flush=True)
+"""
+    for least in (5, 300):
+        with running(tmp_path / f"log{least}", "-c", code) as process:
+            process.until(lambda least=least: process.output.count("\n") > least, "it writes")  # type: ignore[misc]
+        told = int((tmp_path / f"log{least}").read_text().split()[-1])
+        with Container(config=rocksdb) as container:
+            kv = container.kv()
+            [value] = set(kv.get_many([f"k{n}" for n in range(20)]).values())
+            assert int(value) in (told, told + 1), "what was told is there"
+            assert len(list(Case("rocksdb", container, None, rocksdb).kv.scan("k"))) == 20
+            case = Case("rocksdb", container, None, rocksdb)
+            ends = [key for key, _ in pairs(case).items(EVERYTHING) if key.startswith(b"\x01")]
+            assert len(ends) == 20, "each value has one end in the index"
+
+
+def test_a_fork_in_the_middle_of_writes_leaves_the_parent_alone(rocksdb: dict[str, Any]) -> None:
+    with Container(config=rocksdb) as container:
+        kv = container.kv()
+        kv.put("a", b"1")
+
+        def child() -> str:
+            try:
+                kv.put("a", b"child")
+            except StorageError as exc:
+                return str(exc)
+            return "written"
+
+        assert "P8FS_ROCKSDB_PATH" in forked(child)
+        assert kv.get("a") == b"1" and kv.put("a", b"2")
+
+
+def test_a_store_is_opened_anew_after_a_failed_write(rocksdb: dict[str, Any]) -> None:
+    with Container(config=rocksdb) as container:
+        kv = container.kv()
+        kv.put("a", b"1")
+        checkout = container.storage().connection()
+        with checkout:
+            engine = checkout.lifecycle.engine
+        stale = engine.pairs()  # type: ignore[attr-defined]
+        engine._suspect = True  # type: ignore[attr-defined]
+        engine._write_nothing = _failing_once(engine)  # type: ignore[attr-defined]
+        assert kv.get("a") == b"1" and kv.put("a", b"2")
+        with pytest.raises(StorageError, match="closed"):
+            stale.get(b"\x00\x00a")
+
+
+def _failing_once(engine: Any) -> Any:
+    original, failures = engine._write_nothing, [True]
+
+    def write_nothing() -> None:
+        if failures:
+            failures.pop()
+            raise OSError("IO error")
+        original()
+
+    return write_nothing
+
+
+def test_expiry_is_by_the_clock_that_the_test_moves() -> None:
+    clock = MovedClock()
+    with Container() as container, container.storage.override(memory_storage(clock=clock)):
+        kv = container.kv()
+        kv.put("a", b"", ttl=60)
+        clock.move(59.999)
+        assert kv.exists("a") and kv.ttl("a") == pytest.approx(0.001)
+        clock.move(0.001)
+        assert not kv.exists("a")
+
+
+def test_expiry_on_rocksdb_outlasts_the_process(rocksdb: dict[str, Any]) -> None:
+    with Container(config=rocksdb) as container:
+        container.kv().put("a", b"", ttl=0.05)
+        container.kv().put("b", b"", ttl=1000)
+    time.sleep(0.06)
+    with Container(config=rocksdb) as container:
+        assert list(container.kv().scan(keys_only=True)) == [b"b"] and container.kv().sweep() == 1
+
+
+def test_an_engine_without_a_key_value_store_says_so() -> None:
+    class Plain(MemoryEngine):
+        pairs = None  # type: ignore[assignment]
+
+    for spec in (
+        EngineSpec(provider="plain", engine=Plain, embedded=True),
+        EngineSpec(provider="plain", engine=Plain, sqlalchemy_url="plain://"),
+    ):
+        with Container() as container:
+            storage = Storage(container.config, lambda _, spec=spec: spec)  # type: ignore[misc]
+            with container.storage.override(storage), pytest.raises(KVError, match="plain has no key-value store"):
+                container.kv().get("a")
