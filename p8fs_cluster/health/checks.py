@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.exceptions import ClusterError, ConfigurationError, StorageError
+from p8fs_cluster.kv.stores import Stores
 from p8fs_cluster.logging.setup import check_log_file
 from p8fs_cluster.providers.storage.handle import Storage
 
@@ -57,7 +59,8 @@ def run(name: str, action: Callable[[], str]) -> Step:
 def steps(config: SettingsProvider, storage: Storage, run: Run = run) -> Iterator[Step]:
     """Tell if the last reload failed; open the log file, if there is one, and the storage; do one round trip to it.
 
-    A round trip is a write, a read and a delete where there is no SQL, else a query. `run` runs each step.
+    A round trip is a write, a read and a delete where there is no SQL, else a query, after which the version of the
+    key-value store's table is asked for. `run` runs each step.
 
     :raises ConfigurationError: there are no settings to begin with.
     """
@@ -75,6 +78,8 @@ def steps(config: SettingsProvider, storage: Storage, run: Run = run) -> Iterato
     yield opened
     if opened.ok:
         yield run("one round trip", lambda: _queried(storage) if storage.sqlalchemy_url else _written(storage))
+        if storage.spec.kv is not None:
+            yield run("look for the key-value table", lambda: _found(config, storage))
 
 
 def _stale(fault: Exception) -> NoReturn:
@@ -107,6 +112,14 @@ def _queried(storage: Storage) -> str:
     if rows != [(token,)]:
         raise StorageError(f"{storage.provider} answered a query with something else than was asked for: {rows!r:.80}")
     return f"query; {storage.inspect()}"
+
+
+def _found(config: SettingsProvider, storage: Storage) -> str:
+    """Tell of the table, which those who don't use it need not have."""
+    version = Stores(config, lambda: storage).version()
+    if version:
+        return f"version {version}"
+    return f"none yet: `p8fs-cluster kv init` makes it, and first use does with {variable_of('kv_create')}=true"
 
 
 def _written(storage: Storage) -> str:

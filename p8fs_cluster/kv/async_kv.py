@@ -261,7 +261,21 @@ class AsyncKV(Lasting, Generic[V]):
         Nothing shows them in any case; this gives their room back.
         """
         most = limit_of(limit)
-        return await self._runner.run(lambda store: store.sweep(most))
+        swept = await self._runner.run(lambda store: store.sweep(most))
+        self._runner.stores.tally.add("swept", swept)
+        return swept
+
+    def stats(self) -> dict[str, Any]:
+        """Return numbers of this process, of all namespaces: `provider`, `calls` to the store, `errors` of these,
+        `conflicts` of atomic calls and transactions, and keys `swept` here.
+
+        >>> from p8fs_cluster import Container
+        >>> from p8fs_cluster.testing import memory_storage
+        >>> with Container().override_providers(storage=memory_storage()) as container:
+        ...     container.async_kv().stats()
+        {'provider': 'memory', 'calls': 0, 'errors': 0, 'conflicts': 0, 'swept': 0}
+        """
+        return self._runner.stores.stats()
 
     def atomic(self) -> AsyncAtomic[V]:
         """Return checks and writes to gather, which `commit()` does all or not at all."""

@@ -27,7 +27,9 @@ async def async_committed(runner: AsyncRunner, changes: Changes) -> bool:
     changes.require_fit(runner.stores.limits())
     checks, puts, deletes = changes.checks, tuple(changes.puts.values()), changes.deletes
     if checks:
-        return await runner.run(lambda store: store.atomic(checks, puts, deletes))
+        committed = await runner.run(lambda store: store.atomic(checks, puts, deletes))
+        runner.stores.tally.add("conflicts", not committed)
+        return committed
     if puts and deletes:
         return await runner.run(lambda store: store.atomic({}, puts, deletes))
     if puts:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.kv.stores import Stores
+from p8fs_cluster.kv.tally import INSTRUMENTS
 from p8fs_cluster.providers.storage.handle import Storage
 from p8fs_cluster.providers.storage.kv import Plan, Rows, Verbs
 from p8fs_cluster.providers.storage.kv_rows import KeyRows
@@ -37,6 +38,15 @@ class Runner:
         :raises TablesMissing: the table is not there, and may not be made here.
         :raises StorageError: the store can't be reached, or failed.
         """
+        INSTRUMENTS.measure(self.stores)
+        self.stores.tally.add("calls")
+        try:
+            return self._asked(ask)
+        except Exception:
+            self.stores.tally.add("errors")
+            raise
+
+    def _asked(self, ask: Callable[[Verbs], Plan[T]]) -> T:
         if self.stores.spec.embedded:
             return self.stores.embedded(ask)
         rows = self.stores.rows()

@@ -11,6 +11,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import KVError, StorageError
 from p8fs_cluster.kv import tables
+from p8fs_cluster.kv.tally import Tally
 from p8fs_cluster.providers.storage.engines import EngineSpec, built_in
 from p8fs_cluster.providers.storage.handle import Storage
 from p8fs_cluster.providers.storage.kv import EMBEDDED_LIMITS, Limits, Plan, Verbs
@@ -29,6 +30,7 @@ class Stores:
         self._settings = settings
         self._storage = storage
         self._rows: dict[tuple[str, str], KeyRows] = {}
+        self.tally = Tally()
 
     @property
     def spec(self) -> EngineSpec:
@@ -48,6 +50,10 @@ class Stores:
                 raise _none(spec)
             found = self._rows[spec.provider, table] = cls(table)
         return found
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counts of this process, and the engine in force."""
+        return {"provider": self.spec.provider, **self.tally.counts()}
 
     def limits(self) -> Limits:
         """Return the most bytes that the store in force takes."""
@@ -84,6 +90,11 @@ class Stores:
         else:
             tables.of(rows).require(store, tables.PATIENCE)
 
+    def version(self) -> int:
+        """Return the version of the table; 0: it is not there."""
+        rows = self.rows()
+        return tables.of(rows).version_of(Executing(self._storage(), rows), tables.PATIENCE)
+
     def init(self) -> tuple[int, list[int]]:
         """Make or upgrade the table, and return its version and those that were added; an embedded store needs none.
 
@@ -92,9 +103,8 @@ class Stores:
         if self.spec.embedded:
             return FORMAT, []
         rows = self.rows()
-        store = Executing(self._storage(), rows)
-        added = tables.create(store, rows)
-        return tables.of(rows).version_of(store, tables.PATIENCE), added
+        added = tables.create(Executing(self._storage(), rows), rows)
+        return self.version(), added
 
 
 class Executing:

@@ -345,3 +345,19 @@ def test_what_is_no_value_limit_or_version_is_refused(kv: Any) -> None:
 def test_a_name_of_a_namespace_that_is_none_is_refused(case: Case, name: Any) -> None:
     with pytest.raises(KVError):
         case.kv.namespace(name)
+
+
+def test_its_numbers(case: Case, kv: Any) -> None:
+    before = case.kv.stats()
+    version = kv.put("a", b"")
+    assert kv.atomic().check("a", version + 1).commit() is None
+    with pytest.raises(KVConflict), kv.transaction() as tx:
+        tx.get("a")
+        kv.put("a", b"2")
+    kv.put("old", b"", ttl=5)
+    case.end("auth", "old")
+    assert kv.sweep() == 1
+    after = kv.stats()
+    assert after["provider"] == case.container.storage().provider
+    assert [after[name] - before[name] for name in ("conflicts", "swept", "errors")] == [2, 1, 0]
+    assert after["calls"] - before["calls"] >= 6

@@ -115,7 +115,7 @@ class TestOwnContainers:
         steps = json.loads(done.stdout)["steps"]
         assert [step["name"] for step in steps][:2] == ["check the container", "read the settings"]
         assert [step["name"] for step in steps][-1] == "close"
-        assert steps[0]["detail"] == "13 providers"
+        assert steps[0]["detail"] == "15 providers"
         assert Path("elsewhere").exists() == (name == "made:application")
 
     def test_that_can_not_work(self, rocksdb_settings: dict[str, Any]) -> None:
@@ -168,8 +168,8 @@ class TestOwnContainers:
         done = p8fs_cluster("graph", "service:Application", pg_port="no number")
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("flowchart LR\n")
-        assert 'n12["client<br/>Singleton · Client"]' in done.stdout
-        assert 'n12 -->|"host .pg_host"| n0' in done.stdout
+        assert 'n14["client<br/>Singleton · Client"]' in done.stdout
+        assert 'n14 -->|"host .pg_host"| n0' in done.stdout
 
 
 class TestGraph:

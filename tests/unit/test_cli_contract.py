@@ -35,7 +35,7 @@ with Container() as container:
 
 Command = tuple[str, ...]
 
-GROUPS: list[Command] = [("config",), ("storage",), ("cluster",)]
+GROUPS: list[Command] = [("config",), ("storage",), ("cluster",), ("kv",)]
 
 COMMANDS: list[Command] = [
     ("check",),
@@ -60,6 +60,7 @@ COMMANDS: list[Command] = [
     ("cluster", "release", "notes"),
     ("cluster", "resign", "notes"),
     ("cluster", "watch"),
+    ("kv", "init"),
 ]
 ENDLESS = [("cluster", "watch")]
 """They end by Ctrl-C, and have tests of their own."""
@@ -79,6 +80,7 @@ WITH_JSON: list[Command] = [
     ("cluster", "history"),
     ("cluster", "release", "notes"),
     ("cluster", "resign", "notes"),
+    ("kv", "init"),
 ]
 READS_NO_SETTINGS = (("graph",), ("init",), ("config", "docs"), ("config", "schema"), ("config", "env-example"))
 

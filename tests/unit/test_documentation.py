@@ -49,7 +49,7 @@ def test_the_page_on_injection_runs(tmp_path: Path) -> None:
     assert len(said) == 2
 
 
-@pytest.mark.parametrize("page", ["configuration", "coordination", "moving", "storage"])
+@pytest.mark.parametrize("page", ["configuration", "coordination", "kv", "moving", "storage"])
 def test_the_pages_that_say_nothing_run(page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "page.py").write_text("\n".join(blocks))

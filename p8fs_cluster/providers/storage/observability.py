@@ -7,13 +7,13 @@ import itertools
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from p8fs_cluster.providers.storage.engines import EngineSpec
 
-__all__ = ["measure", "tell_slow", "traced"]
+__all__ = ["Instruments", "Measured", "measure", "tell_slow", "traced"]
 
 log = logging.getLogger("p8fs_cluster.storage")
 _LOGGED = 200
@@ -24,10 +24,16 @@ _SHOWN = 2000
 """Characters of a statement that a span has; its parameters never are in it."""
 
 
-class _Handle(Protocol):
+class Measured(Protocol):
+    """Whatever has numbers."""
+
+    def stats(self) -> dict[str, Any]:
+        """Return them by name, and the engine's as `provider`."""
+
+
+class _Handle(Measured, Protocol):
     @property
     def spec(self) -> EngineSpec: ...
-    def stats(self) -> dict[str, Any]: ...
 
 
 def tell_slow(provider: str, statement: object, seconds: float, limit: float) -> None:
@@ -51,38 +57,53 @@ def traced(handle: _Handle, statement: str) -> AbstractContextManager[Any]:
     return span
 
 
-def measure(handle: _Handle) -> None:
-    """Let OpenTelemetry's meter, if there is one, ask this handle for its numbers, for as long as it lives."""
-    metrics = sys.modules.get("opentelemetry.metrics")
-    if metrics is None or handle in _measured:
-        return
-    _measured[handle] = number = next(_numbers)
-    if number == 1:  # an instrument that is made twice keeps the first one's callback alone
-        meter = metrics.get_meter("p8fs_cluster")
-        for name, unit, told in _COUNTS:
-            meter.create_observable_up_down_counter(name, callbacks=[_callback(metrics, told)], unit=unit)
+class Instruments:
+    """Instruments of OpenTelemetry's meter, if there is one, that ask handles for their numbers while these live."""
+
+    def __init__(self, label: str, counts: Sequence[tuple[str, str, str, Mapping[str, str]]]) -> None:
+        self._label = label
+        """The attribute that tells several handles of one process apart."""
+        self._counts = counts
+        """Kind, name and unit of each instrument; number of `stats()` → its state."""
+        self._numbers = itertools.count(1)
+        self._measured: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+    def measure(self, handle: Measured) -> None:
+        """Ask this handle from now on, in a process that has imported OpenTelemetry's API."""
+        metrics = sys.modules.get("opentelemetry.metrics")
+        if metrics is None or handle in self._measured:
+            return
+        self._measured[handle] = number = next(self._numbers)
+        if number == 1:  # an instrument that is made twice keeps the first one's callback alone
+            meter = metrics.get_meter("p8fs_cluster")
+            for kind, name, unit, told in self._counts:
+                create = getattr(meter, f"create_observable_{kind}")
+                create(name, callbacks=[self._callback(metrics, told)], unit=unit)
+
+    def _callback(self, metrics: Any, told: Mapping[str, str]) -> Callable[[Any], Iterable[Any]]:
+        def observe(_: Any) -> Iterable[Any]:
+            for handle, number in tuple(self._measured.items()):
+                stats = handle.stats()
+                label = {self._label: f"{stats['provider']}-{number}"}
+                for key, state in told.items():
+                    if key in stats:
+                        attributes = label | ({"db.client.connection.state": state} if state else {})
+                        yield metrics.Observation(stats[key], attributes)
+
+        return observe
 
 
-def _callback(metrics: Any, told: dict[str, str]) -> Callable[[Any], Iterable[Any]]:
-    def observe(_: Any) -> Iterable[Any]:
-        for handle, number in tuple(_measured.items()):
-            stats = handle.stats()
-            pool = {"db.client.connection.pool.name": f"{stats['provider']}-{number}"}
-            for key, state in told.items():
-                if key in stats:
-                    attributes = pool | ({"db.client.connection.state": state} if state else {})
-                    yield metrics.Observation(stats[key], attributes)
-
-    return observe
-
-
-_COUNTS = (
-    ("db.client.connection.count", "{connection}", {"borrowed": "used", "idle": "idle"}),
-    ("db.client.connection.max", "{connection}", {"max_size": ""}),
-    ("db.client.connection.pending_requests", "{request}", {"waiting": ""}),
-    ("p8fs.storage.swaps", "{swap}", {"swaps": ""}),
+_POOLS = Instruments(
+    "db.client.connection.pool.name",
+    (
+        ("up_down_counter", "db.client.connection.count", "{connection}", {"borrowed": "used", "idle": "idle"}),
+        ("up_down_counter", "db.client.connection.max", "{connection}", {"max_size": ""}),
+        ("up_down_counter", "db.client.connection.pending_requests", "{request}", {"waiting": ""}),
+        ("up_down_counter", "p8fs.storage.swaps", "{swap}", {"swaps": ""}),
+    ),
 )
-_numbers = itertools.count(1)
-"""Tells the pools of one process from each other."""
 
-_measured: weakref.WeakKeyDictionary[_Handle, int] = weakref.WeakKeyDictionary()
+
+def measure(handle: Measured) -> None:
+    """Let OpenTelemetry's meter, if there is one, ask this storage handle for its numbers, for as long as it lives."""
+    _POOLS.measure(handle)

@@ -1,0 +1,43 @@
+"""The numbers of the key-value store in one process."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from p8fs_cluster.providers.storage.observability import Instruments
+
+__all__ = ["INSTRUMENTS", "Tally"]
+
+INSTRUMENTS = Instruments(
+    "p8fs.kv.name",
+    (
+        ("counter", "p8fs.kv.calls", "{call}", {"calls": ""}),
+        ("counter", "p8fs.kv.errors", "{call}", {"errors": ""}),
+        ("counter", "p8fs.kv.conflicts", "{conflict}", {"conflicts": ""}),
+        ("counter", "p8fs.kv.swept", "{key}", {"swept": ""}),
+    ),
+)
+
+
+class Tally:
+    """Counts: `calls` to the store, `errors` of these, `conflicts` of atomic calls, keys `swept`.
+
+    >>> tally = Tally()
+    >>> tally.add("calls")
+    >>> tally.counts()
+    {'calls': 1, 'errors': 0, 'conflicts': 0, 'swept': 0}
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count one more, or several."""
+        with self._lock:
+            self._counts[name] += count
+
+    def counts(self) -> dict[str, int]:
+        """Return all counts so far."""
+        return {name: self._counts[name] for name in ("calls", "errors", "conflicts", "swept")}
