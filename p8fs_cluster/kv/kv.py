@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from p8fs_cluster.di.teardown import Lasting
 from p8fs_cluster.exceptions import KVConflict, KVError
@@ -15,13 +15,17 @@ from p8fs_cluster.kv.changes import Changes, require_call, require_value
 from p8fs_cluster.kv.codecs import JSON, Codec, codec_of
 from p8fs_cluster.kv.keys import Key, Space, limit_of, microseconds, new_version, seconds, version_given
 from p8fs_cluster.kv.running import Runner
-from p8fs_cluster.kv.scanning import PAGE, after, is_empty
+from p8fs_cluster.kv.scanning import BATCH, PAGE, after, is_empty
 from p8fs_cluster.kv.transaction import Atomic, Transaction
 from p8fs_cluster.kv.values import Counted, Entry
 from p8fs_cluster.providers.storage.keys import Span
 from p8fs_cluster.providers.storage.kv import Increment, Limits, Put
 from p8fs_cluster.providers.storage.kv_decisions import LARGEST
 from p8fs_cluster.providers.storage.retries import pause
+
+if TYPE_CHECKING:
+    from p8fs_cluster.coordination.cluster import Cluster
+    from p8fs_cluster.coordination.schedule import Schedule
 
 __all__ = ["KV"]
 
@@ -32,6 +36,8 @@ K = TypeVar("K", bound=Key)
 
 _PAUSE = 0.01
 """Seconds to begin with between two runs of a transaction."""
+_BREATH = 0.05
+"""Seconds between two batches of a sweep, which belong to those who use the store."""
 
 
 class KV(Lasting, Generic[V]):
@@ -255,7 +261,7 @@ class KV(Lasting, Generic[V]):
             raise KVError("delete_prefix was given an empty prefix: use clear() to delete all keys of the namespace")
         self._delete(self._space.span(prefix))
 
-    def sweep(self, limit: int = 1000) -> int:
+    def sweep(self, limit: int = BATCH) -> int:
         """Delete so many expired values of all namespaces at most, and return how many there were.
 
         Nothing shows them in any case; this gives their room back.
@@ -264,6 +270,20 @@ class KV(Lasting, Generic[V]):
         swept = self._runner.run(lambda store: store.sweep(most))
         self._runner.stores.tally.add("swept", swept)
         return swept
+
+    def sweep_on_schedule(self, cluster: Cluster, cron: str = "* * * * *") -> Schedule:
+        """Sweep at the times of a cron expression, on one node at a time, until `stop()` or the end of the container.
+
+        A run deletes batch by batch until there is less than one, with a pause in between; where nothing has expired
+        it is one look at an index.
+
+        :raises CoordinationError: the expression can't be used, or the store has no leases.
+        """
+        return cluster.schedule(f"p8fs-kv-sweep:{self._runner.stores.table}", cron, self._sweep_all)
+
+    def _sweep_all(self) -> None:
+        while self.sweep() == BATCH:
+            time.sleep(_BREATH)
 
     def stats(self) -> dict[str, Any]:
         """Return numbers of this process, of all namespaces: `provider`, `calls` to the store, `errors` of these,

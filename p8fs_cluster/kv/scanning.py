@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from p8fs_cluster.providers.storage.keys import Span
 
-__all__ = ["PAGE", "after", "is_empty"]
+__all__ = ["BATCH", "PAGE", "after", "is_empty"]
 
 PAGE = 500
 """Keys that are read, or deleted, at once."""
+BATCH = 1000
+"""Expired keys that are deleted at once."""
 
 
 def after(span: Span, last: bytes, reverse: bool) -> Span:

@@ -37,12 +37,17 @@ class Stores:
         """The engine in force."""
         return self._storage().spec
 
+    @property
+    def table(self) -> str:
+        """The table of the settings in force."""
+        return self._settings().kv_table
+
     def rows(self) -> KeyRows:
         """Return the statements of the server in force.
 
         :raises KVError: the engine has no key-value store.
         """
-        spec, table = self.spec, self._settings().kv_table
+        spec, table = self.spec, self.table
         found = self._rows.get((spec.provider, table))
         if found is None:
             cls = spec.kv_class()

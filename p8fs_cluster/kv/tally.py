@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import Counter
 
+from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.providers.storage.observability import Instruments
 
 __all__ = ["INSTRUMENTS", "Tally"]
@@ -31,6 +33,11 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self.renew_lock()
+        _all.add(self)
+
+    def renew_lock(self) -> None:
+        """Begin with a lock that nobody holds."""
         self._lock = threading.Lock()
 
     def add(self, name: str, count: int = 1) -> None:
@@ -41,3 +48,14 @@ class Tally:
     def counts(self) -> dict[str, int]:
         """Return all counts so far."""
         return {name: self._counts[name] for name in ("calls", "errors", "conflicts", "swept")}
+
+
+_all: weakref.WeakSet[Tally] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for tally in tuple(_all):
+        tally.renew_lock()
+
+
+after_fork(Stage.LOCKS, _after_fork)

@@ -107,10 +107,13 @@ class MemoryPairs:
                     self._data[key] = value
 
     def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        begin = bisect.bisect_left(self._keys, span.start)
-        end = len(self._keys) if span.stop is None else bisect.bisect_left(self._keys, span.stop)
-        for index in reversed(range(begin, end)) if reverse else range(begin, end):
-            yield self._keys[index], self._data[self._keys[index]]
+        with self.lock:
+            begin = bisect.bisect_left(self._keys, span.start)
+            end = len(self._keys) if span.stop is None else bisect.bisect_left(self._keys, span.stop)
+            keys = self._keys[begin:end]
+        for key in reversed(keys) if reverse else keys:
+            if (value := self._data.get(key)) is not None:
+                yield key, value
 
 
 class MemoryConnection(MutableMapping[bytes, bytes]):

@@ -180,4 +180,4 @@ class Pairs(Protocol):
         """
 
     def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the pairs of a range in order."""
+        """Yield the pairs of a range in order, while others may write."""

@@ -61,8 +61,8 @@ class KeyPairs(Deciding):
         self._pairs = pairs
 
     def entries(self, keys: Sequence[bytes]) -> Plan[dict[bytes, tuple[bytes, int, int | None]]]:
-        now = self._pairs.now()
         with self._pairs.lock:
+            now = self._pairs.now()
             live = {key: record for key in keys if (record := self._record(key)) and record.is_live(now)}
         return answered(
             {key: (value, version, end - now if end else None) for key, (value, version, end) in live.items()}
@@ -92,17 +92,14 @@ class KeyPairs(Deciding):
         return answered(decision.result)
 
     def page(self, span: Span, limit: int, reverse: bool, keys_only: bool) -> Plan[list[tuple[bytes, bytes]]]:
-        with self._pairs.lock:
-            found = itertools.islice(self._live(span, reverse), limit)
-            return answered([(key, key if keys_only else record.value) for key, record in found])
+        found = itertools.islice(self._live(span, reverse), limit)
+        return answered([(key, key if keys_only else record.value) for key, record in found])
 
     def count(self, span: Span) -> Plan[int]:
-        with self._pairs.lock:
-            return answered(sum(1 for _ in self._live(span)))
+        return answered(sum(1 for _ in self._live(span)))
 
     def stem(self, span: Span, limit: int) -> Plan[bytes | None]:
-        with self._pairs.lock:
-            keys = [key[1:] for key, _ in itertools.islice(self._pairs.items(_data(span)), limit)]
+        keys = [key[1:] for key, _ in itertools.islice(self._pairs.items(_data(span)), limit)]
         return answered(keys[-1] if keys else None)
 
     def delete_span(self, span: Span) -> Plan[None]:

@@ -120,5 +120,6 @@ class KV(KeyRows):
         return alone((_INCREMENT, (*new, by, by)), lambda rows: int(rows[0][0]) if rows else None)
 
     def sweep(self, limit: int) -> Plan[int]:
-        due = "SELECT k FROM $table WHERE expires_at <= $now ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED"
+        now = "(extract(epoch from statement_timestamp()) * 1000000)::bigint"  # `$now` is volatile: no index would do
+        due = f"SELECT k FROM $table WHERE expires_at <= {now} ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED"
         return alone((f"DELETE FROM $table WHERE k = ANY(ARRAY({due})) RETURNING 1", (limit,)), len)

@@ -28,7 +28,10 @@ class RocksPairs:
         self._closed = False
         self._writing = WriteOptions()
         self._writing.sync = settings.rocksdb_sync
-        self._family: Rdict | None = _family(database, made=settings.rocksdb_mode == "primary")
+        try:
+            self._family: Rdict | None = _family(database, made=settings.rocksdb_mode == "primary")
+        except Exception as exc:  # rocksdict knows no other class
+            raise self._failed(exc) from exc
         self._handle: Any = None if self._family is None else database.get_column_family_handle(FAMILY)
 
     def now(self) -> int:
@@ -60,7 +63,10 @@ class RocksPairs:
 
     def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         family = self._opened()
-        return iter(()) if family is None else items(family, span, reverse)
+        try:
+            yield from () if family is None else items(family, span, reverse)
+        except Exception as exc:  # rocksdict knows no other class
+            raise self._failed(exc) from exc
 
     def close(self) -> None:
         """Give the column family up."""
@@ -93,5 +99,5 @@ def _family(database: Rdict, *, made: bool) -> Rdict | None:
         return database.get_column_family(FAMILY)
     except Exception as exc:  # rocksdict knows no other class
         if "does not exist" not in str(exc):
-            raise StorageError(f"the column family {FAMILY}: {exc}") from exc
+            raise
     return database.create_column_family(FAMILY, Options(raw_mode=True)) if made else None
