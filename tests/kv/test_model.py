@@ -34,14 +34,15 @@ class Model(RuleBasedStateMachine):
         self.other = self.case.kv.namespace("modem")
         self.other.put("stays", b"here")
         self.there: dict[bytes, tuple[bytes, int, float | None]] = {}
-        self.given: set[tuple[bytes, int]] = set()
+        self.given: dict[bytes, list[int]] = {}
 
     def now(self) -> float:
         return self.case.clock.now() if self.case.clock else 0.0
 
     def wrote(self, key: bytes, value: bytes, version: Any, ttl: float | None) -> None:
-        assert isinstance(version, int) and (key, version) not in self.given, "a version was used again"
-        self.given.add((key, version))
+        given = self.given.setdefault(key, [])
+        assert isinstance(version, int) and version not in given, "a version was used again"
+        given.append(version)
         self.there[key] = value, version, None if ttl is None else self.now() + ttl
 
     def version(self, key: bytes) -> int | None:
@@ -71,7 +72,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(key=KEYS, value=VALUES, ttl=TTLS, right=st.booleans(), data=st.data())
     def compare_and_set(self, key: bytes, value: bytes, ttl: float | None, right: bool, data: Any) -> None:
-        old = [version for known, version in sorted(self.given) if known == key] or [1]
+        old = self.given.get(key) or [1]
         expected = self.version(key) if right and key in self.there else data.draw(st.sampled_from(old))
         version = self.kv.compare_and_set(key, expected, value, ttl=ttl)
         assert (version is not None) == (expected == self.version(key))
