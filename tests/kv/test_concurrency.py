@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.kv.conftest import Case
+from p8fs_cluster import Container
+from tests.kv.conftest import Case, opened
+from tests.servers import MYSQL, Server
 
 THREADS = 6
 
@@ -108,3 +110,46 @@ def test_a_swept_key_that_is_written_again_stays(kv: Any, thread_case: Case) -> 
     )
     assert written and kv.sweep() == 0
     assert [value for _, value in kv.scan()] == [b"new"] * 20
+
+
+@pytest.fixture
+def serializable(postgresql_server: Server) -> Iterator[Any]:
+    """A database whose transactions are serializable, so that one statement may be in conflict."""
+    settings = {**postgresql_server.settings, "kv_create": True}
+    with Container(config=settings) as container:
+        container.storage().execute(
+            f"ALTER DATABASE {container.config().pg_database} SET {_ISOLATION} = 'serializable'"
+        )
+    try:
+        with Container(config=settings) as container:
+            assert container.storage().execute("SHOW transaction_isolation") == [("serializable",)]
+            kv = container.kv().namespace("race")
+            kv.clear()
+            yield kv
+    finally:
+        with Container(config=settings) as container:
+            container.storage().execute(f"ALTER DATABASE {database} RESET {_ISOLATION}")
+
+
+_ISOLATION = "default_transaction_isolation"
+
+
+def test_no_increment_is_lost_where_transactions_are_serializable(serializable: Any) -> None:
+    at_once(lambda _: [serializable.increment("n") for _ in range(8)])
+    assert serializable.get("n") == b"%d" % (8 * THREADS)
+    at_once(lambda _: [_add(serializable, "m") for _ in range(3)])
+    assert serializable.get("m") == b"%d" % (3 * THREADS)
+
+
+@pytest.mark.parametrize("sql_case", MYSQL, indirect=True)
+def test_no_update_is_lost_in_optimistic_mode(sql_case: Case) -> None:
+    with opened(sql_case.kind, False, {**sql_case.settings, "tidb_txn_mode": "optimistic"}) as case:
+        kv = case.kv
+        at_once(lambda _: [kv.increment("n") for _ in range(8)])
+        assert kv.get("n") == b"%d" % (8 * THREADS)
+        at_once(lambda _: [_add(kv, "m") for _ in range(3)])
+        assert kv.get("m") == b"%d" % (3 * THREADS)
+
+
+def _add(kv: Any, key: str) -> None:
+    kv.run_in_transaction(lambda tx: tx.put(key, b"%d" % (int(tx.get(key) or 0) + 1)), retry=200)

@@ -51,7 +51,7 @@ def nodes(graph: Graph) -> dict[str, Node]:
 
 OURS = (
     *("config", "storage", "async_storage", "coordination", "cluster", "async_cluster"),
-    *("api", "loggers", "logger", "sql", "engine", "session"),
+    *("kv", "async_kv", "api", "loggers", "logger", "sql", "engine", "session"),
 )
 
 
