@@ -117,9 +117,8 @@ def serializable(postgresql_server: Server) -> Iterator[Any]:
     """A database whose transactions are serializable, so that one statement may be in conflict."""
     settings = {**postgresql_server.settings, "kv_create": True}
     with Container(config=settings) as container:
-        container.storage().execute(
-            f"ALTER DATABASE {container.config().pg_database} SET {_ISOLATION} = 'serializable'"
-        )
+        database = container.config().pg_database
+        container.storage().execute(f"ALTER DATABASE {database} SET {_ISOLATION} = 'serializable'")
     try:
         with Container(config=settings) as container:
             assert container.storage().execute("SHOW transaction_isolation") == [("serializable",)]

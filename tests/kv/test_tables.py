@@ -91,6 +91,17 @@ def test_the_command_makes_it(bare: dict[str, Any]) -> None:
     assert CliRunner().invoke(app, ["kv", "init"], env=variables(wrong)).exit_code == 1
 
 
+def test_its_index_has_a_name(bare: dict[str, Any]) -> None:
+    with Container(config={**bare, "kv_create": True}) as container:
+        container.kv().get("a")
+        postgresql = bare["storage_provider"] == "postgresql"
+        asked = (
+            "SELECT indexname FROM pg_indexes WHERE tablename = 'p8fs_kv'" if postgresql else "SHOW INDEX FROM p8fs_kv"
+        )
+        names = {row[0] if postgresql else row[2] for row in container.storage().execute(asked)}
+        assert names == {"p8fs_kv_pkey" if postgresql else "PRIMARY", "p8fs_kv_expires_at"}
+
+
 def test_the_command_has_nothing_to_do_on_an_embedded_store(rocksdb_settings: dict[str, Any]) -> None:
     done = CliRunner().invoke(app, ["kv", "init"], env=variables(rocksdb_settings))
     assert (done.exit_code, done.stdout) == (0, "the key-value store has version 1; there was nothing to do\n")

@@ -43,7 +43,7 @@ class KeyRows(Deciding):
         schema, _, name = table.rpartition(".")
         names = {"$table": (schema, name), "$versions": (schema, f"{name}_versions"), "$schema": (schema,)}
         quoted = [(word, self._quoted(*parts)) for word, parts in names.items()]
-        self.spelt = Spelling((*quoted, ("$index", self._quoted(f"{name}_expires_at")), *self.words))
+        self.spelt = Spelling((*self.words, *quoted, ("$index", self._quoted(f"{name}_expires_at"))))
 
     def _quoted(self, *parts: str) -> str:
         return ".".join(f"{self.quote}{part}{self.quote}" for part in parts if part)

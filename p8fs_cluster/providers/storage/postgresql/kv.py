@@ -68,10 +68,11 @@ class KV(KeyRows):
         return "k = ANY(%s::bytea[])", (list(keys),)
 
     def upsert(self, puts: Sequence[Put]) -> Statement:
+        """As binary arrays (`%b`): psycopg takes seven times as long to write large ones as text."""
         return (
             "INSERT INTO $table (k, v, version, expires_at) "
             "SELECT k, v, version, coalesce(until, $now + ttl) "
-            "FROM unnest(%s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bigint[]) "
+            "FROM unnest(%b::bytea[], %b::bytea[], %s::bigint[], %s::bigint[], %s::bigint[]) "
             "AS given (k, v, version, ttl, until) ORDER BY k ON CONFLICT (k) DO UPDATE "
             "SET v = excluded.v, version = excluded.version, expires_at = excluded.expires_at"
         ), tuple(map(list, zip(*puts, strict=True)))
