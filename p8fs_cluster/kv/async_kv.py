@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from p8fs_cluster.di.teardown import Lasting
 from p8fs_cluster.exceptions import KVConflict, KVError
+from p8fs_cluster.kv.async_ranges import async_delete_span, async_pairs
 from p8fs_cluster.kv.async_running import AsyncRunner
 from p8fs_cluster.kv.async_transaction import AsyncAtomic, AsyncTransaction
 from p8fs_cluster.kv.changes import Changes, require_call, require_value
 from p8fs_cluster.kv.codecs import JSON, Codec, codec_of
 from p8fs_cluster.kv.keys import Key, Space, limit_of, microseconds, new_version, seconds, version_given
-from p8fs_cluster.kv.scanning import BATCH, PAGE, after, is_empty
+from p8fs_cluster.kv.scanning import BATCH
 from p8fs_cluster.kv.values import Counted, Entry
-from p8fs_cluster.providers.storage.keys import Span
 from p8fs_cluster.providers.storage.kv import Increment, Limits, Put
 from p8fs_cluster.providers.storage.kv_decisions import LARGEST
 from p8fs_cluster.providers.storage.retries import pause
@@ -92,18 +92,16 @@ class AsyncKV(Lasting, Generic[V]):
 
     async def get(self, key: Key) -> V | None:
         """Return a value; None: it is not there, or has expired."""
-        physical = self._space.physical(key)
-        found = (await self._runner.run(lambda store: store.entries((physical,)))).get(physical)
+        found = await self._found(key)
         return None if found is None else self._codec.decode(found[0])
 
     async def entry(self, key: Key) -> Entry[V] | None:
         """Return a value with its version and the seconds that it has left."""
-        physical = self._space.physical(key)
-        found = (await self._runner.run(lambda store: store.entries((physical,)))).get(physical)
+        found = await self._found(key)
         if found is None:
             return None
         value, version, left = found
-        return Entry(self._space.stripped(physical), self._codec.decode(value), version, seconds(left))
+        return Entry(self._space.stripped(self._space.physical(key)), self._codec.decode(value), version, seconds(left))
 
     async def exists(self, key: Key) -> bool:
         """Return whether a value is there."""
@@ -111,8 +109,7 @@ class AsyncKV(Lasting, Generic[V]):
 
     async def ttl(self, key: Key) -> float | None:
         """Return the seconds that a value has left, math.inf if it does not expire; None: it is not there."""
-        physical = self._space.physical(key)
-        found = (await self._runner.run(lambda store: store.entries((physical,)))).get(physical)
+        found = await self._found(key)
         return None if found is None else seconds(found[2])
 
     async def get_many(self, keys: Iterable[K]) -> dict[K, V]:
@@ -241,7 +238,8 @@ class AsyncKV(Lasting, Generic[V]):
         :raises KVError: prefix, start, stop or limit can't be used.
         """
         span = self._space.span(prefix, start, stop)
-        return self._scanned(span, None if limit is None else limit_of(limit), reverse, keys_only)
+        most = None if limit is None else limit_of(limit)
+        return self._scanned(async_pairs(self._runner, span, most, reverse, keys_only), keys_only)
 
     async def count(self, prefix: Key = b"") -> int:
         """Count the keys with a prefix; it reads them all, so it takes as long as there are many."""
@@ -250,7 +248,7 @@ class AsyncKV(Lasting, Generic[V]):
 
     async def clear(self) -> None:
         """Delete all keys of this namespace, as `delete_prefix` does."""
-        await self._delete(self._space.span())
+        await async_delete_span(self._runner, self._space.span())
 
     async def delete_prefix(self, prefix: Key) -> None:
         """Delete the keys with a prefix, in batches: it is not atomic, and what is written meanwhile may stay.
@@ -259,7 +257,7 @@ class AsyncKV(Lasting, Generic[V]):
         """
         if not prefix:
             raise KVError("delete_prefix was given an empty prefix: use clear() to delete all keys of the namespace")
-        await self._delete(self._space.span(prefix))
+        await async_delete_span(self._runner, self._space.span(prefix))
 
     async def sweep(self, limit: int = BATCH) -> int:
         """Delete so many expired values of all namespaces at most, and return how many there were.
@@ -330,32 +328,14 @@ class AsyncKV(Lasting, Generic[V]):
         require_value(encoded, self.limits)
         return Put(self._space.physical(key), encoded, new_version(), microseconds(ttl))
 
-    async def _scanned(self, span: Span, limit: int | None, reverse: bool, keys_only: bool) -> AsyncIterator[Any]:
-        left = limit
-        while not is_empty(span) and left != 0:
-            size = PAGE if left is None else min(left, PAGE)
-            pairs = await self._page(span, size, reverse, keys_only)
-            for key, value in pairs:
-                stripped = self._space.stripped(key)
-                yield stripped if keys_only else (stripped, self._codec.decode(value))
-            if len(pairs) < size:
-                return
-            span = after(span, pairs[-1][0], reverse)
-            left = None if left is None else left - size
+    async def _found(self, key: Key) -> tuple[bytes, int, int | None] | None:
+        physical = self._space.physical(key)
+        return (await self._runner.run(lambda store: store.entries((physical,)))).get(physical)
 
-    async def _page(self, span: Span, size: int, reverse: bool, keys_only: bool) -> list[tuple[bytes, bytes]]:
-        return await self._runner.run(lambda store: store.page(span, size, reverse, keys_only))
-
-    async def _delete(self, span: Span) -> None:
-        while (last := await self._last(span)) is not None:
-            batch, span = Span(span.start, last + b"\0"), Span(last + b"\0", span.stop)
-            await self._delete_batch(batch)
-
-    async def _last(self, span: Span) -> bytes | None:
-        return await self._runner.run(lambda store: store.stem(span, PAGE))
-
-    async def _delete_batch(self, span: Span) -> None:
-        await self._runner.run(lambda store: store.delete_span(span))
+    async def _scanned(self, pairs: AsyncIterator[tuple[bytes, bytes]], keys_only: bool) -> AsyncIterator[Any]:
+        async for key, value in pairs:
+            stripped = self._space.stripped(key)
+            yield stripped if keys_only else (stripped, self._codec.decode(value))
 
 
 def _several(keys: Iterable[K]) -> list[K]:

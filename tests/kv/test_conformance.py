@@ -171,7 +171,7 @@ def test_increment(kv: Any) -> None:
 
 
 def test_scan_by_prefix_range_limit_and_pages(kv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("async_kv", "kv"):
+    for module in ("async_ranges", "ranges"):
         monkeypatch.setattr(f"p8fs_cluster.kv.{module}.PAGE", 3)
     keys = [b"a%02d" % number for number in range(10)]
     kv.put_many({key: key for key in keys} | {"b": b"", "\U0010ffff": b""})
@@ -191,7 +191,7 @@ def test_scan_by_prefix_range_limit_and_pages(kv: Any, monkeypatch: pytest.Monke
 
 
 def test_a_scan_goes_on_while_others_write(kv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("async_kv", "kv"):
+    for module in ("async_ranges", "ranges"):
         monkeypatch.setattr(f"p8fs_cluster.kv.{module}.PAGE", 2)
     kv.put_many({f"{number}": b"" for number in range(8)})
     seen = []
