@@ -11,7 +11,7 @@ import pytest
 
 from p8fs_cluster import Container
 from tests.kv.conftest import Case, opened
-from tests.servers import MYSQL, Server
+from tests.servers import MYSQL, Server, pgbouncer
 
 THREADS = 6
 
@@ -152,3 +152,18 @@ def test_no_update_is_lost_in_optimistic_mode(sql_case: Case) -> None:
 
 def _add(kv: Any, key: str) -> None:
     kv.run_in_transaction(lambda tx: tx.put(key, b"%d" % (int(tx.get(key) or 0) + 1)), retry=200)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_behind_a_pgbouncer_in_transaction_mode(postgresql_server: Server, asynchronous: bool) -> None:
+    with pgbouncer(postgresql_server) as bouncer:
+        settings = {**bouncer.settings, "pg_pgbouncer": True, "kv_create": True}
+        with opened("postgresql", asynchronous, settings) as case:
+            kv = case.kv.namespace("race")
+            kv.clear()
+            at_once(lambda _: [kv.increment("n") for _ in range(8)])
+            assert kv.get("n") == b"%d" % (8 * THREADS)
+            at_once(lambda _: [_add(kv, "m") for _ in range(3)])
+            assert kv.get("m") == b"%d" % (3 * THREADS)
+            kv.put_many({"a": b"\xff" * 1000, "b": b""}, ttl=60)
+            assert kv.take("a") == b"\xff" * 1000 and list(kv.scan(keys_only=True)) == [b"b", b"m", b"n"]
