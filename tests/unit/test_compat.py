@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import tomllib
 from collections import OrderedDict, deque
 from importlib.metadata import version
@@ -133,6 +134,21 @@ class TestPsycopg:
 
 
 class TestPyMySQL:
+    def test_no_python_code_runs_when_a_result_goes(self, mysql_server: Server) -> None:
+        """An exception that a signal handler raises in a finalizer is lost."""
+        called: list[str] = []
+        with Container(config=mysql_server.settings) as container, container.storage() as connection:
+            sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+            try:
+                for _ in range(3):
+                    with connection.cursor() as cursor:
+                        cursor.execute("SELECT 1")
+                    del cursor
+            finally:
+                sys.setprofile(None)
+        assert "_read_query_result" in called
+        assert "__del__" not in called
+
     def test_the_names(self) -> None:
         source = inspect.getsource(pymysql.connections)
         assert [name for name in of_pymysql.PRIVATE if name not in source] == []

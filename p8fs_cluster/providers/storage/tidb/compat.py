@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pymysql.connections
 import pymysql.cursors
 
-__all__ = ["PRIVATE", "Cursor", "DriverConnection"]
+__all__ = ["PRIVATE", "Cursor", "DriverConnection", "ReadResult"]
 
 Cursor = pymysql.cursors.Cursor
 
 PRIVATE = (
     *("_closed", "_create_ssl_ctx", "_execute_command", "_force_close", "_read_ok_packet", "_read_packet"),
-    *("_read_query_result", "_read_timeout", "_rfile", "_sock", "_write_bytes", "_write_timeout"),
+    *("_read_query_result", "_read_timeout", "_result", "_rfile", "_sock", "_write_bytes", "_write_timeout"),
 )
 """What is called, replaced or read of a connection. `_rfile` is where it reads from; `_read_timeout` is asked for
 before each wait."""
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         host: str
         port: int
         _sock: Any
+        _result: Any
         _rfile: Any
         _closed: bool
         _read_timeout: float | None
@@ -42,3 +43,10 @@ if TYPE_CHECKING:
 
 else:
     DriverConnection = pymysql.connections.Connection
+
+
+class ReadResult(pymysql.connections.MySQLResult):
+    """A result that was read to its end. Nothing is left to do when it goes, and no Python code runs then, in which an
+    exception of a signal handler would be lost."""
+
+    __del__ = object  # type: ignore[assignment]

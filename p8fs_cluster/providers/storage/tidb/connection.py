@@ -23,7 +23,7 @@ from p8fs_cluster.providers.storage.sockets import (
     limit_waits,
     pending_data_check,
 )
-from p8fs_cluster.providers.storage.tidb.compat import Cursor
+from p8fs_cluster.providers.storage.tidb.compat import Cursor, ReadResult
 from p8fs_cluster.providers.storage.tidb.parameters import opportunistic_tls, parameters
 from p8fs_cluster.providers.storage.tidb.protocol import Protocol
 from p8fs_cluster.providers.storage.tidb.session import SILENT
@@ -120,6 +120,12 @@ class Connection(Protocol):
             raise
         self.in_step = True
         return packet
+
+    def _read_query_result(self, unbuffered: bool = False) -> int:
+        affected = super()._read_query_result(unbuffered)
+        if not unbuffered:
+            self._result.__class__ = ReadResult
+        return affected
 
     def _write_bytes(self, data: Any) -> None:
         if self.deadline is not None:
