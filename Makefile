@@ -14,6 +14,7 @@
 #              (ARGS="--rtt 1": the former over a network whose round trips take a millisecond more)
 # make bench-injection   @inject against plain Python and six peers, and what starting costs
 # make bench-coordination   locks against bare statements and tooz, failover, hand-over, a thousand nodes
+# make bench-kv        the key-value store against bare drivers and peers
 # make bench-logging     JSON records against text of logging and three peers
 
 PYTHON ?= python3
@@ -25,7 +26,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test tidb compliance lint fuzz faults chaos simulation bench bench-injection bench-coordination bench-logging clean
+.PHONY: demo test tidb compliance lint fuzz faults chaos simulation bench bench-injection bench-coordination bench-kv bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -62,7 +63,7 @@ chaos: $(VENV)/tests
 simulation: $(VENV)/tests
 	$(BIN)/python -m tests.simulation $(ARGS)
 
-bench: $(VENV)/tests bench-injection bench-logging bench-coordination
+bench: $(VENV)/tests bench-injection bench-logging bench-coordination bench-kv
 	$(BIN)/python -m benchmarks.configuration
 	$(BIN)/python -m benchmarks.graph
 	$(BIN)/python -m benchmarks.storage $(ARGS)
@@ -73,6 +74,9 @@ bench-injection: $(VENV)/benches
 
 bench-coordination: $(VENV)/benches
 	$(BIN)/python -m benchmarks.coordination $(ARGS)
+
+bench-kv: $(VENV)/benches
+	$(BIN)/python -m benchmarks.kv $(ARGS)
 
 bench-logging: $(VENV)/benches
 	$(BIN)/python -m benchmarks.logging
