@@ -46,23 +46,27 @@ def __getattr__(name: str) -> Any:
 
 def make_kv(settings: SettingsSource, storage: Callable[[], Storage]) -> KV[bytes]:
     """Return the handle for threads; nothing is connected."""
+    from p8fs_cluster.di.followed import Followed
     from p8fs_cluster.kv.codecs import BYTES
     from p8fs_cluster.kv.keys import Space
     from p8fs_cluster.kv.kv import KV
     from p8fs_cluster.kv.running import Runner
     from p8fs_cluster.kv.stores import Stores
 
-    return KV(Runner(Stores(settings, storage), storage), Space(), BYTES)
+    followed = Followed(settings, storage)
+    return KV(Runner(Stores(settings, followed), followed), Space(), BYTES)
 
 
 def make_async_kv(
     settings: SettingsSource, storage: Callable[[], AsyncStorage], synchronous: Callable[[], Storage]
 ) -> AsyncKV[bytes]:
     """Return the handle for asyncio; nothing is connected."""
+    from p8fs_cluster.di.followed import Followed
     from p8fs_cluster.kv.async_kv import AsyncKV
     from p8fs_cluster.kv.async_running import AsyncRunner
     from p8fs_cluster.kv.codecs import BYTES
     from p8fs_cluster.kv.keys import Space
     from p8fs_cluster.kv.stores import Stores
 
-    return AsyncKV(AsyncRunner(Stores(settings, synchronous), storage), Space(), BYTES)
+    stores = Stores(settings, Followed(settings, synchronous))
+    return AsyncKV(AsyncRunner(stores, Followed(settings, storage)), Space(), BYTES)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.di.followed import Followed
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import KVError, StorageError
 from p8fs_cluster.kv import tables
@@ -30,23 +31,24 @@ class Stores:
         self._settings = settings
         self._storage = storage
         self._rows: dict[tuple[str, str], KeyRows] = {}
+        self._spec = Followed(settings, lambda: storage().spec)
+        self.rows = Followed(settings, self._rows_in_force)
+        """Returns the statements of the server in force, or raises KVError: the engine has no key-value store."""
+        self.limits = Followed(settings, self._limits_in_force)
+        """Returns the most bytes that the store in force takes."""
         self.tally = Tally()
 
     @property
     def spec(self) -> EngineSpec:
         """The engine in force."""
-        return self._storage().spec
+        return self._spec()
 
     @property
     def table(self) -> str:
         """The table of the settings in force."""
         return self._settings().kv_table
 
-    def rows(self) -> KeyRows:
-        """Return the statements of the server in force.
-
-        :raises KVError: the engine has no key-value store.
-        """
+    def _rows_in_force(self) -> KeyRows:
         spec, table = self.spec, self.table
         found = self._rows.get((spec.provider, table))
         if found is None:
@@ -60,8 +62,7 @@ class Stores:
         """Return the counts of this process, and the engine in force."""
         return {"provider": self.spec.provider, **self.tally.counts()}
 
-    def limits(self) -> Limits:
-        """Return the most bytes that the store in force takes."""
+    def _limits_in_force(self) -> Limits:
         limits = EMBEDDED_LIMITS if self.spec.embedded else self.rows().limits
         most = self._settings().kv_max_value
         return limits if most is None else replace(limits, value_bytes=min(most, limits.value_bytes))

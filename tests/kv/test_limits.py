@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from p8fs_cluster import Container
+from p8fs_cluster.di import context
 from p8fs_cluster.exceptions import KVError
 from p8fs_cluster.testing import memory_storage
 from tests.kv.conftest import Case, opened
@@ -69,10 +70,13 @@ def test_a_setting_raises_no_limit_of_the_engine(sql_case: Case) -> None:
 def test_what_is_too_much_for_one_call_is_refused_and_not_split(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from p8fs_cluster.kv.stores import Stores
+    from p8fs_cluster.providers.storage.kv_rows import KeyRows
 
     limits = replace(case.kv.limits, call_bytes=100)
-    monkeypatch.setattr(Stores, "limits", lambda _: limits)
+    monkeypatch.setattr("p8fs_cluster.kv.stores.EMBEDDED_LIMITS", limits)
+    for engine in KeyRows.__subclasses__():
+        monkeypatch.setattr(engine, "limits", limits)
+    context.changed()
     kv = case.kv
     calls: list[Any] = [
         lambda: kv.put_many({f"{number}": b"x" * 20 for number in range(5)}),

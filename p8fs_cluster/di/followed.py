@@ -1,0 +1,38 @@
+"""A value that depends on what is in force, and is asked for anew only after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from p8fs_cluster.di import context
+from p8fs_cluster.di.settings import SettingsSource
+
+__all__ = ["Followed"]
+
+T = TypeVar("T")
+
+
+class Followed(Generic[T]):
+    """Return what a function returns, and the same again as long as no setting and no override has changed.
+
+    It is asked each time where changes are not announced: in an isolated override, or where somebody's own provider
+    gives the settings.
+    """
+
+    __slots__ = ("_ask", "_kept", "_settings")
+
+    def __init__(self, settings: SettingsSource, ask: Callable[[], T]) -> None:
+        self._settings = settings
+        self._ask = ask
+        self._kept: tuple[object, T] | None = None
+
+    def __call__(self) -> T:
+        """Return the value in force."""
+        kept, version = self._kept, context.version
+        if kept is not None and kept[0] is version and not context.in_force.get().isolated:
+            return kept[1]
+        value = self._ask()
+        if self._settings.announced:
+            self._kept = version, value
+        return value
