@@ -19,6 +19,9 @@ __all__ = ["KV"]
 _MISSING = ("42P01", "42703", "3F000")
 """A table, a column or a schema is not there."""
 
+_INTO = "INSERT INTO $table (k, v, version, expires_at)"
+_OVER = "ON CONFLICT (k) DO UPDATE SET v = excluded.v, version = excluded.version, expires_at = excluded.expires_at"
+
 _NUMBER = "encode(own.v, 'escape')"
 """The text of a value, which is one of digits where it is a number; no fault of a cast may tell a value."""
 _RANGE = f"BETWEEN {-LARGEST - 1} AND {LARGEST}"
@@ -68,14 +71,17 @@ class KV(KeyRows):
         return "k = ANY(%s::bytea[])", (list(keys),)
 
     def upsert(self, puts: Sequence[Put]) -> Statement:
-        """As binary arrays (`%b`): psycopg takes seven times as long to write large ones as text."""
-        return (
-            "INSERT INTO $table (k, v, version, expires_at) "
+        """Several as binary arrays (`%b`): psycopg takes seven times as long to write large ones as text."""
+        if len(puts) == 1:
+            [(key, value, version, ttl, until)] = puts
+            given = "VALUES (%s, %s, %s, coalesce(%s::bigint, $now + %s::bigint))"
+            return f"{_INTO} {given} {_OVER}", (key, value, version, until, ttl)
+        given = (
             "SELECT k, v, version, coalesce(until, $now + ttl) "
             "FROM unnest(%b::bytea[], %b::bytea[], %s::bigint[], %s::bigint[], %s::bigint[]) "
-            "AS given (k, v, version, ttl, until) ORDER BY k ON CONFLICT (k) DO UPDATE "
-            "SET v = excluded.v, version = excluded.version, expires_at = excluded.expires_at"
-        ), tuple(map(list, zip(*puts, strict=True)))
+            "AS given (k, v, version, ttl, until) ORDER BY k"
+        )
+        return f"{_INTO} {given} {_OVER}", tuple(map(list, zip(*puts, strict=True)))
 
     def placeholders(self, keys: Sequence[bytes]) -> Statement:
         return (
