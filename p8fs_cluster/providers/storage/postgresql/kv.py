@@ -68,7 +68,7 @@ class KV(KeyRows):
         return exc
 
     def among(self, keys: Collection[bytes]) -> Statement:
-        return "k = ANY(%s::bytea[])", (list(keys),)
+        return ("k = %s", tuple(keys)) if len(keys) == 1 else ("k = ANY(%s::bytea[])", (list(keys),))
 
     def upsert(self, puts: Sequence[Put]) -> Statement:
         """Several as binary arrays (`%b`): psycopg takes seven times as long to write large ones as text."""
