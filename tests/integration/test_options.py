@@ -101,6 +101,7 @@ def test_codes_that_are_tried_again() -> None:
         number for number in range(10_000) if TiDB.retry_pause(pymysql.OperationalError(number, "x")) is not None
     ]
     assert retried == [1020, 1213, 8002, 8005, 8022, 8028, 9001, 9002, 9003, 9004, 9005, 9007]
+    assert TiDB.retry_pause(pymysql.OperationalError(1105, "pessimistic lock retry limit reached")) is not None
 
 
 def test_a_session_of_the_orm(sql_server: Server) -> None:

@@ -15,7 +15,7 @@ from p8fs_cluster.providers.storage.async_server import AsyncServer
 from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.tidb.async_connection import AsyncConnection, AsyncCursor, async_connect
 from p8fs_cluster.providers.storage.tidb.messages import TiDBMessages
-from p8fs_cluster.providers.storage.tidb.session import QUESTIONS, RETRIED, failed, inspected, text_of
+from p8fs_cluster.providers.storage.tidb.session import QUESTIONS, failed, inspected, retry_pause, text_of
 
 __all__ = ["AsyncTiDB"]
 
@@ -29,6 +29,7 @@ class AsyncTiDB(AsyncServer[AsyncConnection]):
 
     questions: ClassVar[tuple[str, ...]] = QUESTIONS
     inspected = staticmethod(inspected)
+    retry_pause = staticmethod(retry_pause)
     error = pymysql.MySQLError
 
     def __init__(self, settings: P8FSConfig) -> None:
@@ -49,11 +50,6 @@ class AsyncTiDB(AsyncServer[AsyncConnection]):
             await connection.ping(reconnect=False)
         except pymysql.MySQLError as exc:
             raise StorageUnavailable(self.messages.no_answer()) from exc
-
-    @staticmethod
-    def retry_pause(exc: BaseException) -> float | None:
-        """The codes that TiDB documents for it, a deadlock, and MariaDB's conflict of snapshots (1020)."""
-        return RETRIED.get(exc.args[0]) if isinstance(exc, pymysql.MySQLError) and exc.args else None
 
     async def _connect(self, seconds: float) -> AsyncConnection:
         return await async_connect(self._settings, self.messages, seconds)

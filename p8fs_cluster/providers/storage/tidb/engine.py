@@ -15,7 +15,7 @@ from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.server import Server
 from p8fs_cluster.providers.storage.tidb.connection import Connection, Cursor, connect
 from p8fs_cluster.providers.storage.tidb.messages import TiDBMessages
-from p8fs_cluster.providers.storage.tidb.session import QUESTIONS, RETRIED, failed, inspected, text_of
+from p8fs_cluster.providers.storage.tidb.session import QUESTIONS, failed, inspected, retry_pause, text_of
 
 __all__ = ["TiDB"]
 
@@ -29,6 +29,7 @@ class TiDB(Server[Connection]):
 
     questions: ClassVar[tuple[str, ...]] = QUESTIONS
     inspected = staticmethod(inspected)
+    retry_pause = staticmethod(retry_pause)
     error = pymysql.MySQLError
 
     def __init__(self, settings: P8FSConfig) -> None:
@@ -49,11 +50,6 @@ class TiDB(Server[Connection]):
             connection.ping(reconnect=False)
         except pymysql.MySQLError as exc:
             raise StorageUnavailable(self.messages.no_answer()) from exc
-
-    @staticmethod
-    def retry_pause(exc: BaseException) -> float | None:
-        """The codes that TiDB documents for it, a deadlock, and MariaDB's conflict of snapshots (1020)."""
-        return RETRIED.get(exc.args[0]) if isinstance(exc, pymysql.MySQLError) and exc.args else None
 
     def _connect(self, seconds: float) -> Connection:
         return connect(self._settings, self.messages, seconds)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pymysql
-from pymysql.constants import COMMAND, CR, SERVER_STATUS
+from pymysql.constants import COMMAND, CR, ER, SERVER_STATUS
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import NotCommitted, StorageError, StorageTimeout
@@ -18,13 +18,13 @@ from p8fs_cluster.providers.storage.tidb.statements import effects, ends_transac
 
 __all__ = [
     "QUESTIONS",
-    "RETRIED",
     "Refused",
     "Session",
     "TimedOut",
     "beginning",
     "failed",
     "inspected",
+    "retry_pause",
     "tells_shutdown",
     "text_of",
 ]
@@ -54,8 +54,17 @@ _READ_ONLY = (1290, 1792, 1836)
 
 _LARGE = 1 << 20
 
-RETRIED = dict.fromkeys((1020, 1213, 8002, 8005, 8022, 8028, 9007), 0.01) | dict.fromkeys(range(9001, 9006), 0.1)
+_RETRIED = dict.fromkeys((1020, 1213, 8002, 8005, 8022, 8028, 9007), 0.01) | dict.fromkeys(range(9001, 9006), 0.1)
 """Errors after which a transaction may be run again as a whole → seconds to begin with; the cluster is busy at 900x."""
+_GAVE_UP = "pessimistic lock retry limit reached"
+"""The text of TiDB's error 1105, which has many meanings, after 256 conflicts over one row."""
+
+
+def retry_pause(exc: BaseException) -> float | None:
+    """Return the pause after a code that TiDB documents for it, a deadlock, or MariaDB's conflict of snapshots."""
+    if not isinstance(exc, pymysql.MySQLError) or not exc.args:
+        return None
+    return 0.01 if exc.args[0] == ER.UNKNOWN_ERROR and _GAVE_UP in text_of(exc) else _RETRIED.get(exc.args[0])
 
 
 def beginning(settings: P8FSConfig) -> str:
@@ -213,7 +222,8 @@ class Session(SessionState):
         read_only = number in _READ_ONLY and re.search("read.only", text_of(exc), re.IGNORECASE)
         self.outdated = self.outdated or bool(read_only and not self.dirty)
         in_transaction = self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
-        if number in RETRIED or (in_transaction and not 2000 <= number < 3000):  # the latter are the driver's own
+        of_driver = 2000 <= number < 3000
+        if retry_pause(exc) is not None or (in_transaction and not of_driver):
             self.doubtful = self.doubtful or exc
 
     def decide(self) -> None:
