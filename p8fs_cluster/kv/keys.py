@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import secrets
+import random
 from typing import Any
 
 from p8fs_cluster.exceptions import KVError
+from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.providers.storage.keys import Span
 from p8fs_cluster.providers.storage.kv import KEY_BYTES
 
@@ -111,7 +112,11 @@ def seconds(left: int | None) -> float:
 
 def new_version() -> int:
     """Return a version that no value of any key has had: 63 random bits, as no clock and no counter is trusted."""
-    return secrets.randbits(_BITS) or 1
+    return _random.getrandbits(_BITS) or 1
+
+
+_random = random.Random()  # noqa: S311  (seeded by the system, whatever a program does to `random` itself)
+after_fork(Stage.LOCKS, _random.seed)
 
 
 def version_given(version: Any) -> int:

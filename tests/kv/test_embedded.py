@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from p8fs_cluster import Container
 from p8fs_cluster.exceptions import KVError, StorageError
+from p8fs_cluster.kv.keys import new_version
 from p8fs_cluster.providers.storage.engines import EngineSpec
 from p8fs_cluster.providers.storage.handle import Storage
 from p8fs_cluster.providers.storage.keys import Span
@@ -225,3 +227,16 @@ def test_an_engine_without_a_key_value_store_says_so() -> None:
             storage = Storage(container.config, lambda _, spec=spec: spec)  # type: ignore[misc]
             with container.storage.override(storage), pytest.raises(KVError, match="plain has no key-value store"):
                 container.kv().get("a")
+
+
+def test_a_child_draws_other_versions_than_its_parent() -> None:
+    drawn = [forked(new_version), forked(new_version), new_version()]
+    assert len(set(drawn)) == 3
+
+
+def test_versions_depend_on_no_seed_of_the_program() -> None:
+    drawn = []
+    for _ in range(2):
+        random.seed(5)
+        drawn.append(new_version())
+    assert drawn[0] != drawn[1]

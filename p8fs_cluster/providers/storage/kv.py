@@ -107,10 +107,12 @@ Steps = Generator[Statement, Rows, T]
 
 
 class Plan(NamedTuple, Generic[T]):
-    """How the store does one thing: one statement, or several in a transaction."""
+    """How the store does one thing: one statement, several in a transaction, or nothing, where it was done at once."""
 
     steps: Callable[[], Steps[T]]
     several: bool = False
+    result: T | None = None
+    """The result of what was done at once, as an embedded engine does."""
 
 
 class Verbs(Protocol):

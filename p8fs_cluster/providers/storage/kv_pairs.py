@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.keys import Span
-from p8fs_cluster.providers.storage.kv import Mutation, Pairs, Plan, Put, Row, Steps
+from p8fs_cluster.providers.storage.kv import Mutation, Pairs, Plan, Put, Row
 from p8fs_cluster.providers.storage.kv_decisions import Deciding
 
 __all__ = ["FORMAT", "KeyPairs", "Record"]
@@ -39,11 +39,20 @@ class Record(NamedTuple):
         >>> Record.read(Record(b"value", 7, 0).stored())
         Record(value=b'value', version=7, expires_at=0)
         """
+        version, expires_at = cls.head(stored)
+        return cls(stored[_HEAD.size :], version, expires_at)
+
+    @staticmethod
+    def head(stored: bytes) -> tuple[int, int]:
+        """Return version and end of the record that was stored.
+
+        :raises StorageError: it has a format that this release does not know.
+        """
         if len(stored) < _HEAD.size or stored[0] != FORMAT:
             told = f"of format {stored[0]}" if stored else "without a format"
             raise StorageError(f"the key-value store holds a record {told}: of a newer release, or damaged")
         _, version, expires_at = _HEAD.unpack_from(stored)
-        return cls(stored[_HEAD.size :], version, expires_at)
+        return version, expires_at
 
     def stored(self) -> bytes:
         """Return the bytes to store."""
@@ -63,10 +72,13 @@ class KeyPairs(Deciding):
     def entries(self, keys: Sequence[bytes]) -> Plan[dict[bytes, tuple[bytes, int, int | None]]]:
         with self._pairs.lock:
             now = self._pairs.now()
-            live = {key: record for key in keys if (record := self._record(key)) and record.is_live(now)}
-        return answered(
-            {key: (value, version, end - now if end else None) for key, (value, version, end) in live.items()}
-        )
+            found = {}
+            for key in keys:
+                record = self._record(key)
+                if record and record.is_live(now):
+                    value, version, end = record
+                    found[key] = value, version, end - now if end else None
+        return answered(found)
 
     def put(self, puts: Sequence[Put]) -> Plan[None]:
         with self._pairs.lock:
@@ -122,15 +134,15 @@ class KeyPairs(Deciding):
         now = self._pairs.now()
         for key, stored in self._pairs.items(_data(span), reverse):
             record = Record.read(stored)
-            if record.is_live(now):
+            if not record.expires_at or record.expires_at > now:
                 yield key[1:], record
 
     def _write(self, puts: Sequence[Put], deletes: Collection[bytes], now: int) -> None:
         changes: list[tuple[bytes, bytes | None]] = []
         for key in (*deletes, *(put.key for put in puts)):
-            old = self._record(key)
-            if old and old.expires_at:
-                changes.append((_ENDS + _long(old.expires_at) + key, None))
+            stored = self._pairs.get(_DATA + key)
+            if stored is not None and (end := Record.head(stored)[1]):
+                changes.append((_ENDS + _long(end) + key, None))
         changes += [(_DATA + key, None) for key in deletes]
         for put in puts:
             end = put.until or (now + put.ttl if put.ttl else 0)
@@ -143,12 +155,11 @@ class KeyPairs(Deciding):
 
 def answered(result: T) -> Plan[T]:
     """Plan nothing: the result is known."""
+    return Plan(_no_steps, result=result)
 
-    def steps() -> Steps[T]:
-        yield from ()
-        return result
 
-    return Plan(steps)
+def _no_steps() -> NoReturn:
+    raise AssertionError("an embedded engine is asked no statements")
 
 
 def _long(number: int) -> bytes:

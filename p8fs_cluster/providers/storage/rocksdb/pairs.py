@@ -85,12 +85,14 @@ class RocksPairs:
 
 def items(database: Rdict, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
     """Yield the pairs of a range in order."""
-    begin = span.stop if reverse else span.start
+    start, stop = span.start, span.stop
+    begin = stop if reverse else start
     pairs: Iterator[tuple[Any, Any]] = database.items(backwards=reverse, from_key=begin or None)
-    for key, value in pairs:
-        if key in span:
-            yield key, value
-        elif not (reverse and key == span.stop):
+    for pair in pairs:
+        key = pair[0]
+        if key >= start and (stop is None or key < stop):
+            yield pair
+        elif not (reverse and key == stop):
             return
 
 
