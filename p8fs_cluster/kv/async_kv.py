@@ -172,10 +172,18 @@ class AsyncKV(Lasting, Generic[V]):
         return await self._runner.run(lambda store: store.delete_if(physical, old))
 
     async def take(self, key: Key) -> V | None:
-        """Delete a value and return it; of several who take it at once, one gets it. None: it is not there."""
+        """Delete a value and return it; of several who take it at once, one gets it. None: it is not there.
+
+        :raises KVError: the value is none of `json` or `typed(Model)`; it stays.
+        """
         physical = self._space.physical(key)
-        value = await self._runner.run(lambda store: store.take(physical))
-        return None if value is None else self._codec.decode(value)
+        if self._codec.is_total:
+            value = await self._runner.run(lambda store: store.take(physical))
+            return None if value is None else self._codec.decode(value)
+        while (entry := await self.entry(key)) is not None:
+            if await self.delete_if(key, entry.version):
+                return entry.value
+        return None
 
     async def expire(self, key: Key, ttl: float | None) -> int | None:
         """Let a value expire in so many seconds, None: never, and return its new version; None: it is not there."""

@@ -18,6 +18,8 @@ class Codec(NamedTuple, Generic[V]):
 
     encode: Callable[[V], bytes]
     decode: Callable[[bytes], V]
+    is_total: bool = False
+    """True if each value that is stored can be decoded."""
 
 
 def _same(value: bytes) -> bytes:
@@ -40,7 +42,7 @@ def _of_json(value: bytes) -> Any:
         raise KVError("the stored value is no JSON: read it with the handle that wrote it") from _plain(exc)
 
 
-BYTES: Codec[bytes] = Codec(_same, _same)
+BYTES: Codec[bytes] = Codec(_same, _same, is_total=True)
 JSON: Codec[Any] = Codec(_to_json, _of_json)
 
 

@@ -48,6 +48,8 @@ def test_a_code_serves_once(kv: Any) -> None:
     for number in range(10):
         kv.put(f"code {number}", b"ada", ttl=60)
         assert sorted(at_once(lambda _, key=f"code {number}": kv.take(key) or b"")) == [b""] * (THREADS - 1) + [b"ada"]
+        kv.json.put("shown", "bob")
+        assert sorted(at_once(lambda _: kv.json.take("shown") or "")) == [""] * (THREADS - 1) + ["bob"]
 
 
 def test_compare_and_set_loses_nothing(kv: Any) -> None:

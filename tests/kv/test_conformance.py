@@ -135,6 +135,15 @@ def test_delete_if_and_take(kv: Any) -> None:
     assert (kv.take("a"), kv.take("a"), kv.get("a")) == (b"code", None, None)
 
 
+def test_take_keeps_what_it_can_not_read(kv: Any) -> None:
+    kv.put("a", b"no JSON")
+    with pytest.raises(KVError, match="no JSON"):
+        kv.json.take("a")
+    assert kv.get("a") == b"no JSON"
+    kv.json.put("a", {"user": "ada"})
+    assert (kv.json.take("a"), kv.json.take("a")) == ({"user": "ada"}, None)
+
+
 def test_expire_changes_end_and_version(kv: Any) -> None:
     assert kv.expire("a", 60) is None and not kv.exists("a")
     version = kv.put("a", b"1")
