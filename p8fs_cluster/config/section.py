@@ -187,7 +187,10 @@ def load_installed() -> tuple[Problem, ...]:
     if _looked_in == sys.path:
         return tuple(_failed.values())
     _looked_in = list(sys.path)
-    for point in (*entry_points(group=ENTRY_POINTS), *entry_points(group=ENGINES)):
+    points = (*entry_points(group=ENTRY_POINTS), *entry_points(group=ENGINES))
+    for gone in _failed.keys() - {point.value for point in points}:
+        del _failed[gone]
+    for point in points:
         if point.value in _failed:
             continue
         try:

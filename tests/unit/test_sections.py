@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -248,6 +249,8 @@ def test_installed_packages_tell_of_their_sections(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("P8FS_STRICT", "true")
     monkeypatch.setenv("P8FS_INSTALLED_SERVR", "db")
     assert "did you mean P8FS_INSTALLED_SERVER?" in fault(P8FSConfig)
+    sys.path.remove(str(tmp_path))
+    assert section.load_installed() == (), "faults of packages that are gone are gone with them"
 
 
 def test_explanations_are_for_machines_too(monkeypatch: pytest.MonkeyPatch) -> None:
