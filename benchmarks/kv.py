@@ -23,10 +23,9 @@ from timeit import Timer
 from typing import Any
 
 import psycopg_pool
-import pymysql
 from rocksdict import Options, Rdict, WriteBatch
-from sqlalchemy.pool import QueuePool
 
+from benchmarks.bare import pymysql_pool
 from benchmarks.rounds import aim, measure, ratio
 from p8fs_cluster import Container
 from tests import servers
@@ -112,18 +111,7 @@ def mysql(kind: str) -> Iterator[tuple[Uses, Uses]]:
     """Give our uses, and those of PyMySQL on SQLAlchemy's pool."""
     with getattr(servers, kind)() as server, Container(config={**server.settings, "kv_create": True}) as container:
         mine = ours(container)
-        settings = container.config()
-        pool = QueuePool(
-            lambda: pymysql.connect(
-                host=settings.tidb_host,
-                port=settings.tidb_port,
-                user=settings.tidb_user,
-                password=settings.tidb_password.get_secret_value(),
-                database=settings.tidb_database,
-                autocommit=True,
-            ),
-            reset_on_return=None,
-        )
+        pool = pymysql_pool(container.config(), autocommit=True, reset_on_return=None)
 
         def run(sql: str, *parameters: Any) -> Any:
             with closing(pool.connect()) as connection, connection.cursor() as cursor:

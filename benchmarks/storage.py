@@ -25,10 +25,9 @@ from typing import Any
 
 import aiomysql  # type: ignore[import-untyped]
 import psycopg_pool
-import pymysql
 from rocksdict import Options, Rdict
-from sqlalchemy.pool import QueuePool
 
+from benchmarks.bare import pymysql_pool
 from benchmarks.delay import delayed
 from benchmarks.rounds import aim, measure, ratio
 from p8fs_cluster import Container
@@ -119,16 +118,7 @@ def tidb(rtt: float = 0) -> Iterator[list[tuple[str, Use, Use]]]:
         Container(config={**server.settings, "tidb_port": port}) as container,
     ):
         settings = container.config()
-        pool = QueuePool(
-            lambda: pymysql.connect(
-                host=settings.tidb_host,
-                port=settings.tidb_port,
-                user=settings.tidb_user,
-                password=settings.tidb_password.get_secret_value(),
-                database=settings.tidb_database,
-            ),
-            pool_size=10,
-        )
+        pool = pymysql_pool(settings, pool_size=10)
 
         def query() -> Any:
             with closing(pool.connect()) as connection, connection.cursor() as cursor:
