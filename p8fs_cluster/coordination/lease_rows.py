@@ -12,7 +12,7 @@ from p8fs_cluster.coordination.times import MICRO, micro
 from p8fs_cluster.exceptions import CoordinationError
 from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Run
 
-__all__ = ["NODE", "Held", "LeaseRows", "key_of"]
+__all__ = ["NAMES", "NODE", "Held", "LeaseRows", "key_of", "patiently"]
 
 NODE = "node:"
 """The beginning of the keys of leases that are the presence of a process."""
