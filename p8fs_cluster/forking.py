@@ -15,7 +15,7 @@ Hook = Callable[[], object]
 
 
 class Stage(IntEnum):
-    """When a hook runs in the child: each stage may use what the stages before it have renewed."""
+    """The stages of hooks in the child: each may use what the stages before it have renewed."""
 
     LOCKS = 1
     """Locks that a thread of the parent may have held, which the child does not have."""

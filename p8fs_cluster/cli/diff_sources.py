@@ -21,7 +21,7 @@ from p8fs_cluster.config.sources.source import prefix
 __all__ = ["ENDINGS", "WORDS", "Operand", "operand"]
 
 ENDINGS = (".env", ".toml", ".yaml", ".yml", ".json")
-"""How the names of files end that can be a side."""
+"""The endings of files that can be a side."""
 
 STDIN = "the standard input"
 

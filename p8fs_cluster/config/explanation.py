@@ -1,4 +1,4 @@
-"""Why a setting has the value that it has."""
+"""The explanation of a setting's value."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class _Filling(NamedTuple):
 
 
 _in_use: ContextVar[_Filling] = ContextVar("p8fs_cluster_filling", default=_Filling(Reading(), {}))  # noqa: B039
-"""What a model is being made of: pydantic-settings gives its sources no arguments."""
+"""The reading that a model is being made of: pydantic-settings gives its sources no arguments."""
 
 
 class Settings(BaseSettings):

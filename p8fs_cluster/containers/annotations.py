@@ -1,4 +1,4 @@
-"""What a provider gives, by its class or by what annotations say. Nothing is built or called to find it out."""
+"""The types that providers give, by their classes and by annotations. Nothing is built or called to find them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _TOWER: Mapping[type, tuple[type, ...]] = {float: (int,), complex: (int, float)}
 
 
 class Given(NamedTuple):
-    """What a provider gives: a class or an annotation. It is exact when it can't be a subclass of that."""
+    """The type that a provider gives: a class or an annotation. It is exact if no subclass is possible."""
 
     annotation: Any = UNKNOWN
     exact: bool = False

@@ -1,4 +1,4 @@
-"""Whether a call takes the arguments that it is given, as Python's own binding would say, all faults at once."""
+"""Check the arguments of a call as Python's own binding would, all faults at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Binding(NamedTuple):
 
     taken: list[tuple[Parameter, Any]]
     faults: list[tuple[str, str]]
-    """What is wrong, and a hint."""
+    """The fault, and a hint."""
     missing: list[Parameter]
 
 

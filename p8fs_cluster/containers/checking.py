@@ -1,4 +1,4 @@
-"""What is wrong with a container, all of it at once, before anything is built, opened or called."""
+"""Find all faults of a container at once, before anything is built, opened or called."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _COMPLETE = (providers.BaseSingleton, providers.BaseResource, Scoped)
 """These are called without arguments; others may be completed by who calls them."""
 
 Fault = tuple[str, str]
-"""What is wrong, and the way out."""
+"""The fault, and the way out."""
 
 
 def check(container: Any, *, functions: Iterable[Any] = ()) -> tuple[GraphProblem, ...]:

@@ -48,7 +48,7 @@ S = TypeVar("S", bound=Section)
 log = logging.getLogger(__name__)
 
 _HANDLES = (Lasting, Loggers, ApiSettings, SqlEngines)
-"""What stays valid when its container is closed and entered again."""
+"""The handles that stay valid when their container is closed and entered again."""
 
 
 class _Lifecycle:
@@ -235,7 +235,7 @@ def _is_handle(provider: Any) -> bool:
 
 
 class _Instance(_Lifecycle, containers.DynamicContainer):  # type: ignore[misc]
-    """What `Container()` returns."""
+    """The object that `Container()` returns."""
 
     def __init__(self) -> None:
         self._entered = 0

@@ -1,4 +1,4 @@
-"""What a container holds and what depends on what, as a plain model. Reading it builds nothing and calls nothing."""
+"""The providers of a container and their dependencies, as a plain model. Reading builds nothing and calls nothing."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def read(container: Any) -> Graph:
 
 
 class Link(NamedTuple):
-    """What a provider is built from: the provider, by the position, the name or the item that takes it."""
+    """The providers that a provider is built from, by the position, the name or the item that takes each."""
 
     key: int | str
     provider: Any
@@ -242,7 +242,7 @@ _READERS: tuple[tuple[Any, _Reader], ...] = (
     ),
     ((providers.Selector, providers.Aggregate), lambda provider: provider.providers.items()),
 )
-"""Where the providers are that one of a kind is built from."""
+"""The places of the providers that one of a kind is built from."""
 
 
 @functools.lru_cache(maxsize=256)

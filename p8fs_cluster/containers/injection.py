@@ -47,7 +47,7 @@ class _Bound(NamedTuple):
     name: str
     get: Callable[[], Any]
     provider: Any = None
-    """What is opened for the call, None when nothing is."""
+    """The resources opened for the call; None when there are none."""
     joins: bool = False
     scoped: tuple[Scoped[Any], ...] = ()
     """The scoped providers that the value is made of; none if something of it is asynchronous."""
@@ -67,7 +67,7 @@ class _Binding(NamedTuple):
 
 
 class _Plan:
-    """What one function needs, found out once, and where it comes from, found out once a container."""
+    """The injections of one function, found once, and their providers, found once for each container."""
 
     __slots__ = ("_bound", "_function", "_injections", "_lowest", "_unread", "first", "opens", "signature")
 
@@ -79,7 +79,7 @@ class _Plan:
         self._lowest = -1
         self.signature = signature_of(function)
         self.first = -1
-        """How many positional arguments the caller gives when all that is injected comes right after them, else -1."""
+        """The number of positional arguments of the caller if all injected ones come right after them, else -1."""
         self.opens = False
         """True if something is opened for each call."""
         self._unread: list[str] = []

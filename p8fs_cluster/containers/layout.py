@@ -1,4 +1,4 @@
-"""Where the boxes and lines of a graph go: in columns, each box to the left of what it needs. Pure arithmetic.
+"""The layout of a graph: boxes in columns, each to the left of the boxes that it needs. Pure arithmetic.
 
 Ranks by longest path, orders by barycenters, heights by least squares; a line that passes a column has a place of its
 own there, and those to one target share it, so that no line crosses a box.
@@ -24,7 +24,7 @@ Point = tuple[float, float]
 
 
 class Size(NamedTuple):
-    """What a box takes."""
+    """The room that a box takes."""
 
     width: float
     height: float

@@ -15,7 +15,7 @@ __all__ = ["nearest", "replacements"]
 
 
 _CONTAINER = containers.DynamicContainer
-"""What a container's class makes, and what may be given for a part of another container."""
+"""The instances of a container's class, and replacements for a part of another container."""
 
 
 def replacements(container: Any, overriding: Mapping[str, Any]) -> dict[Any, providers.Provider[Any]]:

@@ -43,7 +43,7 @@ class Candidacy:
         self.changed: list[Callable[[], object]] = []
         """Called after each attempt, and at each end, by a thread that must not wait."""
         self.fault: Exception | None = None
-        """Why the last attempt failed, None if it did not: somebody else may lead then."""
+        """The fault of the last attempt, None if it had none: somebody else may lead then."""
         self._tries = 0
         self._rests_until = 0.0
         self._standing = False

@@ -47,7 +47,7 @@ class Event(NamedTuple):
     ended: datetime.datetime | None
     """The end of the run; None: it goes on, or its process died."""
     detail: str | None
-    """Why a term has ended, or how a run."""
+    """The reason for the end of a term, or the outcome of a run."""
 
 
 _Placed = tuple[int, Event]

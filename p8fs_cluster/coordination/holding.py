@@ -27,7 +27,7 @@ _RELEASED = "it was released"
 _CLOSED = "its container is closed"
 _FORKED = "it is that of the process that this one was forked from"
 _LEVELS = {_CLOSED: logging.INFO}
-"""Why a lease is lost → the level of that record, where it is no surprise."""
+"""Reason for the loss of a lease → the level of that record, where it is no surprise."""
 _TOO_LATE = 0.05
 """Seconds after which a lease that has ended is looked at again: those who wait spread over them."""
 

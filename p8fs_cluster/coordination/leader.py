@@ -50,7 +50,7 @@ class Leader:
 
     @property
     def fault(self) -> Exception | None:
-        """Why the last attempt to be elected failed; None if it did not, whoever leads."""
+        """The fault of the last attempt to be elected; None if it had none, whoever leads."""
         return self._candidacy().fault
 
     @property

@@ -85,7 +85,7 @@ class Term:
         self.until = sent_at + timing.deadline
         self.renewed_at = sent_at
         self.ended: str | None = None
-        """Why it is over, None while it is not, as far as anybody has looked."""
+        """The reason for its end, None before that, as far as anybody has looked."""
         self.lost = False
         """True if it ended before its holder gave it up."""
         self.watchers: list[Callable[[], object]] = []
@@ -97,7 +97,7 @@ class Term:
 
     @property
     def overdue(self) -> str:
-        """Why it is over when its deadline has passed."""
+        """The reason for its end when its deadline has passed."""
         return f"no renewal came through within {self.timing.deadline:g} s"
 
     def renew(self, sent_at: float, now: float, deadline: float) -> bool:

@@ -1,4 +1,4 @@
-"""What is opened for one call: closed after it in reverse order, told how the call ended, shared only where asked."""
+"""Resources opened for one call: closed in reverse order, told how the call ended, shared only where asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in force here, in this task or thread: the containers that were entered, and overrides for it alone."""
+"""The context of a task or thread: the containers that were entered, and overrides for it alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class _Container(Protocol):
-    """What a container has for us; its public names are its providers'."""
+    """A container as this module sees it; its public names are its providers'."""
 
     parent_name: Any
     _entered: int
@@ -39,7 +39,7 @@ class _Container(Protocol):
 
 
 class Cache:
-    """What `@inject` found for its functions. A change anywhere replaces `values`, so that nothing old is kept."""
+    """The values that `@inject` found. A change anywhere replaces `values`, so that nothing old is kept."""
 
     __slots__ = ("__weakref__", "values")
 

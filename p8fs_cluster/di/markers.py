@@ -71,9 +71,9 @@ class Injection(NamedTuple):
 
     name: str
     position: int
-    """Where it stands among the positional ones; -1 when it is keyword-only."""
+    """The position among the positional ones; -1 when it is keyword-only."""
     marker: Any
-    """What the caller may hand on instead of a value."""
+    """The markers that the caller may hand on instead of a value."""
     target: Any
     """The marker that says which provider."""
     way: Way

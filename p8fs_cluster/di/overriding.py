@@ -70,7 +70,7 @@ Memo = dict[tuple[Layer, ...], "Footprint"]
 
 
 class Footprint:
-    """What a provider's value depended on when somebody looked: layers, and the number of changes of each provider."""
+    """The state that a provider's value depended on: layers, and the number of changes of each provider."""
 
     __slots__ = ("_asynchronous", "_marks", "key", "scoped")
 

@@ -10,7 +10,7 @@ __all__ = ["HEADER", "KEY", "is_valid", "request_id_of"]
 HEADER = "x-request-id"
 
 KEY = "p8fs_cluster.request_id"
-"""Where the ASGI scope, or the WSGI environment, has the id: an instance further in leaves the request alone."""
+"""The key of the id in the ASGI scope or the WSGI environment: an instance further in leaves the request alone."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 

@@ -23,7 +23,7 @@ __all__ = ["run"]
 log = logging.getLogger(__name__)
 
 _LAST = 2
-"""How often jobs are cancelled, or interrupted if they keep the loop from running, before the loop itself is left."""
+"""The number of times that jobs are cancelled, or interrupted if they block the loop, before the loop is left."""
 
 
 def run(

@@ -1,1 +1,1 @@
-"""Whether what a process stands on works."""
+"""Checks of the settings and the storage that a process stands on."""

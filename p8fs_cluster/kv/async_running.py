@@ -1,4 +1,4 @@
-"""How plans are run, for asyncio: on the connections of the storage handle, again after a conflict.
+"""The runner of plans, for asyncio: on the connections of the storage handle, again after a conflict.
 
 `running.py` is made of this file by `scripts/threads.py`.
 """

@@ -1,4 +1,4 @@
-"""What one atomic call checks and writes, gathered and measured before it is sent."""
+"""The checks and writes of one atomic call, gathered and measured before they are sent."""
 
 from __future__ import annotations
 

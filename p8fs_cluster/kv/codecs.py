@@ -1,4 +1,4 @@
-"""How values become bytes: as they are, as JSON, or by a model."""
+"""Codecs of values: bytes as they are, JSON, or a model."""
 
 from __future__ import annotations
 

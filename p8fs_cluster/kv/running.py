@@ -1,4 +1,4 @@
-"""How plans are run, for threads: on the connections of the storage handle, again after a conflict.
+"""The runner of plans, for threads: on the connections of the storage handle, again after a conflict.
 
 Made by `scripts/threads.py`: edit `running.py`.
 """

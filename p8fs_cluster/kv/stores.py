@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Stores:
-    """What both handles share. Nothing is opened: whoever asks borrows from the storage of the container."""
+    """The part that both handles share. Nothing is opened: each call borrows from the storage of the container."""
 
     def __init__(self, settings: SettingsSource, storage: Callable[[], Storage]) -> None:
         self._settings = settings

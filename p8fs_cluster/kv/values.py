@@ -1,4 +1,4 @@
-"""What the key-value store returns besides plain values."""
+"""The results of the key-value store besides plain values."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the container hands out, one file a thing: the storage handle and its engines, loggers, API settings."""
+"""The objects that the container hands out, one file each: storage handle and engines, loggers, API settings."""

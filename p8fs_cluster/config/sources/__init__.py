@@ -1,1 +1,1 @@
-"""Where values come from, one file a source: each is read so that nothing is lost, guessed or misread in silence."""
+"""The sources of values, one file each: read so that nothing is lost, guessed or misread in silence."""

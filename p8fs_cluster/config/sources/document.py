@@ -24,7 +24,7 @@ _YAML = "tag:yaml.org,2002:"
 _MERGE = f"{_YAML}merge"
 _TAGS = frozenset(_YAML + kind for kind in ("str", "null", "bool", "int", "float", "timestamp", "map", "seq", "merge"))
 _ANCHORS = ("x-", ".")
-"""How names begin that only hold what is merged elsewhere, as in Compose files and GitLab's."""
+"""The beginning of names that only hold parts to merge elsewhere, as in Compose files and GitLab's."""
 _COMMON = ("!secret", "!vault", "!env", "!include", "!ref", "!sub", "!file")
 
 Item = tuple[tuple[str, ...], Any, int | None]

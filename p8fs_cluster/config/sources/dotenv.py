@@ -17,7 +17,7 @@ from p8fs_cluster.exceptions import Problem
 __all__ = ["candidates", "nearest", "parse_dotenv", "read_dotenv"]
 
 ROOT_MARKS = (".git", "pyproject.toml")
-"""What a project's root folder has."""
+"""The files of a project's root folder."""
 
 
 def candidates() -> list[Path]:

@@ -13,7 +13,7 @@ LIMIT = 1024 * 1024
 
 
 class UnusableError(Exception):
-    """Why a file can't be read; it ends in the `Problem` of its source."""
+    """A file can't be read; the reason goes into the `Problem` of its source."""
 
 
 def read_text(path: Path) -> str:

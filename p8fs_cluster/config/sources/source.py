@@ -29,7 +29,7 @@ PREFIX = "P8FS_"
 """The prefix of all variables, unless `P8FS_PREFIX` or `set_prefix` names another one."""
 
 Stamp = tuple[int, int, int] | None
-"""What tells a file from a later state of the same path; None: there is no file."""
+"""The marks that tell a file from a later state of the same path; None: there is no file."""
 
 _own: str | None = None
 

@@ -1,4 +1,4 @@
-"""What a handle for asyncio does with its engines.
+"""The operations of a handle for asyncio on its engines.
 
 `operations.py` is made of this file by `scripts/threads.py`.
 """
@@ -75,7 +75,7 @@ _inherited: list[Any] = []
 
 
 class AsyncOperations(Handle):
-    """What is done with a borrowed connection."""
+    """The operations on a borrowed connection."""
 
     if TYPE_CHECKING:
 

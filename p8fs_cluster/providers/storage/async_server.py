@@ -1,4 +1,4 @@
-"""What the engines of the SQL servers share for asyncio: lending from a pool, the end of a block, taking back.
+"""The common part of the engines of SQL servers for asyncio: lending from a pool, the end of a block, taking back.
 
 `server.py` is made of this file by `scripts/threads.py`.
 """
@@ -20,7 +20,7 @@ __all__ = ["AsyncServer"]
 
 
 class AsyncConnection(Pooled, Protocol):
-    """What these engines ask of a connection besides; its waits end in time."""
+    """A connection as these engines need it; its waits end in time."""
 
     async def commit(self) -> None: ...
     async def rollback(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Who has borrowed a connection, and how the end of a `with storage` block finds what its beginning borrowed."""
+"""Checkouts of connections, and how the end of a `with storage` block finds the one that its beginning made."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def site_of(frame: FrameType) -> Site:
 
 
 class Borrowed:
-    """What is known of a borrowed connection: the place in the program, and since when by the monotonic clock."""
+    """A borrowed connection, the place in the program that borrowed it, and the time by the monotonic clock."""
 
     connection: Any = None
     ended = False

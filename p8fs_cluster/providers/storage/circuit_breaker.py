@@ -1,4 +1,4 @@
-"""Whether a server can be reached, so that callers fail fast while it can't, and one of them tries now and then."""
+"""A memory of whether a server can be reached: callers fail fast while it can't, and one of them tries now and then."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CircuitBreaker:
         self._next = 0.0
         self._begun = 0.0
         self.failure: BaseException | None = None
-        """Why the last try failed, None if it did not."""
+        """The fault of the last try, None if it did not fail."""
 
     def wait(self, arrived: float) -> float | None:
         """Return 0 if the caller may try now, else the seconds after which to ask again; None: fail with `failure`.

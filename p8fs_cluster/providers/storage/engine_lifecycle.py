@@ -26,7 +26,7 @@ __all__ = ["AsyncEngineLifecycle", "Counted", "EngineLifecycle", "ThreadEngineLi
 log = logging.getLogger("p8fs_cluster.storage")
 
 _SHOWN = 5
-"""How many borrowers a message lists."""
+"""The number of borrowers that a message lists."""
 
 E = TypeVar("E", bound=Engine | AsyncEngine)
 

@@ -210,7 +210,7 @@ class Handle(Closable):
         return f"<{type(self).__name__} {'closed' if self._closed else self.provider}>"
 
     _kind: str
-    """What the handle is called where its engines are closed."""
+    """The name of the handle where its engines are closed."""
 
     def _tables(self) -> tuple[EngineTable[Any], ...]:
         raise NotImplementedError

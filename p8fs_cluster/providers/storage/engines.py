@@ -108,7 +108,7 @@ class EngineSpec:
     async_engine: str | type[AsyncEngine] | None = None
     """Its class for asyncio; None: there is no driver, and the class for threads is used in threads."""
     prefix: str = ""
-    """What the names of its flat settings begin with; every one of them belongs to its key."""
+    """The beginning of the names of its flat settings; every one of them belongs to its key."""
     section: type[Section] | None = None
     """Its settings, where they are a section; every one of them belongs to its key."""
     shares: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ class EngineSpec:
     embedded: bool = False
     """True if its data are files of this machine."""
     backup: str = "its own tools"
-    """What copies the store where it has no checkpoints, for a message."""
+    """The tools that copy the store where it has no checkpoints, for a message."""
     system: str = ""
     """OpenTelemetry's name for it (`db.system.name`), where that is another one."""
     faults: str | Callable[[BaseException], Fault | None] | None = None

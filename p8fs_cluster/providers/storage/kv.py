@@ -76,7 +76,7 @@ class Put(NamedTuple):
 
 
 class Decision(NamedTuple, Generic[T]):
-    """What is written after a look at the locked rows, and what is returned."""
+    """The writes after a look at the locked rows, and the result."""
 
     result: T
     puts: Sequence[Put] = ()
@@ -107,7 +107,7 @@ Steps = Generator[Statement, Rows, T]
 
 
 class Plan(NamedTuple, Generic[T]):
-    """How the store does one thing: one statement, several in a transaction, or nothing, where it was done at once."""
+    """The steps of one operation: one statement, several in a transaction, or none, where it was done at once."""
 
     steps: Callable[[], Steps[T]]
     several: bool = False
@@ -116,7 +116,7 @@ class Plan(NamedTuple, Generic[T]):
 
 
 class Verbs(Protocol):
-    """What every engine does. Expired rows are never returned, whether or not they were swept."""
+    """The operations of every engine. Expired rows are never returned, whether or not they were swept."""
 
     def entries(self, keys: Sequence[bytes]) -> Plan[dict[bytes, tuple[bytes, int, int | None]]]:
         """Plan to return value, version and time left (None: for ever) of those keys that are there."""
@@ -165,7 +165,7 @@ class Verbs(Protocol):
 
 
 class Pairs(Protocol):
-    """What an embedded engine gives: bytes to bytes in order, and the lock of whoever reads in order to write."""
+    """The pairs of an embedded engine: bytes to bytes in order, and the lock for reads that lead to writes."""
 
     lock: threading.RLock
 

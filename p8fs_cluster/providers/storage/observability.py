@@ -25,7 +25,7 @@ _SHOWN = 2000
 
 
 class Measured(Protocol):
-    """Whatever has numbers."""
+    """An object that has numbers."""
 
     def stats(self) -> dict[str, Any]:
         """Return them by name, and the engine's as `provider`."""

@@ -1,4 +1,4 @@
-"""What a handle for threads does with its engines.
+"""The operations of a handle for threads on its engines.
 
 Made by `scripts/threads.py`: edit `operations.py`.
 """
@@ -74,7 +74,7 @@ _inherited: list[Any] = []
 
 
 class Operations(Handle):
-    """What is done with a borrowed connection."""
+    """The operations on a borrowed connection."""
 
     if TYPE_CHECKING:
 

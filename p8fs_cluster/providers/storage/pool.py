@@ -42,13 +42,13 @@ class Pooled(Protocol):
 
     born: float
     expires: float
-    """When it is too old to be lent, and since when nobody has borrowed it: by the monotonic clock."""
+    """The times at which it is too old to be lent and at which it came back last: by the monotonic clock."""
     idle_since: float
     deadline: float | None
     outdated: bool
     """True if it showed that it, and any connection from before, is of no use."""
     holder: weakref.ref[Any] | None
-    """Who has borrowed it, where that is known."""
+    """The borrower, where known."""
 
     @property
     def closed(self) -> bool: ...

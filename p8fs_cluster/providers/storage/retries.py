@@ -1,4 +1,4 @@
-"""When a transaction is tried again: what failed for another's sake, after a random pause that grows."""
+"""Retries of transactions that failed for another's sake, after random pauses that grow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engines of the SQL servers share for threads: lending from a pool, the end of a block, taking back.
+"""The common part of the engines of SQL servers for threads: lending from a pool, the end of a block, taking back.
 
 Made by `scripts/threads.py`: edit `server.py`.
 """
@@ -20,7 +20,7 @@ __all__ = ["Server"]
 
 
 class Connection(Pooled, Protocol):
-    """What these engines ask of a connection besides; its waits end in time."""
+    """A connection as these engines need it; its waits end in time."""
 
     def commit(self) -> None: ...
     def rollback(self) -> None: ...

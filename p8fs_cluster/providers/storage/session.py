@@ -1,4 +1,4 @@
-"""What every connection of a pool knows of its time and of its session, whatever its driver; nothing here waits."""
+"""The times and the session state of a pool's connection, whatever its driver; nothing here waits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SessionState:
     slow: float | None = None
     """Seconds from which on a statement is logged."""
     deadline: float | None = None
-    """When the block's last wait ends, by the monotonic clock."""
+    """The end of the block's last wait, by the monotonic clock."""
     has_pending_data: Callable[[], int]
     """Says whether an idle connection has something to read, as one that the server closed has."""
     dirty = False
@@ -31,13 +31,13 @@ class SessionState:
     outdated = False
     """True if it showed that it, and any connection from before, is of no use: a failover, or a changed table."""
     born = 0.0
-    """When it was made, by the monotonic clock."""
+    """The time at which it was made, by the monotonic clock."""
     expires = math.inf
-    """When it is too old to be lent."""
+    """The time from which on it is too old to be lent."""
     idle_since = 0.0
     """Since when nobody has borrowed it."""
     holder: weakref.ref[Any] | None = None
-    """Who has borrowed it."""
+    """The borrower."""
 
     def bound(self, settings: P8FSConfig, messages: Messages) -> None:
         """Note how long waits may last, and what is said of one that lasts longer."""

@@ -1,4 +1,4 @@
-"""What can be told and done about a connection by its socket alone, without a round trip."""
+"""Checks and limits of a connection by its socket alone, without a round trip."""
 
 from __future__ import annotations
 

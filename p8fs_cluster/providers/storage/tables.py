@@ -39,9 +39,9 @@ class Tables:
     """Tables that have a version together."""
 
     what: str
-    """What they are of, for a message."""
+    """The part of the package that they belong to, for a message."""
     way_out: str
-    """How they are made, for a message."""
+    """The way to make them, for a message."""
     versions: str
     """The table of the versions that were reached."""
     names: tuple[str, ...]

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Steps = Iterator[Any]
-"""What psycopg's generators yield: what is to be waited for."""
+"""The values that psycopg's generators yield: the event to wait for."""
 
 WaitTimeout = psycopg.errors._WaitTimeout
 
@@ -51,7 +51,7 @@ _COMMAND_OK = psycopg.pq.ExecStatus.COMMAND_OK
 STATELESS_STEPS = frozenset(
     ("_commit_gen", "_rollback_gen", "_enter_gen", "_exit_gen", "_set_autocommit_gen", "_stream_fetchone_gen")
 )
-"""What a connection does that leaves no state in its session. A step that is not known costs a reset, no more."""
+"""The steps of a connection that leave no state in its session. A step that is not known costs a reset, no more."""
 
 
 def begin_statement(connection: Any) -> bytes | None:

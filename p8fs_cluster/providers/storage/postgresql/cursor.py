@@ -1,4 +1,4 @@
-"""What cursors of either kind do beside psycopg's: they say what statements leave behind, and send BEGIN along.
+"""Cursors of either kind, which judge what statements leave behind, and send BEGIN along.
 
 psycopg sends BEGIN, waits for the answer, and then sends the first statement. Here both go in one round trip: in one
 text if the statement has no parameters, in libpq's pipeline mode if it has some or is prepared. What may not be sent so

@@ -1,4 +1,4 @@
-"""What PostgreSQL's and libpq's errors mean when there is no connection."""
+"""The meaning of PostgreSQL's and libpq's errors when there is no connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FAULTS = (
     ("server is ", ("pg_host", "pg_target_session_attrs"), "name a host that will do, or ask for less"),
     ("SSL connection", ("pg_sslmode", "pg_sslrootcert"), "check the TLS settings"),
 )
-"""What the server's or libpq's message says → the settings at fault and the way out."""
+"""Text of the server's or libpq's message → the settings at fault and the way out."""
 
 
 class PostgreSQLMessages(Messages):

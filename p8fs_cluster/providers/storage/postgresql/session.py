@@ -44,11 +44,11 @@ class Session(SessionState, compat.ConnectionSteps):
     prepared = False
     """True if the transaction was prepared for a commit in two phases, and neither committed nor rolled back."""
     threshold: int | None
-    """How often a statement is run before the driver prepares it."""
+    """The number of runs of a statement before the driver prepares it."""
     tables: tuple[object, ...]
     """Those by which values are converted, as long as no borrower has changed them."""
     attributes = 0
-    """How many the driver's object has while no borrower has given it others."""
+    """The number that the driver's object has while no borrower has given it others."""
     give_back: Callable[[], None] | None
     row_factory: Any
     cursor_factory: Any

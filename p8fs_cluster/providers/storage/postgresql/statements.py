@@ -1,4 +1,4 @@
-"""What the text of a statement tells about a session of PostgreSQL."""
+"""The effect of a statement on a session of PostgreSQL, judged by its text."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _STATELESS = re.compile(
     r"|savepoint|release|show|truncate|lock|fetch|move|close|notify|set\s+(?:local|transaction))\b",
     re.IGNORECASE,
 )
-"""What a statement begins with that leaves the session alone, unless something in it says otherwise."""
+"""The beginnings of statements that leave the session alone, unless something in them says otherwise."""
 
 _STATEFUL = re.compile(
     r";\s*\S|\btemp(?:orary)?\b|\bpg_temp|\bpg_settings\b|\bu&\""
     r"|\b(?:set_config|setseed|dblink\w*|lo_\w+|pg_(?:try_)?advisory_(?:un)?lock\w*)\"?(?:\s|/\*.*?\*/|--.*?\n)*\(",
     re.IGNORECASE | re.DOTALL,
 )
-"""What in such a statement changes a session all the same. A match that means something else costs a reset, no more."""
+"""The parts of such statements that change a session all the same. A match by mistake costs a reset, no more."""
 
 _BEYOND_RESET = re.compile(r"\b(?:prepare|deallocate|discard|load)\b", re.IGNORECASE)
-"""What no reset undoes without taking psycopg's own prepared statements along: the connection is thrown away."""
+"""Changes that no reset undoes without psycopg's own prepared statements: the connection is thrown away."""
 
 _COMMENTS = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
 _TWO_PHASES = re.compile(
@@ -54,7 +54,7 @@ def keeps_session(statement: str) -> bool:
 
 
 class Effects(NamedTuple):
-    """What a statement does to the session and to the transaction that it is run in."""
+    """The effect of a statement on its session and on its transaction."""
 
     keeps_session: bool
     beyond_reset: bool

@@ -30,7 +30,7 @@ PRIVATE = (
     *("_read_packet", "_read_query_result", "_reader", "_request_authentication", "_ssl_context", "_unix_socket"),
     "_writer",
 )
-"""What is called, replaced or read of a connection."""
+"""The names of a connection that are called, replaced or read."""
 
 
 class AsyncCursor(aiomysql.Cursor):  # type: ignore[misc]

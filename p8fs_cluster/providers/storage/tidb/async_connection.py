@@ -31,7 +31,7 @@ class AsyncConnection(AsyncProtocol):
     """A pooled connection. All its waits end; one whose task was cancelled in the middle of an answer is ended."""
 
     waits_until = math.inf
-    """When what is waited for is overdue, by the clock of the loop."""
+    """The time at which the awaited answer is overdue, by the clock of the loop."""
     is_overdue = False
     timer: asyncio.TimerHandle | None = None
     given_up = False

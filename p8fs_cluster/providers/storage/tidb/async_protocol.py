@@ -1,4 +1,4 @@
-"""What is done around the commands of MySQL's protocol for asyncio, whatever carries them.
+"""The work around the commands of MySQL's protocol for asyncio, whatever carries them.
 
 `protocol.py` is made of this file by `scripts/threads.py`.
 """

@@ -15,13 +15,13 @@ PRIVATE = (
     *("_closed", "_create_ssl_ctx", "_execute_command", "_force_close", "_read_ok_packet", "_read_packet"),
     *("_read_query_result", "_read_timeout", "_result", "_rfile", "_sock", "_write_bytes", "_write_timeout"),
 )
-"""What is called, replaced or read of a connection. `_rfile` is where it reads from; `_read_timeout` is asked for
-before each wait."""
+"""The names of a connection that are called, replaced or read. `_rfile` is where it reads from; `_read_timeout` is
+asked for before each wait."""
 
 if TYPE_CHECKING:
 
     class DriverConnection(pymysql.connections.Connection):
-        """What its stubs leave out."""
+        """The names that its stubs leave out."""
 
         connect_timeout: float
         unix_socket: str | None

@@ -1,4 +1,4 @@
-"""What errors of MySQL's protocol mean when there is no connection."""
+"""The meaning of errors of MySQL's protocol when there is no connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done around the commands of MySQL's protocol for threads, whatever carries them.
+"""The work around the commands of MySQL's protocol for threads, whatever carries them.
 
 Made by `scripts/threads.py`: edit `protocol.py`.
 """

@@ -47,7 +47,7 @@ _HARMFUL = {
 """TiDB's variable → the value that does no harm, and what any other does."""
 
 _SHUTTING_DOWN = re.compile(r"shut ?down|shutting down", re.IGNORECASE)
-"""What a server says that is going away: its connections answer for a while, and are of no use."""
+"""The errors of a server that is going away: its connections answer for a while, and are of no use."""
 
 _READ_ONLY = (1290, 1792, 1836)
 """Errors of a server that only reads."""

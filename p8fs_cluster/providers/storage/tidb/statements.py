@@ -1,4 +1,4 @@
-"""What the text of a statement tells about a session of MySQL's protocol."""
+"""The effect of a statement on a session of MySQL's protocol, judged by its text."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _STATELESS = re.compile(
     r"|commit|rollback|savepoint|release|truncate|set\s+autocommit\s*=\s*\d\s*$)\b",
     re.IGNORECASE,
 )
-"""What a statement begins with that leaves the session alone, unless something in it says otherwise."""
+"""The beginnings of statements that leave the session alone, unless something in them says otherwise."""
 
 _STATEFUL = re.compile(
     r":=|\binto\s+@|/\*[!+MT]|;\s*\S"
     r"|\b(?:get_lock|release_lock|release_all_locks|last_insert_id)[`\"]?(?:\s|/\*.*?\*/|(?:--\s|\#).*?\n)*\(\s*[^)\s]",
     re.IGNORECASE | re.DOTALL,
 )
-"""What in such a statement changes a session all the same. A match that means something else costs a reset, no more."""
+"""The parts of such statements that change a session all the same. A match by mistake costs a reset, no more."""
 
 _LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _LONG = 10_000
