@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -240,3 +242,26 @@ def test_versions_depend_on_no_seed_of_the_program() -> None:
         random.seed(5)
         drawn.append(new_version())
     assert drawn[0] != drawn[1]
+
+
+@EMBEDDED
+def test_others_write_while_keys_are_read(thread_case: Case) -> None:
+    kv, over = thread_case.kv, threading.Event()
+    kv.put_many({f"{number:03}": b"" for number in range(200)})
+
+    def write() -> None:
+        while not over.is_set():
+            kv.delete_many([f"{number:03}" for number in range(100, 200)])
+            kv.put_many({f"{number:03}": b"" for number in range(100, 200)})
+
+    writer, interval = threading.Thread(target=write), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    writer.start()
+    try:
+        for _ in range(100):
+            assert [int(key) for key in kv.scan(keys_only=True)][:100] == list(range(100))
+            assert 100 <= kv.count() <= 200
+    finally:
+        over.set()
+        writer.join()
+        sys.setswitchinterval(interval)
