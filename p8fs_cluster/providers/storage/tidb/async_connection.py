@@ -22,7 +22,7 @@ from p8fs_cluster.providers.storage.tidb import async_compat
 from p8fs_cluster.providers.storage.tidb.async_compat import AsyncCursor
 from p8fs_cluster.providers.storage.tidb.async_protocol import AsyncProtocol
 from p8fs_cluster.providers.storage.tidb.parameters import opportunistic_tls, parameters
-from p8fs_cluster.providers.storage.tidb.session import SILENT
+from p8fs_cluster.providers.storage.tidb.session import SILENT, number_of
 
 __all__ = ["AsyncConnection", "AsyncCursor", "async_connect"]
 
@@ -96,7 +96,7 @@ class AsyncConnection(AsyncProtocol):
                 await self._connect()
                 break
             except pymysql.OperationalError as exc:
-                if not candidates or exc.args[0] not in SILENT:
+                if not candidates or number_of(exc) not in SILENT:
                     raise
             finally:
                 self.deadline = None
@@ -160,7 +160,7 @@ async def async_connect(settings: P8FSConfig, messages: Messages, seconds: float
     try:
         connection = await _connected(settings, messages, seconds)
     except pymysql.OperationalError as exc:
-        if exc.args[0] != ER.ACCESS_DENIED_ERROR or not refused(settings, "tidb_password"):
+        if number_of(exc) != ER.ACCESS_DENIED_ERROR or not refused(settings, "tidb_password"):
             raise
         connection = await _connected(settings, messages, seconds)
     await connection.begin_session()

@@ -26,7 +26,7 @@ from p8fs_cluster.providers.storage.sockets import (
 from p8fs_cluster.providers.storage.tidb.compat import Cursor, ReadResult
 from p8fs_cluster.providers.storage.tidb.parameters import opportunistic_tls, parameters
 from p8fs_cluster.providers.storage.tidb.protocol import Protocol
-from p8fs_cluster.providers.storage.tidb.session import SILENT
+from p8fs_cluster.providers.storage.tidb.session import SILENT, number_of
 
 __all__ = ["Connection", "Cursor", "connect"]
 
@@ -80,7 +80,7 @@ class Connection(Protocol):
                 self.begin_session()
                 break
             except pymysql.OperationalError as exc:
-                if not candidates or exc.args[0] not in SILENT:
+                if not candidates or number_of(exc) not in SILENT:
                     raise
             finally:
                 self.deadline = None
@@ -191,7 +191,7 @@ def connect(settings: P8FSConfig, messages: Messages, seconds: float, cls: type[
     try:
         connection = cls(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
     except pymysql.OperationalError as exc:
-        if exc.args[0] != ER.ACCESS_DENIED_ERROR or not refused(settings, "tidb_password"):
+        if number_of(exc) != ER.ACCESS_DENIED_ERROR or not refused(settings, "tidb_password"):
             raise
         connection = cls(settings, messages, connect_timeout=seconds, **parameters(settings, messages))
     connection.begin_life(pending_data_check(connection.fileno()))

@@ -6,7 +6,7 @@ import pymysql
 from pymysql.constants import CR
 
 from p8fs_cluster.providers.storage.engines import Fault
-from p8fs_cluster.providers.storage.tidb.session import tells_shutdown
+from p8fs_cluster.providers.storage.tidb.session import number_of, tells_shutdown
 
 __all__ = ["fault_of"]
 
@@ -23,9 +23,6 @@ _LOST = (
 _UNAVAILABLE = (*_LOST, 1040, 1053, 1927, 4031, 9001, 9002, 9003, 9005)
 """A session that is gone, a server that takes none, and a cluster whose parts don't answer (900x)."""
 
-_CLOSED = 0
-"""The number of the driver's InterfaceError for a connection that was closed before."""
-
 
 def fault_of(exc: BaseException) -> Fault | None:
     """Return what an error of PyMySQL tells of the server.
@@ -35,9 +32,9 @@ def fault_of(exc: BaseException) -> Fault | None:
     """
     if not isinstance(exc, pymysql.MySQLError):
         return None
-    number = exc.args[0] if exc.args else None
+    number = number_of(exc)
     if number in _LATE:
         return Fault.LATE
-    closed = isinstance(exc, pymysql.InterfaceError) and number == _CLOSED
+    closed = isinstance(exc, pymysql.InterfaceError) and not number  # the drivers' error of one that was closed before
     going = isinstance(exc, pymysql.OperationalError | pymysql.InternalError) and tells_shutdown(exc)
     return Fault.UNAVAILABLE if closed or going or number in _UNAVAILABLE else None

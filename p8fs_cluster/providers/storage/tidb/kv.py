@@ -11,7 +11,7 @@ from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.kv import KEY_BYTES, Limits, Plan, Put, Statement, Steps
 from p8fs_cluster.providers.storage.kv_rows import KeyRows
 from p8fs_cluster.providers.storage.leases import NoTable
-from p8fs_cluster.providers.storage.tidb.session import text_of
+from p8fs_cluster.providers.storage.tidb.session import number_of, text_of
 
 __all__ = ["KV"]
 
@@ -42,7 +42,7 @@ class KV(KeyRows):
     @staticmethod
     def meant(exc: Exception) -> Exception:
         cause = exc if isinstance(exc, pymysql.MySQLError) else exc.__cause__
-        if isinstance(cause, pymysql.MySQLError) and cause.args and cause.args[0] in _MISSING:
+        if isinstance(cause, pymysql.MySQLError) and number_of(cause) in _MISSING:
             return NoTable(f"tidb: the statement failed: {text_of(cause)}")
         if isinstance(exc, pymysql.MySQLError) and not isinstance(exc, StorageError):
             return StorageError(f"tidb: the statement failed: {text_of(exc)}")

@@ -17,7 +17,7 @@ from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Limit
 from p8fs_cluster.providers.storage.tidb.compat import DriverConnection
 from p8fs_cluster.providers.storage.tidb.connection import Connection, Cursor, connect
 from p8fs_cluster.providers.storage.tidb.engine import TiDB
-from p8fs_cluster.providers.storage.tidb.session import failed, retry_pause
+from p8fs_cluster.providers.storage.tidb.session import failed, number_of, retry_pause
 
 __all__ = ["DirectTiDB", "Leases"]
 
@@ -176,7 +176,7 @@ def _text(value: Any) -> Any:
 
 
 def _meant(exc: StorageError, cause: BaseException | None) -> StorageError:
-    number = cause.args[0] if isinstance(cause, pymysql.MySQLError) and cause.args else None
+    number = number_of(cause) if isinstance(cause, pymysql.MySQLError) else 0
     if number in (1054, 1146):
         return NoTable(str(exc))
     contended = cause is not None and retry_pause(cause) is not None

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from p8fs_cluster.exceptions import StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.storage.messages import Messages
-from p8fs_cluster.providers.storage.tidb.session import text_of
+from p8fs_cluster.providers.storage.tidb.session import number_of, text_of
 
 __all__ = ["TiDBMessages"]
 
@@ -32,7 +32,7 @@ class TiDBMessages(Messages):
     def unavailable(self, exc: BaseException) -> StorageUnavailable:
         if isinstance(exc, StorageTimeout):
             return StorageUnavailable(self.no_answer())
-        text, number = text_of(exc), exc.args[0] if exc.args else 0
+        text, number = text_of(exc), number_of(exc)
         if refusal := _tls_refusal(exc):
             text, number = text_of(refusal), 2026
         names, way_out = _FAULTS.get(number, ((), ""))

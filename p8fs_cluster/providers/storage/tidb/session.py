@@ -62,9 +62,10 @@ _GAVE_UP = "pessimistic lock retry limit reached"
 
 def retry_pause(exc: BaseException) -> float | None:
     """Return the pause after a code that TiDB documents for it, a deadlock, or MariaDB's conflict of snapshots."""
-    if not isinstance(exc, pymysql.MySQLError) or not exc.args:
+    if not isinstance(exc, pymysql.MySQLError):
         return None
-    return 0.01 if exc.args[0] == ER.UNKNOWN_ERROR and _GAVE_UP in text_of(exc) else _RETRIED.get(exc.args[0])
+    number = number_of(exc)
+    return 0.01 if number == ER.UNKNOWN_ERROR and _GAVE_UP in text_of(exc) else _RETRIED.get(number)
 
 
 def beginning(settings: P8FSConfig) -> str:
@@ -113,8 +114,7 @@ def failed(exc: BaseException, size: int) -> StorageError:
     A server that gets more than it takes closes the connection in the midst of it, often before its reason is read.
     """
     text = text_of(exc)
-    number = exc.args[0] if exc.args else None
-    cut_off = isinstance(exc, pymysql.InternalError) or number in (CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST)
+    cut_off = isinstance(exc, pymysql.InternalError) or number_of(exc) in (CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST)
     if cut_off and size > _LARGE:
         text = f"{text}; {size / _LARGE:.0f} MiB were sent: is that more than the server's max_allowed_packet?"
     return StorageError(f"tidb: the statement failed: {text}")
@@ -218,7 +218,7 @@ class Session(SessionState):
 
     def doubt(self, exc: pymysql.MySQLError) -> None:
         """Note an error that the server answered: it may have ended the transaction, as it does at a deadlock."""
-        number = exc.args[0] if exc.args else 0
+        number = number_of(exc)
         read_only = number in _READ_ONLY and re.search("read.only", text_of(exc), re.IGNORECASE)
         self.outdated = self.outdated or bool(read_only and not self.dirty)
         in_transaction = self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
@@ -279,7 +279,7 @@ class Session(SessionState):
             raise self._refused("the server had ended the session before the commit was sent", "see the server's log")
 
     def _refused(self, why: str, way_out: str) -> Refused:
-        number = self.ended_by.args[0] if self.ended_by else CR.CR_SERVER_LOST
+        number = number_of(self.ended_by) if self.ended_by else CR.CR_SERVER_LOST
         return Refused(number, self.messages.not_committed(why, way_out))
 
 
@@ -295,6 +295,15 @@ _OURS = frozenset(
     for names in (SessionState.__annotations__, vars(SessionState), Session.__annotations__, vars(Session))
     for name in names
 ) | {"give_back", "given_up", "is_overdue", "timer", "waits_until", "_limited", "_reader"}
+
+
+def number_of(exc: BaseException) -> int:
+    """Return the number of an error of the driver; 0 if it has none, as where it could not read an answer.
+
+    >>> number_of(pymysql.OperationalError(1213, "Deadlock found")), number_of(pymysql.InternalError("Packet sequence"))
+    (1213, 0)
+    """
+    return exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
 
 
 def text_of(exc: BaseException) -> str:
