@@ -265,7 +265,9 @@ class Ways:
             session.execute(sqlalchemy.text(self.longest))
 
     def deadline(self) -> None:
-        with self.container.storage().connection(timeout=0.2) as connection, connection.cursor() as cursor:
+        storage = self.container.storage()
+        storage.ping()  # a server that is connected to late is another fault
+        with storage.connection(timeout=0.2) as connection, connection.cursor() as cursor:
             cursor.execute(self.longest)
 
     def session_deadline(self) -> None:
