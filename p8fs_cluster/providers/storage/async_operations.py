@@ -13,14 +13,14 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from p8fs_cluster.exceptions import PoolExhausted, StorageError
-from p8fs_cluster.providers.storage.checkout import Borrowed, Enter, Exit
+from p8fs_cluster.providers.storage.checkout import Borrowed, Enter, Exit, site_of
 from p8fs_cluster.providers.storage.engine_lifecycle import AsyncEngineLifecycle
 from p8fs_cluster.providers.storage.engine_table import Handle
 from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.observability import traced
 from p8fs_cluster.providers.storage.retries import Attempts, seconds
 
-__all__ = ["AsyncCheckout", "AsyncOperations"]
+__all__ = ["AsyncCall", "AsyncCheckout", "AsyncOperations"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,14 @@ class AsyncCheckout(Borrowed):
             lifecycle.leave(self)
 
 
+class AsyncCall(AsyncCheckout):
+    """A checkout that ends with a call of this library, where it was borrowed: the caller's line takes long to find."""
+
+    def note(self, borrower: FrameType) -> None:
+        self.site = site_of(borrower)
+        self.since = time.monotonic()
+
+
 _inherited: list[Any] = []
 """Connections of the process that this one was forked from: nothing may finalize them."""
 
@@ -106,9 +114,13 @@ class AsyncOperations(Handle):
         `sql` is PEP 249 text with `%s`, on both SQL stores. `timeout`: seconds for it all, as in `connection`.
 
         :raises StorageTimeout: the store did not answer in time.
+        :raises CommitUnknown: the connection was lost before the answer came, and the statement does not only read.
         :raises StorageError: the statement failed (the driver's error is its `__cause__`), or the store has no SQL.
         """
-        checkout = self.connection(timeout)
+        return await self.executed(self.connection(timeout), sql, parameters)
+
+    async def executed(self, checkout: AsyncCheckout, sql: str, parameters: Parameters) -> list[Any]:
+        """Do what `execute` does, with a checkout that was made for it."""
         with traced(self, sql):
             async with checkout as connection:
                 return await checkout.lifecycle.engine.execute(connection, sql, parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, NoReturn
 
 from p8fs_cluster.config.problems import variable_of
@@ -17,6 +18,8 @@ from p8fs_cluster.exceptions import (
 from p8fs_cluster.providers.storage.pool import CircuitOpen, Exhausted
 
 __all__ = ["Messages"]
+
+_READS = re.compile(r"[\s(]*(?:select|show|explain|desc(?:ribe)?|values|table)\b", re.IGNORECASE)
 
 
 class Messages:
@@ -103,6 +106,14 @@ P8FS_PG_HOST (from code), P8FS_PG_PORT (from the default); P8FS_POOL_TIMEOUT=5
             told = f"{self}: the connection was lost while the commit was on its way ({text}): look whether it was done"
             raise CommitUnknown(told) from fault
         raise StorageError(f"{self.provider}: the transaction could not be committed: {text}") from fault
+
+    def of_statement(self, sql: str, text: str, lost: bool) -> StorageError:
+        """Return the error for a statement that was a transaction of its own; `lost`: the connection is, without an
+        answer, so that whatever does not only read may have been done."""
+        told = f"{self.provider}: the statement failed: {text}"
+        if not lost or _READS.match(sql):
+            return StorageError(told)
+        return CommitUnknown(f"{told}: the connection was lost before the answer came: look whether it was done")
 
     def __str__(self) -> str:
         host, port, database, user = (

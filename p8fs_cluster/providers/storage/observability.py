@@ -46,8 +46,8 @@ def tell_slow(provider: str, statement: object, seconds: float, limit: float) ->
 def traced(handle: _Handle, statement: str) -> AbstractContextManager[Any]:
     """Return what makes the block a client's span; it records what the block raises."""
     trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return _NOTHING
+    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return _NOTHING  # without the API, or without what would take the span
     spec = handle.spec
     span: AbstractContextManager[Any] = trace.get_tracer("p8fs_cluster").start_as_current_span(
         f"{statement.split(None, 1)[0].upper() if statement.strip() else 'execute'} {spec.provider}",

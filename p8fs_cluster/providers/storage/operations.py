@@ -12,14 +12,14 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from p8fs_cluster.exceptions import PoolExhausted, StorageError
-from p8fs_cluster.providers.storage.checkout import Borrowed, Enter, Exit
+from p8fs_cluster.providers.storage.checkout import Borrowed, Enter, Exit, site_of
 from p8fs_cluster.providers.storage.engine_lifecycle import ThreadEngineLifecycle
 from p8fs_cluster.providers.storage.engine_table import Handle
 from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.observability import traced
 from p8fs_cluster.providers.storage.retries import Attempts, seconds
 
-__all__ = ["Checkout", "Operations"]
+__all__ = ["Call", "Checkout", "Operations"]
 
 T = TypeVar("T")
 
@@ -69,6 +69,14 @@ class Checkout(Borrowed):
             lifecycle.leave(self)
 
 
+class Call(Checkout):
+    """A checkout that ends with a call of this library, where it was borrowed: the caller's line takes long to find."""
+
+    def note(self, borrower: FrameType) -> None:
+        self.site = site_of(borrower)
+        self.since = time.monotonic()
+
+
 _inherited: list[Any] = []
 """Connections of the process that this one was forked from: nothing may finalize them."""
 
@@ -105,9 +113,13 @@ class Operations(Handle):
         `sql` is PEP 249 text with `%s`, on both SQL stores. `timeout`: seconds for it all, as in `connection`.
 
         :raises StorageTimeout: the store did not answer in time.
+        :raises CommitUnknown: the connection was lost before the answer came, and the statement does not only read.
         :raises StorageError: the statement failed (the driver's error is its `__cause__`), or the store has no SQL.
         """
-        checkout = self.connection(timeout)
+        return self.executed(self.connection(timeout), sql, parameters)
+
+    def executed(self, checkout: Checkout, sql: str, parameters: Parameters) -> list[Any]:
+        """Do what `execute` does, with a checkout that was made for it."""
         with traced(self, sql), checkout as connection:
             return checkout.lifecycle.engine.execute(connection, sql, parameters)
 

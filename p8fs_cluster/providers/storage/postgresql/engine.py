@@ -12,7 +12,7 @@ import psycopg
 import psycopg.rows
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.exceptions import StorageError, StorageTimeout, StorageUnavailable
+from p8fs_cluster.exceptions import StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.postgresql.connection import (
     Connection,
@@ -46,16 +46,18 @@ class PostgreSQL(Server[Connection]):
             connection.set_autocommit(True)  # one statement is a transaction: no BEGIN, and no COMMIT
             cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
             cursor.execute(sql, parameters)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
         except StorageTimeout:
             raise
         except (psycopg.Error, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and its parameters
-            raise StorageError(f"postgresql: the statement failed: {described(exc)}") from exc
+            lost = connection.is_lost and getattr(exc, "sqlstate", None) is None
+            raise self.messages.of_statement(sql, described(exc), lost) from exc
         finally:
             if connection.is_active:
                 connection.end()  # a COPY was begun
             elif not connection.closed:
-                connection.rollback()  # nothing, unless the statement was BEGIN
+                if connection.unfinished:
+                    connection.rollback()  # the statement was BEGIN
                 connection.set_autocommit(False)
 
     def ping(self, connection: Connection) -> None:

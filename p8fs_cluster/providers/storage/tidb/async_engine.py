@@ -15,7 +15,14 @@ from p8fs_cluster.providers.storage.async_server import AsyncServer
 from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.tidb.async_connection import AsyncConnection, AsyncCursor, async_connect
 from p8fs_cluster.providers.storage.tidb.messages import TiDBMessages
-from p8fs_cluster.providers.storage.tidb.session import QUESTIONS, failed, inspected, retry_pause, text_of
+from p8fs_cluster.providers.storage.tidb.session import (
+    QUESTIONS,
+    described,
+    inspected,
+    is_of_driver,
+    retry_pause,
+    text_of,
+)
 
 __all__ = ["AsyncTiDB"]
 
@@ -36,6 +43,7 @@ class AsyncTiDB(AsyncServer[AsyncConnection]):
         super().__init__(settings, TiDBMessages(settings))
 
     async def execute(self, connection: AsyncConnection, sql: str, parameters: Parameters) -> list[Any]:
+        connection.alone = True
         try:
             async with connection.cursor(AsyncCursor) as cursor:
                 await cursor.execute(sql, parameters)
@@ -43,7 +51,8 @@ class AsyncTiDB(AsyncServer[AsyncConnection]):
         except StorageTimeout:
             raise
         except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
-            raise failed(exc, connection.size) from exc
+            lost = connection.is_lost and is_of_driver(exc)
+            raise self.messages.of_statement(sql, described(exc, connection.size), lost) from exc
 
     async def ping(self, connection: AsyncConnection) -> None:
         try:
@@ -68,4 +77,4 @@ class AsyncTiDB(AsyncServer[AsyncConnection]):
         if connection.used:
             if connection.dirty or self._settings.pool_reset == "always":
                 await connection.renew()
-            await connection.autocommit(False)
+            await connection.autocommit(connection.commits_itself)

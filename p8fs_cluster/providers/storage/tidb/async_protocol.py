@@ -38,6 +38,7 @@ class AsyncProtocol(Session, AsyncDriverConnection):
         """Give the session back the state of its beginning."""
         await self._execute_command(RESET_CONNECTION, b"")
         await self._read_ok_packet()
+        self.commits_itself = False
         await self.begin_session()
         await self.select_db(self.db)
         self.dirty = False
@@ -47,8 +48,21 @@ class AsyncProtocol(Session, AsyncDriverConnection):
         await self._execute_command(COMMAND.COM_QUERY, self.beginning)
         await self._read_ok_packet()
 
+    async def autocommit(self, value: bool) -> None:
+        """Let the session commit each statement, or not."""
+        if self.is_otherwise(COMMAND.COM_QUERY):
+            await self._begin_otherwise()
+        await super().autocommit(value)
+
+    async def _begin_otherwise(self) -> None:
+        await super()._execute_command(COMMAND.COM_QUERY, f"SET autocommit = {self.alone:d}")
+        await self._read_ok_packet()
+        self.commits_itself = self.alone
+
     async def _execute_command(self, command: int, sql: Any) -> None:
         self.keep_step()
+        if self.is_otherwise(command):
+            await self._begin_otherwise()
         if self.is_in_doubt(command, sql):
             await super()._execute_command(COMMAND.COM_PING, b"")
             await self._read_ok_packet()

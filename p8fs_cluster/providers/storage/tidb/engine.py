@@ -15,7 +15,14 @@ from p8fs_cluster.providers.storage.engines import Parameters
 from p8fs_cluster.providers.storage.server import Server
 from p8fs_cluster.providers.storage.tidb.connection import Connection, Cursor, connect
 from p8fs_cluster.providers.storage.tidb.messages import TiDBMessages
-from p8fs_cluster.providers.storage.tidb.session import QUESTIONS, failed, inspected, retry_pause, text_of
+from p8fs_cluster.providers.storage.tidb.session import (
+    QUESTIONS,
+    described,
+    inspected,
+    is_of_driver,
+    retry_pause,
+    text_of,
+)
 
 __all__ = ["TiDB"]
 
@@ -36,6 +43,7 @@ class TiDB(Server[Connection]):
         super().__init__(settings, TiDBMessages(settings))
 
     def execute(self, connection: Connection, sql: str, parameters: Parameters) -> list[Any]:
+        connection.alone = True
         try:
             with connection.cursor(Cursor) as cursor:
                 cursor.execute(sql, parameters)
@@ -43,7 +51,8 @@ class TiDB(Server[Connection]):
         except StorageTimeout:
             raise
         except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
-            raise failed(exc, connection.size) from exc
+            lost = connection.is_lost and is_of_driver(exc)
+            raise self.messages.of_statement(sql, described(exc, connection.size), lost) from exc
 
     def ping(self, connection: Connection) -> None:
         try:
@@ -68,4 +77,4 @@ class TiDB(Server[Connection]):
         if connection.used:
             if connection.dirty or self._settings.pool_reset == "always":
                 connection.renew()
-            connection.autocommit(False)
+            connection.autocommit(connection.commits_itself)

@@ -17,7 +17,7 @@ from p8fs_cluster.providers.storage.leases import TABLE, Busy, LeaseStore, Limit
 from p8fs_cluster.providers.storage.tidb.compat import DriverConnection
 from p8fs_cluster.providers.storage.tidb.connection import Connection, Cursor, connect
 from p8fs_cluster.providers.storage.tidb.engine import TiDB
-from p8fs_cluster.providers.storage.tidb.session import failed, number_of, retry_pause
+from p8fs_cluster.providers.storage.tidb.session import described, number_of, retry_pause
 
 __all__ = ["DirectTiDB", "Leases"]
 
@@ -163,7 +163,7 @@ class _Store:
         try:
             cursor.execute((self._tidb if _is_tidb(connection) else self._mysql)(sql), parameters)
         except pymysql.MySQLError as exc:
-            raise _meant(failed(exc, connection.size), exc) from exc
+            raise _meant(StorageError(f"tidb: the statement failed: {described(exc, connection.size)}"), exc) from exc
         return cursor
 
 

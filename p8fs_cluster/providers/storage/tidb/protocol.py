@@ -38,6 +38,7 @@ class Protocol(Session, DriverConnection):
         """Give the session back the state of its beginning."""
         self._execute_command(RESET_CONNECTION, b"")
         self._read_ok_packet()
+        self.commits_itself = False
         self.begin_session()
         self.select_db(self.db)
         self.dirty = False
@@ -47,8 +48,21 @@ class Protocol(Session, DriverConnection):
         self._execute_command(COMMAND.COM_QUERY, self.beginning)
         self._read_ok_packet()
 
+    def autocommit(self, value: bool) -> None:
+        """Let the session commit each statement, or not."""
+        if self.is_otherwise(COMMAND.COM_QUERY):
+            self._begin_otherwise()
+        super().autocommit(value)
+
+    def _begin_otherwise(self) -> None:
+        super()._execute_command(COMMAND.COM_QUERY, f"SET autocommit = {self.alone:d}")
+        self._read_ok_packet()
+        self.commits_itself = self.alone
+
     def _execute_command(self, command: int, sql: Any) -> None:
         self.keep_step()
+        if self.is_otherwise(command):
+            self._begin_otherwise()
         if self.is_in_doubt(command, sql):
             super()._execute_command(COMMAND.COM_PING, b"")
             self._read_ok_packet()

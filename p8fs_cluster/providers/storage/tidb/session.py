@@ -22,7 +22,7 @@ __all__ = [
     "Session",
     "TimedOut",
     "beginning",
-    "failed",
+    "described",
     "inspected",
     "retry_pause",
     "tells_shutdown",
@@ -108,8 +108,8 @@ SILENT = (CR.CR_CONN_HOST_ERROR, CR.CR_SERVER_LOST)
 """The driver's own errors of an address where no server answers, so that the next one is tried."""
 
 
-def failed(exc: BaseException, size: int) -> StorageError:
-    """Return the error for a statement that failed; `size`: the bytes that were sent.
+def described(exc: BaseException, size: int) -> str:
+    """Return what to say of a statement that failed; `size`: the bytes that were sent.
 
     A server that gets more than it takes closes the connection in the midst of it, often before its reason is read.
     """
@@ -117,7 +117,7 @@ def failed(exc: BaseException, size: int) -> StorageError:
     cut_off = isinstance(exc, pymysql.InternalError) or number_of(exc) in (CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST)
     if cut_off and size > _LARGE:
         text = f"{text}; {size / _LARGE:.0f} MiB were sent: is that more than the server's max_allowed_packet?"
-    return StorageError(f"tidb: the statement failed: {text}")
+    return text
 
 
 def tells_shutdown(exc: pymysql.MySQLError) -> bool:
@@ -153,6 +153,10 @@ class Session(SessionState):
     """The statement that gives a session its state."""
     used = False
     """True if anything but a ping was sent since it was lent."""
+    alone = False
+    """True if it is lent for one statement, which is a transaction."""
+    commits_itself = False
+    """True if the session commits each statement, as the last borrower left it; the next one changes that first."""
     size = 0
     """Bytes or characters of the last command."""
     in_step = True
@@ -182,7 +186,7 @@ class Session(SessionState):
 
     def lend(self, deadline: float | None) -> None:
         """Note until when its borrower may wait."""
-        self.deadline, self.used = deadline, False
+        self.deadline, self.used, self.alone = deadline, False, False
 
     def sending(self, command: int, sql: Any) -> None:
         """Note a command that is about to be sent.
@@ -222,8 +226,7 @@ class Session(SessionState):
         read_only = number in _READ_ONLY and re.search("read.only", text_of(exc), re.IGNORECASE)
         self.outdated = self.outdated or bool(read_only and not self.dirty)
         in_transaction = self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
-        of_driver = 2000 <= number < 3000
-        if retry_pause(exc) is not None or (in_transaction and not of_driver):
+        if retry_pause(exc) is not None or (in_transaction and not is_of_driver(exc)):
             self.doubtful = self.doubtful or exc
 
     def decide(self) -> None:
@@ -240,10 +243,14 @@ class Session(SessionState):
             del self.__dict__[name]
         self.doubtful = self.ended_by = None
 
+    def is_otherwise(self, command: int) -> bool:
+        """Return whether the session commits each statement, and is not to, or the other way round."""
+        return not self.used and self.commits_itself is not self.alone and command != COMMAND.COM_PING
+
     @property
     def unfinished(self) -> bool:
         """Return whether there may be something to commit."""
-        return self.used
+        return self.used and not (self.alone and not self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     def answered_with(self, exc: pymysql.MySQLError) -> None:
         """Note an error that was read, or that the driver met while it read."""
@@ -304,6 +311,15 @@ def number_of(exc: BaseException) -> int:
     (1213, 0)
     """
     return exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
+
+
+def is_of_driver(exc: BaseException) -> bool:
+    """Return whether the driver has met an error, and not read it as the server's answer.
+
+    >>> [is_of_driver(pymysql.OperationalError(number, "")) for number in (2013, 1053)]
+    [True, False]
+    """
+    return number_of(exc) == 0 or 2000 <= number_of(exc) < 3000
 
 
 def text_of(exc: BaseException) -> str:
