@@ -27,6 +27,10 @@ class Followed(Generic[T]):
         self._ask = ask
         self._kept: tuple[object, T] | None = None
 
+    def forget(self) -> None:
+        """Ask the function at the next call."""
+        self._kept = None
+
     def __call__(self) -> T:
         """Return the value in force."""
         kept, version = self._kept, context.version

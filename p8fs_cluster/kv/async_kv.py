@@ -6,20 +6,21 @@
 from __future__ import annotations
 
 import asyncio  # sleeps
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from p8fs_cluster.di.teardown import Lasting
 from p8fs_cluster.exceptions import KVConflict, KVError
-from p8fs_cluster.kv.async_ranges import async_delete_span, async_pairs
+from p8fs_cluster.kv.async_ranges import async_delete_span, async_pages
 from p8fs_cluster.kv.async_running import AsyncRunner
 from p8fs_cluster.kv.async_transaction import AsyncAtomic, AsyncTransaction
 from p8fs_cluster.kv.changes import Changes, require_call, require_value
-from p8fs_cluster.kv.codecs import JSON, Codec, codec_of
+from p8fs_cluster.kv.codecs import BYTES, JSON, Codec, codec_of
 from p8fs_cluster.kv.keys import Key, Space, limit_of, microseconds, new_version, seconds, version_given
-from p8fs_cluster.kv.scanning import BATCH
+from p8fs_cluster.kv.scanning import BATCH, async_flattened
 from p8fs_cluster.kv.values import Counted, Entry
-from p8fs_cluster.providers.storage.kv import Increment, Limits, Put
+from p8fs_cluster.providers.storage.kv import Increment, Limits, Page, Put
 from p8fs_cluster.providers.storage.kv_decisions import LARGEST
 from p8fs_cluster.providers.storage.retries import pause
 
@@ -92,8 +93,8 @@ class AsyncKV(Lasting, Generic[V]):
 
     async def get(self, key: Key) -> V | None:
         """Return a value; None: it is not there, or has expired."""
-        found = await self._found(key)
-        return None if found is None else self._codec.decode(found[0])
+        value = await self._runner.value(self._space.physical(key))
+        return None if value is None else self._codec.decode(value)
 
     async def entry(self, key: Key) -> Entry[V] | None:
         """Return a value with its version and the seconds that it has left."""
@@ -128,7 +129,7 @@ class AsyncKV(Lasting, Generic[V]):
         :raises KVError: key, value or ttl can't be used; nothing was sent.
         """
         put = self._put(key, value, ttl)
-        await self._runner.run(lambda store: store.put((put,)))
+        await self._runner.put(put)
         return put.version
 
     async def put_many(self, items: Mapping[K, V], *, ttl: float | None = None) -> dict[K, int]:
@@ -245,9 +246,10 @@ class AsyncKV(Lasting, Generic[V]):
 
         :raises KVError: prefix, start, stop or limit can't be used.
         """
-        span = self._space.span(prefix, start, stop)
-        most = None if limit is None else limit_of(limit)
-        return self._scanned(async_pairs(self._runner, span, most, reverse, keys_only), keys_only)
+        most = sys.maxsize if limit is None else limit_of(limit)
+        head = self._space.head
+        page = Page(self._space.span(prefix, start, stop), most, reverse, keys_only, len(head))
+        return async_flattened(self._decoded(async_pages(self._runner, page, head), keys_only))
 
     async def count(self, prefix: Key = b"") -> int:
         """Count the keys with a prefix; it reads them all, so it takes as long as there are many."""
@@ -273,22 +275,24 @@ class AsyncKV(Lasting, Generic[V]):
         Nothing shows them in any case; this gives their room back.
         """
         most = limit_of(limit)
-        swept = await self._runner.run(lambda store: store.sweep(most))
+        swept, more = 0, True
+        while more and not swept:
+            swept, more = await self._runner.run(lambda store: store.sweep(most))
         self._runner.stores.tally.add("swept", swept)
         return swept
 
     def sweep_on_schedule(self, cluster: AsyncCluster, cron: str = "* * * * *") -> AsyncSchedule:
         """Sweep at the times of a cron expression, on one node at a time, until `stop()` or the end of the container.
 
-        A run deletes batch by batch until there is less than one, with a pause in between; where nothing has expired
-        it is one look at an index.
+        A run deletes batch by batch until nothing is left, with a pause in between; where nothing has expired it is
+        one look at an index.
 
         :raises CoordinationError: the expression can't be used, or the store has no leases.
         """
         return cluster.schedule(f"p8fs-kv-sweep:{self._runner.stores.table}", cron, self._sweep_all)
 
     async def _sweep_all(self) -> None:
-        while await self.sweep() == BATCH:
+        while await self.sweep():
             await asyncio.sleep(_BREATH)
 
     def stats(self) -> dict[str, Any]:
@@ -340,10 +344,10 @@ class AsyncKV(Lasting, Generic[V]):
         physical = self._space.physical(key)
         return (await self._runner.run(lambda store: store.entries((physical,)))).get(physical)
 
-    async def _scanned(self, pairs: AsyncIterator[tuple[bytes, bytes]], keys_only: bool) -> AsyncIterator[Any]:
-        async for key, value in pairs:
-            stripped = self._space.stripped(key)
-            yield stripped if keys_only else (stripped, self._codec.decode(value))
+    async def _decoded(self, pages: AsyncIterator[list[Any]], keys_only: bool) -> AsyncIterator[list[Any]]:
+        plain, decode = keys_only or self._codec is BYTES, self._codec.decode
+        async for page in pages:
+            yield page if plain else [(key, decode(value)) for key, value in page]
 
 
 def _several(keys: Iterable[K]) -> list[K]:

@@ -6,35 +6,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from p8fs_cluster.kv.async_running import AsyncRunner
 from p8fs_cluster.kv.scanning import PAGE, after, is_empty
 from p8fs_cluster.providers.storage.keys import Span
+from p8fs_cluster.providers.storage.kv import Page
 
-__all__ = ["async_delete_span", "async_pairs"]
+__all__ = ["async_delete_span", "async_pages"]
 
 
-async def async_pairs(
-    runner: AsyncRunner, span: Span, limit: int | None, reverse: bool, keys_only: bool
-) -> AsyncIterator[tuple[bytes, bytes]]:
-    """Yield the pairs of a range in order; nothing is borrowed between two pages."""
-    left = limit
-    while not is_empty(span) and left != 0:
-        size = PAGE if left is None else min(left, PAGE)
-        pairs = await async_page(runner, span, size, reverse, keys_only)
-        for pair in pairs:
-            yield pair
-        if len(pairs) < size:
+async def async_pages(runner: AsyncRunner, scan: Page, head: bytes) -> AsyncIterator[list[Any]]:
+    """Yield the pairs of a range in order, or the keys, page by page; nothing is borrowed between two pages.
+
+    `head`: the beginning of the keys, which is left out.
+    """
+    span, left = scan.span, scan.limit
+    while not is_empty(span) and left > 0:
+        page = scan._replace(span=span, limit=min(left, PAGE))
+        found = await async_first(runner, page)
+        yield found
+        if len(found) < page.limit:
             return
-        span = after(span, pairs[-1][0], reverse)
-        left = None if left is None else left - size
+        span = after(span, head + (found[-1] if scan.keys_only else found[-1][0]), scan.reverse)
+        left -= page.limit
 
 
-async def async_page(
-    runner: AsyncRunner, span: Span, size: int, reverse: bool, keys_only: bool
-) -> list[tuple[bytes, bytes]]:
+async def async_first(runner: AsyncRunner, page: Page) -> list[Any]:
     """Return the first pairs of a range."""
-    return await runner.run(lambda store: store.page(span, size, reverse, keys_only))
+    return await runner.run(lambda store: store.page(page))
 
 
 async def async_delete_span(runner: AsyncRunner, span: Span) -> None:

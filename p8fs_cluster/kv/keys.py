@@ -34,8 +34,9 @@ class Space:
         if "\0" in name:
             raise KVError("a namespace holds no NUL character: leave it out")
         self.name = name
-        self._head = _utf8(name, "a namespace") + b"\0"
-        if len(self._head) > KEY_BYTES:
+        self.head = _utf8(name, "a namespace") + b"\0"
+        self._room = KEY_BYTES + 1 - len(self.head)
+        if self._room < 1:
             raise KVError(f"a namespace and a key have at most {KEY_BYTES:,} bytes together: choose a shorter name")
 
     def physical(self, key: Key) -> bytes:
@@ -43,13 +44,16 @@ class Space:
 
         :raises KVError: it is empty, too long, or neither bytes nor text.
         """
-        if not (stripped := _bytes(key, "a key")):
+        stripped = key if type(key) is bytes else _bytes(key, "a key")
+        if 0 < len(stripped) <= self._room:
+            return self.head + stripped
+        if not stripped:
             raise KVError("a key has at least one byte")
-        return self._bounded(self._head + stripped)
+        return self._bounded(self.head + stripped)
 
     def stripped(self, physical: bytes) -> bytes:
         """Return the key as the handle has it."""
-        return physical[len(self._head) :]
+        return physical[len(self.head) :]
 
     def span(self, prefix: Key = b"", start: Key | None = None, stop: Key | None = None) -> Span:
         """Return the range of the keys with a prefix, of these those between two others.
@@ -62,7 +66,7 @@ class Space:
         return Span.of(self._end(prefix, "prefix"), first, last)
 
     def _end(self, end: Key, name: str) -> bytes:
-        return self._bounded(self._head + _bytes(end, name), spare=1)  # `start=last + b"\0"` goes on after a key
+        return self._bounded(self.head + _bytes(end, name), spare=1)  # `start=last + b"\0"` goes on after a key
 
     def _bounded(self, physical: bytes, spare: int = 0) -> bytes:
         length = len(physical) - 1

@@ -5,6 +5,7 @@ Made by `scripts/threads.py`: edit `kv.py`.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from p8fs_cluster.di.teardown import Lasting
 from p8fs_cluster.exceptions import KVConflict, KVError
 from p8fs_cluster.kv.changes import Changes, require_call, require_value
-from p8fs_cluster.kv.codecs import JSON, Codec, codec_of
+from p8fs_cluster.kv.codecs import BYTES, JSON, Codec, codec_of
 from p8fs_cluster.kv.keys import Key, Space, limit_of, microseconds, new_version, seconds, version_given
-from p8fs_cluster.kv.ranges import delete_span, pairs
+from p8fs_cluster.kv.ranges import delete_span, pages
 from p8fs_cluster.kv.running import Runner
-from p8fs_cluster.kv.scanning import BATCH
+from p8fs_cluster.kv.scanning import BATCH, flattened
 from p8fs_cluster.kv.transaction import Atomic, Transaction
 from p8fs_cluster.kv.values import Counted, Entry
-from p8fs_cluster.providers.storage.kv import Increment, Limits, Put
+from p8fs_cluster.providers.storage.kv import Increment, Limits, Page, Put
 from p8fs_cluster.providers.storage.kv_decisions import LARGEST
 from p8fs_cluster.providers.storage.retries import pause
 
@@ -92,8 +93,8 @@ class KV(Lasting, Generic[V]):
 
     def get(self, key: Key) -> V | None:
         """Return a value; None: it is not there, or has expired."""
-        found = self._found(key)
-        return None if found is None else self._codec.decode(found[0])
+        value = self._runner.value(self._space.physical(key))
+        return None if value is None else self._codec.decode(value)
 
     def entry(self, key: Key) -> Entry[V] | None:
         """Return a value with its version and the seconds that it has left."""
@@ -128,7 +129,7 @@ class KV(Lasting, Generic[V]):
         :raises KVError: key, value or ttl can't be used; nothing was sent.
         """
         put = self._put(key, value, ttl)
-        self._runner.run(lambda store: store.put((put,)))
+        self._runner.put(put)
         return put.version
 
     def put_many(self, items: Mapping[K, V], *, ttl: float | None = None) -> dict[K, int]:
@@ -245,9 +246,10 @@ class KV(Lasting, Generic[V]):
 
         :raises KVError: prefix, start, stop or limit can't be used.
         """
-        span = self._space.span(prefix, start, stop)
-        most = None if limit is None else limit_of(limit)
-        return self._scanned(pairs(self._runner, span, most, reverse, keys_only), keys_only)
+        most = sys.maxsize if limit is None else limit_of(limit)
+        head = self._space.head
+        page = Page(self._space.span(prefix, start, stop), most, reverse, keys_only, len(head))
+        return flattened(self._decoded(pages(self._runner, page, head), keys_only))
 
     def count(self, prefix: Key = b"") -> int:
         """Count the keys with a prefix; it reads them all, so it takes as long as there are many."""
@@ -273,22 +275,24 @@ class KV(Lasting, Generic[V]):
         Nothing shows them in any case; this gives their room back.
         """
         most = limit_of(limit)
-        swept = self._runner.run(lambda store: store.sweep(most))
+        swept, more = 0, True
+        while more and not swept:
+            swept, more = self._runner.run(lambda store: store.sweep(most))
         self._runner.stores.tally.add("swept", swept)
         return swept
 
     def sweep_on_schedule(self, cluster: Cluster, cron: str = "* * * * *") -> Schedule:
         """Sweep at the times of a cron expression, on one node at a time, until `stop()` or the end of the container.
 
-        A run deletes batch by batch until there is less than one, with a pause in between; where nothing has expired
-        it is one look at an index.
+        A run deletes batch by batch until nothing is left, with a pause in between; where nothing has expired it is
+        one look at an index.
 
         :raises CoordinationError: the expression can't be used, or the store has no leases.
         """
         return cluster.schedule(f"p8fs-kv-sweep:{self._runner.stores.table}", cron, self._sweep_all)
 
     def _sweep_all(self) -> None:
-        while self.sweep() == BATCH:
+        while self.sweep():
             time.sleep(_BREATH)
 
     def stats(self) -> dict[str, Any]:
@@ -340,10 +344,10 @@ class KV(Lasting, Generic[V]):
         physical = self._space.physical(key)
         return (self._runner.run(lambda store: store.entries((physical,)))).get(physical)
 
-    def _scanned(self, pairs: Iterator[tuple[bytes, bytes]], keys_only: bool) -> Iterator[Any]:
-        for key, value in pairs:
-            stripped = self._space.stripped(key)
-            yield stripped if keys_only else (stripped, self._codec.decode(value))
+    def _decoded(self, pages: Iterator[list[Any]], keys_only: bool) -> Iterator[list[Any]]:
+        plain, decode = keys_only or self._codec is BYTES, self._codec.decode
+        for page in pages:
+            yield page if plain else [(key, decode(value)) for key, value in page]
 
 
 def _several(keys: Iterable[K]) -> list[K]:

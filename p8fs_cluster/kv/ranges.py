@@ -6,33 +6,35 @@ Made by `scripts/threads.py`: edit `ranges.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from p8fs_cluster.kv.running import Runner
 from p8fs_cluster.kv.scanning import PAGE, after, is_empty
 from p8fs_cluster.providers.storage.keys import Span
+from p8fs_cluster.providers.storage.kv import Page
 
-__all__ = ["delete_span", "pairs"]
+__all__ = ["delete_span", "pages"]
 
 
-def pairs(
-    runner: Runner, span: Span, limit: int | None, reverse: bool, keys_only: bool
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the pairs of a range in order; nothing is borrowed between two pages."""
-    left = limit
-    while not is_empty(span) and left != 0:
-        size = PAGE if left is None else min(left, PAGE)
-        pairs = page(runner, span, size, reverse, keys_only)
-        for pair in pairs:
-            yield pair
-        if len(pairs) < size:
+def pages(runner: Runner, scan: Page, head: bytes) -> Iterator[list[Any]]:
+    """Yield the pairs of a range in order, or the keys, page by page; nothing is borrowed between two pages.
+
+    `head`: the beginning of the keys, which is left out.
+    """
+    span, left = scan.span, scan.limit
+    while not is_empty(span) and left > 0:
+        page = scan._replace(span=span, limit=min(left, PAGE))
+        found = first(runner, page)
+        yield found
+        if len(found) < page.limit:
             return
-        span = after(span, pairs[-1][0], reverse)
-        left = None if left is None else left - size
+        span = after(span, head + (found[-1] if scan.keys_only else found[-1][0]), scan.reverse)
+        left -= page.limit
 
 
-def page(runner: Runner, span: Span, size: int, reverse: bool, keys_only: bool) -> list[tuple[bytes, bytes]]:
+def first(runner: Runner, page: Page) -> list[Any]:
     """Return the first pairs of a range."""
-    return runner.run(lambda store: store.page(span, size, reverse, keys_only))
+    return runner.run(lambda store: store.page(page))
 
 
 def delete_span(runner: Runner, span: Span) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import FrameType
 from typing import Any, TypeVar, cast
 
 from p8fs_cluster.config.problems import variable_of
@@ -15,13 +13,12 @@ from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.exceptions import KVError, StorageError
 from p8fs_cluster.kv import tables
 from p8fs_cluster.kv.tally import Tally
-from p8fs_cluster.providers.storage.checkout import site_of
 from p8fs_cluster.providers.storage.engines import EngineSpec, built_in
 from p8fs_cluster.providers.storage.handle import Storage
-from p8fs_cluster.providers.storage.kv import EMBEDDED_LIMITS, Limits, Plan, Verbs
+from p8fs_cluster.providers.storage.kv import EMBEDDED_LIMITS, Limits, Pairs, Plan, Verbs
 from p8fs_cluster.providers.storage.kv_pairs import FORMAT, KeyPairs
 from p8fs_cluster.providers.storage.kv_rows import KeyRows
-from p8fs_cluster.providers.storage.operations import Checkout
+from p8fs_cluster.providers.storage.operations import Call, Checkout
 
 __all__ = ["Stores"]
 
@@ -33,14 +30,20 @@ class Stores:
 
     def __init__(self, settings: SettingsSource, storage: Callable[[], Storage]) -> None:
         self._settings = settings
-        self._storage = storage
+        self._storage = self.followed(storage)
         self._rows: dict[tuple[str, str], KeyRows] = {}
         self._spec = Followed(settings, lambda: storage().spec)
         self.rows = Followed(settings, self._rows_in_force)
         """Returns the statements of the server in force, or raises KVError: the engine has no key-value store."""
         self.limits = Followed(settings, self._limits_in_force)
         """Returns the most bytes that the store in force takes."""
+        self.direct = Followed(settings, self._direct_in_force)
+        """Returns the embedded store in force, to be asked without a checkout; None: it is to be borrowed."""
         self.tally = Tally()
+
+    def followed(self, ask: Callable[[], T]) -> Followed[T]:
+        """Return what gives the object that is in force, and asks for it after changes alone."""
+        return Followed(self._settings, ask)
 
     @property
     def spec(self) -> EngineSpec:
@@ -76,12 +79,17 @@ class Stores:
 
         :raises KVError: the engine has no key-value store.
         """
-        checkout = _Call(self._storage())
+        checkout = Call(self._storage())
         with checkout:
-            pairs = getattr(checkout.lifecycle.engine, "pairs", None)
-            if pairs is None:
-                raise _none(checkout.lifecycle.spec)
-            return cast("T", ask(KeyPairs(pairs())).result)
+            return cast("T", ask(KeyPairs(_pairs_of(checkout))).result)
+
+    def _direct_in_force(self) -> KeyPairs | None:
+        if not self.spec.embedded:
+            return None
+        checkout = Call(self._storage())
+        with checkout:
+            pairs = _pairs_of(checkout)
+            return KeyPairs(pairs) if pairs.direct else None
 
     def prepare(self, rows: KeyRows) -> None:
         """Make the table, where that is allowed, or tell how it is made.
@@ -111,12 +119,11 @@ class Stores:
         return self.version(), added
 
 
-class _Call(Checkout):
-    """A checkout that ends with a call: nobody asks which line of a program has it, which takes long to find out."""
-
-    def note(self, borrower: FrameType) -> None:
-        self.site = site_of(borrower)
-        self.since = time.monotonic()
+def _pairs_of(checkout: Checkout) -> Pairs:
+    pairs: Callable[[], Pairs] | None = getattr(checkout.lifecycle.engine, "pairs", None)
+    if pairs is None:
+        raise _none(checkout.lifecycle.spec)
+    return pairs()
 
 
 class Executing:

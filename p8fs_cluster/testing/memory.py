@@ -14,7 +14,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.coordination.clock import BOOTTIME
 from p8fs_cluster.coordination.coordinators import Coordinators
 from p8fs_cluster.di.settings import SettingsProvider, SettingsSource
-from p8fs_cluster.exceptions import StorageError
+from p8fs_cluster.exceptions import StorageError, StorageUnavailable
 from p8fs_cluster.providers.storage.engines import EngineSpec, Parameters
 from p8fs_cluster.providers.storage.handle import Storage
 from p8fs_cluster.providers.storage.keys import Span
@@ -38,6 +38,7 @@ class MemoryEngine:
 
     def close(self) -> None:
         self._data = {}
+        self._pairs.close()
         self._pairs = MemoryPairs(self.clock)
 
     def clock(self) -> float:
@@ -83,28 +84,42 @@ class MemoryEngine:
 class MemoryPairs:
     """Bytes to bytes in order, for the key-value store."""
 
+    direct: ClassVar[bool] = True
+
     def __init__(self, clock: Callable[[], float]) -> None:
         self.lock = threading.RLock()
+        self.usable = True
+        """False once it was closed: what is written then is lost."""
         self._clock = clock
         self._data: dict[bytes, bytes] = {}
         self._keys: list[bytes] = []
+        self.get = self._data.get
 
     def now(self) -> int:
         return round(self._clock() * 1_000_000)
 
-    def get(self, key: bytes) -> bytes | None:
-        return self._data.get(key)
+    def put(self, key: bytes, value: bytes) -> None:
+        self.write([(key, value)])
 
-    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = ()) -> None:
         with self.lock:
-            for key, value in changes:
-                if value is None:
-                    if self._data.pop(key, None) is not None:
-                        del self._keys[bisect.bisect_left(self._keys, key)]
-                else:
-                    if key not in self._data:
-                        bisect.insort(self._keys, key)
-                    self._data[key] = value
+            if not self.usable:
+                raise StorageUnavailable("memory: it was closed, or is opened anew")
+            for key in deletes:
+                if self._data.pop(key, None) is not None:
+                    del self._keys[bisect.bisect_left(self._keys, key)]
+            for key, value in puts:
+                if key not in self._data:
+                    bisect.insort(self._keys, key)
+                self._data[key] = value
+
+    def failed(self, exc: Exception) -> StorageError:
+        return exc if isinstance(exc, StorageError) else StorageError(f"memory: {exc}")
+
+    def close(self) -> None:
+        """Take nothing any more."""
+        with self.lock:
+            self.usable = False
 
     def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         with self.lock:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.keys import Span
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Increment",
     "Limits",
     "Mutation",
+    "Page",
     "Pairs",
     "Plan",
     "Put",
@@ -100,6 +102,17 @@ class Increment(NamedTuple):
     ttl: int | None
 
 
+class Page(NamedTuple):
+    """A part of a scan."""
+
+    span: Span
+    limit: int
+    reverse: bool
+    keys_only: bool
+    skipped: int
+    """Bytes at the beginning of the keys, which are left out of what is returned."""
+
+
 Statement = tuple[str, Sequence[Any]]
 Rows = list[tuple[Any, ...]]
 Steps = Generator[Statement, Rows, T]
@@ -120,6 +133,9 @@ class Verbs(Protocol):
 
     def entries(self, keys: Sequence[bytes]) -> Plan[dict[bytes, tuple[bytes, int, int | None]]]:
         """Plan to return value, version and time left (None: for ever) of those keys that are there."""
+
+    def value(self, key: bytes) -> Plan[bytes | None]:
+        """Plan to return a value."""
 
     def put(self, puts: Sequence[Put]) -> Plan[None]:
         """Plan to write them all."""
@@ -148,8 +164,8 @@ class Verbs(Protocol):
     def atomic(self, checks: Mapping[bytes, int | None], puts: Sequence[Put], deletes: Collection[bytes]) -> Plan[bool]:
         """Plan to write if each key has its version (None: is not there), and return whether that was so."""
 
-    def page(self, span: Span, limit: int, reverse: bool, keys_only: bool) -> Plan[list[tuple[bytes, bytes]]]:
-        """Plan to return the first pairs of a range; those of `keys_only` have no values."""
+    def page(self, page: Page) -> Plan[list[Any]]:
+        """Plan to return the first pairs of a range, or their keys."""
 
     def count(self, span: Span) -> Plan[int]:
         """Plan to count the keys of a range."""
@@ -160,26 +176,40 @@ class Verbs(Protocol):
     def delete_span(self, span: Span) -> Plan[None]:
         """Plan to delete a range, expired rows included."""
 
-    def sweep(self, limit: int) -> Plan[int]:
-        """Plan to delete expired rows, the oldest first, and return how many there were."""
+    def sweep(self, limit: int) -> Plan[tuple[int, bool]]:
+        """Plan to look at so many rows that may have expired, and return how many had, and whether more are due."""
 
 
 class Pairs(Protocol):
     """The pairs of an embedded engine: bytes to bytes in order, and the lock for reads that lead to writes."""
 
     lock: threading.RLock
+    usable: bool
+    """False if they are to be had anew: the engine was closed, or a write has failed."""
+    get: Callable[[bytes], bytes | None]
+    """Returns a value, or None; what it raises, `failed` makes a StorageError of."""
+
+    @property
+    def direct(self) -> bool:
+        """Return whether they may be asked without a checkout of the engine."""
 
     def now(self) -> int:
         """Return the microseconds since 1970."""
 
-    def get(self, key: bytes) -> bytes | None:
-        """Return a value."""
-
-    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Write values and delete those keys that have None, as a whole.
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write a value.
 
         :raises StorageError: it can't be written.
         """
+
+    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = ()) -> None:
+        """Write values and delete keys, as a whole.
+
+        :raises StorageError: it can't be written.
+        """
+
+    def failed(self, exc: Exception) -> StorageError:
+        """Return the error of ours for what the engine raised."""
 
     def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yield the pairs of a range in order, while others may write."""

@@ -1,15 +1,15 @@
-"""The key-value store in an embedded engine: records in order, and an index of their ends beside them."""
+"""The key-value store in an embedded engine: records in order, and beside them when to look for expired ones."""
 
 from __future__ import annotations
 
 import itertools
 import struct
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.keys import Span
-from p8fs_cluster.providers.storage.kv import Mutation, Pairs, Plan, Put, Row
+from p8fs_cluster.providers.storage.kv import Mutation, Page, Pairs, Plan, Put, Row
 from p8fs_cluster.providers.storage.kv_decisions import Deciding
 
 __all__ = ["FORMAT", "KeyPairs", "Record"]
@@ -19,12 +19,19 @@ T = TypeVar("T")
 FORMAT = 1
 """The format of records that this release writes."""
 _HEAD = struct.Struct(">BQQ")
-_DATA, _ENDS = b"\x00", b"\x01"
+_LASTING = b"\x01" + bytes(8)
+"""The beginning of a record that does not expire."""
+_SIZE, _unpacked = _HEAD.size, _HEAD.unpack_from
+_DATA, _DUE = b"\x00", b"\x01"
 _LONG = 8
+_SOME = 500
+"""Records that are counted at once."""
+_STEPS = 4
+"""A time to live is divided into 8 to 16 steps, at whose ends the sweeper looks."""
 
 
 class Record(NamedTuple):
-    """A stored value: a byte for the format, eight for the version, eight for the end (0: none), then the value."""
+    """A stored value: a byte for the format, eight for the end (0: none), eight for the version, then the value."""
 
     value: bytes
     version: int
@@ -40,7 +47,7 @@ class Record(NamedTuple):
         Record(value=b'value', version=7, expires_at=0)
         """
         version, expires_at = cls.head(stored)
-        return cls(stored[_HEAD.size :], version, expires_at)
+        return cls(stored[_SIZE:], version, expires_at)
 
     @staticmethod
     def head(stored: bytes) -> tuple[int, int]:
@@ -48,15 +55,15 @@ class Record(NamedTuple):
 
         :raises StorageError: it has a format that this release does not know.
         """
-        if len(stored) < _HEAD.size or stored[0] != FORMAT:
+        known, expires_at, version = _unpacked(stored) if len(stored) >= _SIZE else (0, 0, 0)
+        if known != FORMAT:
             told = f"of format {stored[0]}" if stored else "without a format"
             raise StorageError(f"the key-value store holds a record {told}: of a newer release, or damaged")
-        _, version, expires_at = _HEAD.unpack_from(stored)
         return version, expires_at
 
     def stored(self) -> bytes:
         """Return the bytes to store."""
-        return _HEAD.pack(FORMAT, self.version, self.expires_at) + self.value
+        return _HEAD.pack(FORMAT, self.expires_at, self.version) + self.value
 
     def is_live(self, now: int) -> bool:
         """Return whether it has not expired."""
@@ -67,11 +74,11 @@ class KeyPairs(Deciding):
     """The operations on one engine's pairs, done at once: the plans that are returned hold their answers."""
 
     def __init__(self, pairs: Pairs) -> None:
-        self._pairs = pairs
+        self.pairs = pairs
 
     def entries(self, keys: Sequence[bytes]) -> Plan[dict[bytes, tuple[bytes, int, int | None]]]:
-        with self._pairs.lock:
-            now = self._pairs.now()
+        with self.pairs.lock:
+            now = self.pairs.now()
             found = {}
             for key in keys:
                 record = self._record(key)
@@ -81,18 +88,40 @@ class KeyPairs(Deciding):
         return answered(found)
 
     def put(self, puts: Sequence[Put]) -> Plan[None]:
-        with self._pairs.lock:
-            self._write(puts, (), self._pairs.now())
+        self._write(puts, ())
         return answered(None)
 
+    def put_now(self, put: Put) -> None:
+        """Write one value."""
+        key, value, version, ttl, until = put
+        if ttl is None and until is None:
+            self.pairs.put(_DATA + key, _HEAD.pack(FORMAT, 0, version) + value)
+        else:
+            self._write((put,), ())
+
+    def value(self, key: bytes) -> Plan[bytes | None]:
+        return answered(self.value_now(key))
+
+    def value_now(self, key: bytes) -> bytes | None:
+        """Return a value."""
+        try:
+            stored = self.pairs.get(_DATA + key)
+        except Exception as exc:
+            raise self.pairs.failed(exc) from exc
+        if stored is None:
+            return None
+        if stored.startswith(_LASTING):
+            return stored[_SIZE:]
+        record = Record.read(stored)
+        return record.value if record.is_live(self.pairs.now()) else None
+
     def delete(self, keys: Collection[bytes]) -> Plan[None]:
-        with self._pairs.lock:
-            self._write((), keys, 0)
+        self._write((), keys)
         return answered(None)
 
     def mutate(self, mutation: Mutation[T]) -> Plan[T]:
-        with self._pairs.lock:
-            now = self._pairs.now()
+        with self.pairs.lock:
+            now = self.pairs.now()
             records = {key: self._record(key) for key in mutation.keys}
             found = {
                 key: Row(record.value, record.version, record.expires_at or None)
@@ -100,57 +129,87 @@ class KeyPairs(Deciding):
                 if record and record.is_live(now)
             }
             decision = mutation.decide(found)
-            self._write(decision.puts, decision.deletes, now)
+            self._write(decision.puts, decision.deletes)
         return answered(decision.result)
 
-    def page(self, span: Span, limit: int, reverse: bool, keys_only: bool) -> Plan[list[tuple[bytes, bytes]]]:
-        found = itertools.islice(self._live(span, reverse), limit)
-        return answered([(key, key if keys_only else record.value) for key, record in found])
+    def page(self, page: Page) -> Plan[list[Any]]:
+        now, skipped, found = self.pairs.now(), len(_DATA) + page.skipped, list[tuple[bytes, bytes]]()
+        stored = self._stored_in(page.span, page.reverse)
+        while len(found) < page.limit and (some := self._taken(stored, page.limit - len(found))):
+            lasting = [(key[skipped:], value[_SIZE:]) for key, value in some if value.startswith(_LASTING)]
+            if len(lasting) < len(some):
+                records = [(key[skipped:], Record.read(value)) for key, value in some]
+                lasting = [(key, record.value) for key, record in records if record.is_live(now)]
+            found += lasting
+        return answered([key for key, _ in found] if page.keys_only else found)
 
     def count(self, span: Span) -> Plan[int]:
-        return answered(sum(1 for _ in self._live(span)))
+        now, stored, count = self.pairs.now(), self._stored_in(span), 0
+        while some := self._taken(stored, _SOME):
+            count += sum(value.startswith(_LASTING) or Record.read(value).is_live(now) for _, value in some)
+        return answered(count)
 
     def stem(self, span: Span, limit: int) -> Plan[bytes | None]:
-        keys = [key[1:] for key, _ in itertools.islice(self._pairs.items(_data(span)), limit)]
+        keys = [key[1:] for key, _ in self._taken(self._stored_in(span), limit)]
         return answered(keys[-1] if keys else None)
 
     def delete_span(self, span: Span) -> Plan[None]:
-        with self._pairs.lock:
-            self._write((), [key[1:] for key, _ in self._pairs.items(_data(span))], 0)
+        with self.pairs.lock:
+            self._write((), [key[1:] for key, _ in self._taken(self._stored_in(span), None)])
         return answered(None)
 
-    def sweep(self, limit: int) -> Plan[int]:
-        with self._pairs.lock:
-            due = Span(_ENDS, _ENDS + _long(self._pairs.now() + 1))
-            ends = [end for end, _ in itertools.islice(self._pairs.items(due), limit)]
-            self._write((), [end[1 + _LONG :] for end in ends], 0)
-        return answered(len(ends))
+    def sweep(self, limit: int) -> Plan[tuple[int, bool]]:
+        with self.pairs.lock:
+            now = self.pairs.now()
+            due = [key for key, _ in self._taken(self.pairs.items(Span(_DUE, _DUE + _long(now + 1))), limit)]
+            records = {key: self._record(key) for key in {entry[1 + _LONG :] for entry in due}}
+            gone = [_DATA + key for key, record in records.items() if record and not record.is_live(now)]
+            if due:
+                self.pairs.write((), (*due, *gone))
+        return answered((len(gone), len(due) == limit))
+
+    def _stored(self, key: bytes) -> bytes | None:
+        try:
+            return self.pairs.get(_DATA + key)
+        except Exception as exc:
+            raise self.pairs.failed(exc) from exc
 
     def _record(self, key: bytes) -> Record | None:
-        stored = self._pairs.get(_DATA + key)
+        stored = self._stored(key)
         return None if stored is None else Record.read(stored)
 
-    def _live(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, Record]]:
-        now = self._pairs.now()
-        for key, stored in self._pairs.items(_data(span), reverse):
-            record = Record.read(stored)
-            if not record.expires_at or record.expires_at > now:
-                yield key[1:], record
+    def _stored_in(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        return self.pairs.items(Span(_DATA + span.start, _DUE if span.stop is None else _DATA + span.stop), reverse)
 
-    def _write(self, puts: Sequence[Put], deletes: Collection[bytes], now: int) -> None:
-        changes: list[tuple[bytes, bytes | None]] = []
-        for key in (*deletes, *(put.key for put in puts)):
-            stored = self._pairs.get(_DATA + key)
-            if stored is not None and (end := Record.head(stored)[1]):
-                changes.append((_ENDS + _long(end) + key, None))
-        changes += [(_DATA + key, None) for key in deletes]
-        for put in puts:
-            end = put.until or (now + put.ttl if put.ttl else 0)
-            changes.append((_DATA + put.key, Record(put.value, put.version, end).stored()))
+    def _taken(self, stored: Iterator[tuple[bytes, bytes]], most: int | None) -> list[tuple[bytes, bytes]]:
+        try:
+            return list(itertools.islice(stored, most))
+        except Exception as exc:
+            raise self.pairs.failed(exc) from exc
+
+    def _write(self, puts: Sequence[Put], deletes: Collection[bytes]) -> None:
+        """Write records, and for those that expire when to look for them. What was noted for the records that were
+        there stays until then: to look for it takes more time than the write."""
+        now, pack = self.pairs.now(), _HEAD.pack
+        changes, due = [], []
+        for key, value, version, ttl, until in puts:
+            end = until or (now + ttl if ttl else 0)
+            changes.append((_DATA + key, pack(FORMAT, end, version) + value))
             if end:
-                changes.append((_ENDS + _long(end) + put.key, b""))
-        if changes:
-            self._pairs.write(changes)
+                due.append((_DUE + _long(look_at(now, end)) + key, b""))
+        if changes or deletes:
+            self.pairs.write(changes + due, [_DATA + key for key in deletes])
+
+
+def look_at(now: int, end: int) -> int:
+    """Return when the sweeper is to look for a record: its end, or somewhat later, so that a key which is written
+    again and again leaves a few notes and not one a write.
+
+    >>> [look_at(0, end) for end in (1000, 1023, 1024)], look_at(0, 60_000_000) / 60_000_000
+    ([1024, 1024, 1024], 1.0485...)
+    """
+    step = max(end - now, 1).bit_length() - _STEPS
+    return end if step <= 0 else -(-end >> step) << step
 
 
 def answered(result: T) -> Plan[T]:
@@ -164,7 +223,3 @@ def _no_steps() -> NoReturn:
 
 def _long(number: int) -> bytes:
     return number.to_bytes(_LONG, "big")
-
-
-def _data(span: Span) -> Span:
-    return Span(_DATA + span.start, _ENDS if span.stop is None else _DATA + span.stop)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, TypeVar
 
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.keys import Span
-from p8fs_cluster.providers.storage.kv import Limits, Mutation, Plan, Put, Row, Rows, Statement, Steps
+from p8fs_cluster.providers.storage.kv import Limits, Mutation, Page, Plan, Put, Row, Rows, Statement, Steps
 from p8fs_cluster.providers.storage.kv_decisions import Deciding
 from p8fs_cluster.providers.storage.leases import Spelling
 
-__all__ = ["LIVE", "KeyRows"]
+__all__ = ["LIVE", "KeyRows", "alone", "ending"]
 
 T = TypeVar("T")
 
@@ -79,18 +79,28 @@ class KeyRows(Deciding):
 
         return alone((sql, parameters), answer)
 
+    def value(self, key: bytes) -> Plan[bytes | None]:
+        sql = f"SELECT v FROM $table WHERE k = %s AND {LIVE}"
+        return alone((sql, (key,)), lambda rows: rows[0][0] if rows else None)
+
     def put(self, puts: Sequence[Put]) -> Plan[None]:
         return alone(self.upsert(sorted(puts)), _nothing)
 
     def delete(self, keys: Collection[bytes]) -> Plan[None]:
         return alone(self.removal(keys), _nothing)
 
-    def page(self, span: Span, limit: int, reverse: bool, keys_only: bool) -> Plan[list[tuple[bytes, bytes]]]:
-        condition, parameters = within(span)
-        order = "DESC" if reverse else "ASC"
-        columns = "k, k" if keys_only else "k, v"
+    def page(self, page: Page) -> Plan[list[Any]]:
+        condition, parameters = within(page.span)
+        order = "DESC" if page.reverse else "ASC"
+        columns, skipped = "k" if page.keys_only else "k, v", page.skipped
         sql = f"SELECT {columns} FROM $table WHERE {condition} AND {LIVE} ORDER BY k {order} LIMIT %s"
-        return alone((sql, (*parameters, limit)), lambda rows: [(key, value) for key, value in rows])
+
+        def answer(rows: Rows) -> list[Any]:
+            if page.keys_only:
+                return [key[skipped:] for (key,) in rows]
+            return [(key[skipped:], value) for key, value in rows]
+
+        return alone((sql, (*parameters, page.limit)), answer)
 
     def count(self, span: Span) -> Plan[int]:
         condition, parameters = within(span)
@@ -128,7 +138,7 @@ class KeyRows(Deciding):
         return Plan(steps, several=True)
 
     @abstractmethod
-    def sweep(self, limit: int) -> Plan[int]: ...
+    def sweep(self, limit: int) -> Plan[tuple[int, bool]]: ...
 
 
 def alone(statement: Statement, answer: Any) -> Plan[Any]:
@@ -139,6 +149,17 @@ def alone(statement: Statement, answer: Any) -> Plan[Any]:
         return answer(rows)
 
     return Plan(steps)
+
+
+def ending(put: Put) -> Statement:
+    """Return the expression for the end of a value, and its parameters.
+
+    >>> ending(Put(b"k", b"v", 1, ttl=5)), ending(Put(b"k", b"v", 1))
+    (('$now + %s', (5,)), ('NULL', ()))
+    """
+    if put.until is not None:
+        return "%s", (put.until,)
+    return ("NULL", ()) if put.ttl is None else ("$now + %s", (put.ttl,))
 
 
 def within(span: Span) -> Statement:

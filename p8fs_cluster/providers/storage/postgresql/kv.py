@@ -10,7 +10,7 @@ import psycopg
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.kv import KEY_BYTES, Increment, Limits, Plan, Put, Statement
 from p8fs_cluster.providers.storage.kv_decisions import LARGEST
-from p8fs_cluster.providers.storage.kv_rows import LIVE, KeyRows, alone
+from p8fs_cluster.providers.storage.kv_rows import LIVE, KeyRows, alone, ending
 from p8fs_cluster.providers.storage.leases import NoTable
 from p8fs_cluster.providers.storage.postgresql.session import described
 
@@ -73,9 +73,9 @@ class KV(KeyRows):
     def upsert(self, puts: Sequence[Put]) -> Statement:
         """Several as binary arrays (`%b`): psycopg takes seven times as long to write large ones as text."""
         if len(puts) == 1:
-            [(key, value, version, ttl, until)] = puts
-            given = "VALUES (%s, %s, %s, coalesce(%s::bigint, $now + %s::bigint))"
-            return f"{_INTO} {given} {_OVER}", (key, value, version, until, ttl)
+            [put] = puts
+            end, parameters = ending(put)
+            return f"{_INTO} VALUES (%s, %s, %s, {end}) {_OVER}", (*put[:3], *parameters)
         given = (
             "SELECT k, v, version, coalesce(until, $now + ttl) "
             "FROM unnest(%b::bytea[], %b::bytea[], %s::bigint[], %s::bigint[], %s::bigint[]) "
@@ -126,7 +126,10 @@ class KV(KeyRows):
         new = (key, b"%d" % by, version, ttl)
         return alone((_INCREMENT, (*new, by, by)), lambda rows: int(rows[0][0]) if rows else None)
 
-    def sweep(self, limit: int) -> Plan[int]:
+    def sweep(self, limit: int) -> Plan[tuple[int, bool]]:
         now = "(extract(epoch from statement_timestamp()) * 1000000)::bigint"  # `$now` is volatile: no index would do
         due = f"SELECT k FROM $table WHERE expires_at <= {now} ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED"
-        return alone((f"DELETE FROM $table WHERE k = ANY(ARRAY({due})) RETURNING 1", (limit,)), len)
+        return alone(
+            (f"DELETE FROM $table WHERE k = ANY(ARRAY({due})) RETURNING 1", (limit,)),
+            lambda rows: (len(rows), len(rows) == limit),
+        )

@@ -135,7 +135,7 @@ class RocksDB:
             self._pairs = None
 
     def acquire(self, deadline: float | None, holder: weakref.ref[Any] | None = None) -> Rdict:
-        if self._suspect:
+        if self._suspect or (self._pairs is not None and not self._pairs.usable):
             self._recover()
         if self._settings.rocksdb_mode == "secondary":
             self._database.try_catch_up_with_primary()
@@ -145,6 +145,8 @@ class RocksDB:
         """Note a failed write. What was written is in the log already, and there is no transaction to undo."""
         if exc is not None and "IO error" in str(exc):
             self._suspect = True
+            if self._pairs is not None:
+                self._pairs.usable = False
 
     def execute(self, connection: Rdict, sql: str, parameters: Parameters) -> list[Any]:
         raise StorageError(
@@ -171,13 +173,14 @@ class RocksDB:
         :raises StorageUnavailable: it can't be opened, or written.
         """
         with self._lock:
-            if not self._suspect:
+            sound = not self._suspect and (self._pairs is None or self._pairs.usable)
+            if sound:
                 return
+            self._give_up_pairs()
             with contextlib.suppress(Exception):
                 self._write_nothing()
                 self._suspect = False
                 return
-            self._give_up_pairs()
             with contextlib.suppress(Exception):  # it tells of the failed write once more
                 self._database.close()
             self.open()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from rocksdict import Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import Options, Rdict, ReadOptions, WriteBatch, WriteOptions
 
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
@@ -22,78 +23,103 @@ FAMILY = "p8fs_kv"
 class RocksPairs:
     """Bytes to bytes in order. A process that looks on finds the column family, or nothing, and writes nothing."""
 
+    get: Callable[[bytes], bytes | None]
+
     def __init__(self, database: Rdict, settings: P8FSConfig) -> None:
         self.lock = threading.RLock()
+        self.usable = self._is_open = True
         self._settings = settings
-        self._closed = False
         self._writing = WriteOptions()
         self._writing.sync = settings.rocksdb_sync
+        self.direct = settings.rocksdb_mode == "primary"
+        """False for who looks on: each checkout brings what was written since."""
         try:
-            self._family: Rdict | None = _family(database, made=settings.rocksdb_mode == "primary")
+            self._family: Rdict | None = _family(database, made=self.direct)
         except Exception as exc:  # rocksdict knows no other class
-            raise self._failed(exc) from exc
-        self._handle: Any = None if self._family is None else database.get_column_family_handle(FAMILY)
+            raise self.failed(exc) from exc
+        if self._family is None:
+            self.get = _nothing
+            return
+        self._handle: Any = database.get_column_family_handle(FAMILY)
+        self._family.set_write_options(self._writing)
+        self.get = self._family.get
 
     def now(self) -> int:
         return time.time_ns() // 1000
 
-    def get(self, key: bytes) -> bytes | None:
-        family = self._opened()
-        try:
-            return None if family is None else family.get(key)
-        except Exception as exc:  # rocksdict knows no other class
-            raise self._failed(exc) from exc
+    def put(self, key: bytes, value: bytes) -> None:
+        with self.lock:
+            family = self._writable()
+            try:
+                family.put(key, value)
+            except Exception as exc:  # rocksdict knows no other class
+                self.usable = False
+                raise self.failed(exc) from exc
 
-    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        family = self._opened()
-        mode = self._settings.rocksdb_mode
-        if mode != "primary" or family is None:
-            told = f"{variable_of('rocksdb_mode')}={mode}: a process that looks on can't write"
-            raise StorageError(f"rocksdb at {self._settings.rocksdb_path}: {told}")
-        batch = WriteBatch(raw_mode=True)
-        for key, value in changes:
-            if value is None:
-                batch.delete(key, self._handle)
-            else:
-                batch.put(key, value, self._handle)
-        try:
-            family.write(batch, self._writing)
-        except Exception as exc:  # rocksdict knows no other class
-            raise self._failed(exc) from exc
+    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = ()) -> None:
+        with self.lock:
+            family, handle = self._writable(), self._handle
+            batch = WriteBatch(raw_mode=True)
+            put, delete = batch.put, batch.delete
+            for key in deletes:
+                delete(key, handle)
+            for key, value in puts:
+                put(key, value, handle)
+            try:
+                family.write(batch, self._writing)
+            except Exception as exc:  # rocksdict knows no other class
+                self.usable = False
+                raise self.failed(exc) from exc
 
     def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         family = self._opened()
-        try:
-            yield from () if family is None else items(family, span, reverse)
-        except Exception as exc:  # rocksdict knows no other class
-            raise self._failed(exc) from exc
+        return iter(()) if family is None else items(family, span, reverse)
 
     def close(self) -> None:
         """Give the column family up."""
         with self.lock:
+            self.usable = self._is_open = False
+            self.get = self._closed
             self._family = self._handle = None
-            self._closed = True
+
+    def failed(self, exc: Exception) -> StorageError:
+        """Return the error for what rocksdict raised."""
+        return (
+            exc if isinstance(exc, StorageError) else StorageError(f"rocksdb at {self._settings.rocksdb_path}: {exc}")
+        )
 
     def _opened(self) -> Rdict | None:
-        if self._closed:
-            raise StorageUnavailable(f"rocksdb at {self._settings.rocksdb_path}: it was closed, or is opened anew")
+        if not self._is_open:
+            self._closed(b"")
         return self._family
 
-    def _failed(self, exc: Exception) -> StorageError:
-        return StorageError(f"rocksdb at {self._settings.rocksdb_path}: {exc}")
+    def _writable(self) -> Rdict:
+        family = self._opened()
+        if family is None or not self.direct:
+            told = f"{variable_of('rocksdb_mode')}={self._settings.rocksdb_mode}: a process that looks on can't write"
+            raise StorageError(f"rocksdb at {self._settings.rocksdb_path}: {told}")
+        return family
+
+    def _closed(self, key: bytes) -> bytes | None:
+        raise StorageUnavailable(f"rocksdb at {self._settings.rocksdb_path}: it was closed, or is opened anew")
+
+
+def _nothing(key: bytes) -> None:
+    del key
 
 
 def items(database: Rdict, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the pairs of a range in order."""
-    start, stop = span.start, span.stop
-    begin = stop if reverse else start
-    pairs: Iterator[tuple[Any, Any]] = database.items(backwards=reverse, from_key=begin or None)
-    for pair in pairs:
-        key = pair[0]
-        if key >= start and (stop is None or key < stop):
-            yield pair
-        elif not (reverse and key == stop):
-            return
+    """Yield the pairs of a range in order.
+
+    rocksdict 0.3.29 reads the upper bound where the options have it, so these must live on; its lower one is an upper
+    one.
+    """
+    options, start = ReadOptions(), span.start
+    if span.stop is not None:
+        options.set_iterate_upper_bound(span.stop)
+    begin = None if reverse else start or None
+    pairs: Iterator[tuple[Any, Any]] = database.items(backwards=reverse, from_key=begin, read_opt=options)
+    yield from itertools.takewhile(lambda pair: pair[0] >= start, pairs) if reverse else pairs
 
 
 def _family(database: Rdict, *, made: bool) -> Rdict | None:

@@ -9,7 +9,7 @@ import pymysql
 
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.kv import KEY_BYTES, Limits, Plan, Put, Statement, Steps
-from p8fs_cluster.providers.storage.kv_rows import KeyRows
+from p8fs_cluster.providers.storage.kv_rows import KeyRows, ending
 from p8fs_cluster.providers.storage.leases import NoTable
 from p8fs_cluster.providers.storage.tidb.session import number_of, text_of
 
@@ -52,10 +52,11 @@ class KV(KeyRows):
         return f"k IN ({', '.join(['%s'] * len(keys))})", tuple(keys)
 
     def upsert(self, puts: Sequence[Put]) -> Statement:
-        rows = ", ".join(["(%s, %s, %s, COALESCE(%s, $now + %s))"] * len(puts))
+        rows = [(put, *ending(put)) for put in puts]
+        values = ", ".join([f"(%s, %s, %s, {end})" for _, end, _ in rows])
         changes = "v = VALUES(v), version = VALUES(version), expires_at = VALUES(expires_at)"
-        parameters = [part for put in puts for part in (put.key, put.value, put.version, put.until, put.ttl)]
-        sql = f"INSERT INTO $table (k, v, version, expires_at) VALUES {rows} ON DUPLICATE KEY UPDATE {changes}"
+        parameters = [part for put, _, given in rows for part in (*put[:3], *given)]
+        sql = f"INSERT INTO $table (k, v, version, expires_at) VALUES {values} ON DUPLICATE KEY UPDATE {changes}"
         return sql, parameters
 
     def placeholders(self, keys: Sequence[bytes]) -> Statement:
@@ -63,12 +64,12 @@ class KV(KeyRows):
         rows = ", ".join(["(%s, '', 0, 0)"] * len(keys))
         return f"INSERT INTO $table (k, v, version, expires_at) VALUES {rows} ON DUPLICATE KEY UPDATE k = k", keys
 
-    def sweep(self, limit: int) -> Plan[int]:
-        def steps() -> Steps[int]:
+    def sweep(self, limit: int) -> Plan[tuple[int, bool]]:
+        def steps() -> Steps[tuple[int, bool]]:
             rows = yield "SELECT k FROM $table WHERE expires_at <= $now ORDER BY expires_at LIMIT %s", (limit,)
             if rows:
                 sql, parameters = self.removal([key for (key,) in rows])
                 yield f"{sql} AND expires_at <= $now", parameters
-            return len(rows)
+            return len(rows), len(rows) == limit
 
         return Plan(steps, several=True)
