@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from p8fs_cluster.exceptions import KVError
 from p8fs_cluster.kv.keys import Key, Space, new_version
@@ -48,9 +48,8 @@ class Changes:
 
         :raises KVError: it does not.
         """
-        for put in self.puts.values():
-            require_value(put.value, limits)
-        require_call([*self.checks, *self.deletes], [(put.key, put.value) for put in self.puts.values()], limits)
+        values = [put.value for put in self.puts.values()]
+        require_call([*self.checks, *self.deletes, *self.puts], values, limits)
 
 
 def require_value(value: bytes, limits: Limits) -> None:
@@ -65,12 +64,13 @@ def require_value(value: bytes, limits: Limits) -> None:
         )
 
 
-def require_call(keys: Collection[bytes], pairs: Iterable[tuple[bytes, bytes]], limits: Limits) -> None:
-    """Return if what one call sends is not too much to be atomic.
+def require_call(keys: Collection[bytes], values: Collection[bytes], limits: Limits) -> None:
+    """Return if no value is too long, and all that one call sends is not too much to be atomic.
 
     :raises KVError: it is.
     """
-    size = sum(map(len, keys)) + sum(len(key) + len(value) for key, value in pairs)
+    require_value(max(values, key=len, default=b""), limits)
+    size = sum(map(len, keys)) + sum(map(len, values))
     if size > limits.call_bytes:
         raise KVError(
             f"one call has at most {limits.call_bytes:,} bytes of keys and values here (kv.limits.call_bytes), not "

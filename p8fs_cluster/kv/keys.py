@@ -35,8 +35,8 @@ class Space:
             raise KVError("a namespace holds no NUL character: leave it out")
         self.name = name
         self.head = _utf8(name, "a namespace") + b"\0"
-        self._room = KEY_BYTES + 1 - len(self.head)
-        if self._room < 1:
+        self.room = KEY_BYTES + 1 - len(self.head)
+        if self.room < 1:
             raise KVError(f"a namespace and a key have at most {KEY_BYTES:,} bytes together: choose a shorter name")
 
     def physical(self, key: Key) -> bytes:
@@ -45,7 +45,7 @@ class Space:
         :raises KVError: it is empty, too long, or neither bytes nor text.
         """
         stripped = key if type(key) is bytes else _bytes(key, "a key")
-        if 0 < len(stripped) <= self._room:
+        if 0 < len(stripped) <= self.room:
             return self.head + stripped
         if not stripped:
             raise KVError("a key has at least one byte")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from p8fs_cluster.kv.running import Runner
-from p8fs_cluster.kv.scanning import PAGE, after, is_empty
+from p8fs_cluster.kv.scanning import BATCH, FIRST, size_after
 from p8fs_cluster.providers.storage.keys import Span
 from p8fs_cluster.providers.storage.kv import Page
 
@@ -21,15 +21,15 @@ def pages(runner: Runner, scan: Page, head: bytes) -> Iterator[list[Any]]:
 
     `head`: the beginning of the keys, which is left out.
     """
-    span, left = scan.span, scan.limit
-    while not is_empty(span) and left > 0:
-        page = scan._replace(span=span, limit=min(left, PAGE))
+    span, left, size = scan.span, scan.limit, FIRST
+    while not span.is_empty and left > 0:
+        page = scan._replace(span=span, limit=min(left, size))
         found = first(runner, page)
         yield found
         if len(found) < page.limit:
             return
-        span = after(span, head + (found[-1] if scan.keys_only else found[-1][0]), scan.reverse)
-        left -= page.limit
+        span = span.after(head + (found[-1] if scan.keys_only else found[-1][0]), scan.reverse)
+        left, size = left - page.limit, size_after(found)
 
 
 def first(runner: Runner, page: Page) -> list[Any]:
@@ -40,12 +40,12 @@ def first(runner: Runner, page: Page) -> list[Any]:
 def delete_span(runner: Runner, span: Span) -> None:
     """Delete a range from its beginning to its end, so that writers in it can't keep this going for ever."""
     while (last := delete_page(runner, span)) is not None:
-        span = after(span, last, reverse=False)
+        span = span.after(last)
 
 
 def delete_page(runner: Runner, span: Span) -> bytes | None:
     """Delete the first keys of a range, and return the last one of them; None: there are none."""
-    last = runner.run(lambda store: store.stem(span, PAGE))
+    last = runner.run(lambda store: store.stem(span, BATCH))
     if last is not None:
         page = Span(span.start, last + b"\0")
         runner.run(lambda store: store.delete_span(page))

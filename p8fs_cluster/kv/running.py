@@ -13,7 +13,7 @@ from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.kv.stores import Stores
 from p8fs_cluster.kv.tally import INSTRUMENTS
 from p8fs_cluster.providers.storage.handle import Storage
-from p8fs_cluster.providers.storage.kv import Plan, Put, Rows, Verbs
+from p8fs_cluster.providers.storage.kv import Plan, Rows, Verbs
 from p8fs_cluster.providers.storage.kv_rows import KeyRows
 from p8fs_cluster.providers.storage.leases import NoTable
 from p8fs_cluster.providers.storage.operations import Call
@@ -24,8 +24,6 @@ __all__ = ["Runner"]
 T = TypeVar("T")
 
 _RETRY = 20
-_OFTEN = 0xFF
-"""Among so many calls it is seen that somebody has imported OpenTelemetry."""
 
 
 class Runner:
@@ -34,7 +32,6 @@ class Runner:
     def __init__(self, stores: Stores, storage: Callable[[], Storage]) -> None:
         self.stores = stores
         self._storage = stores.followed(storage)
-        self._direct = stores.direct
         self._count = stores.tally.call
 
     def run(self, ask: Callable[[Verbs], Plan[T]]) -> T:
@@ -50,36 +47,6 @@ class Runner:
         except Exception:
             self.stores.tally.add("errors")
             raise
-
-    def value(self, key: bytes) -> bytes | None:
-        """Return a value, as `run` does.
-
-        An embedded store is asked without a checkout: who closes it does not wait for that, and if it was closed, or
-        failed, it is asked again with one.
-        """
-        direct = self._direct()
-        if direct is not None and direct.pairs.usable:
-            if not self._count() & _OFTEN:
-                INSTRUMENTS.measure(self.stores)
-            try:
-                return direct.value_now(key)
-            except StorageError:
-                self.stores.direct.forget()
-        return self.run(lambda store: store.value(key))
-
-    def put(self, put: Put) -> None:
-        """Write a value, as `run` does; see `value`."""
-        direct = self._direct()
-        if direct is not None and direct.pairs.usable:
-            if not self._count() & _OFTEN:
-                INSTRUMENTS.measure(self.stores)
-            try:
-                direct.put_now(put)
-            except StorageError:
-                self.stores.direct.forget()
-            else:
-                return
-        self.run(lambda store: store.put((put,)))
 
     def _asked(self, ask: Callable[[Verbs], Plan[T]]) -> T:
         if self.stores.spec.embedded:

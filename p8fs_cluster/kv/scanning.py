@@ -1,22 +1,23 @@
-"""Pages of a scan: where the next one begins."""
+"""Pages of a scan."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from p8fs_cluster.providers.storage.keys import Span
-
-__all__ = ["BATCH", "PAGE", "after", "async_flattened", "flattened", "is_empty"]
+__all__ = ["BATCH", "FIRST", "async_flattened", "flattened", "size_after"]
 
 T = TypeVar("T")
 
-PAGE = 500
-"""Keys that are read, or deleted, at once."""
+FIRST = 100
+"""Keys that the first page of a scan has."""
+_PAGE = 5000
+"""Keys that are read at once, at most."""
+_BYTES = 2 << 20
+"""Bytes that a later page has, about."""
 BATCH = 1000
-"""Expired keys that are deleted at once."""
+"""Keys that are deleted at once."""
 
 
 def flattened(pages: Iterable[Iterable[T]]) -> Iterator[T]:
@@ -31,15 +32,11 @@ async def async_flattened(pages: AsyncIterator[Iterable[T]]) -> AsyncIterator[T]
             yield part
 
 
-def after(span: Span, last: bytes, reverse: bool) -> Span:
-    """Return what is left of a range after a page that ended with a key.
+def size_after(page: Sequence[bytes | tuple[bytes, bytes]]) -> int:
+    """Return the number of keys for the page that follows, few where values are large.
 
-    >>> after(Span(b"a", b"z"), b"k", reverse=True)
-    Span(start=b'a', stop=b'k')
+    >>> size_after([(b"k", b"v" * 100_000)] * 100), size_after([b"key"] * 100)
+    (20, 5000)
     """
-    return replace(span, stop=last) if reverse else replace(span, start=last + b"\0")
-
-
-def is_empty(span: Span) -> bool:
-    """Return whether no key can be in a range."""
-    return span.stop is not None and span.start >= span.stop
+    size = sum(len(part) if isinstance(part, bytes) else len(part[0]) + len(part[1]) for part in page)
+    return max(min(_BYTES * len(page) // size, _PAGE), 1)

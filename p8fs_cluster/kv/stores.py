@@ -38,7 +38,7 @@ class Stores:
         self.limits = Followed(settings, self._limits_in_force)
         """Returns the most bytes that the store in force takes."""
         self.direct = Followed(settings, self._direct_in_force)
-        """Returns the embedded store in force, to be asked without a checkout; None: it is to be borrowed."""
+        """Returns what `at_hand` does, as long as that can be used."""
         self.tally = Tally()
 
     def followed(self, ask: Callable[[], T]) -> Followed[T]:
@@ -82,6 +82,22 @@ class Stores:
         checkout = Call(self._storage())
         with checkout:
             return cast("T", ask(KeyPairs(_pairs_of(checkout))).result)
+
+    def hold(self) -> Checkout | None:
+        """Return a checkout of the embedded store, to be ended by `__exit__`; None: the store is a server."""
+        if not self.spec.embedded:
+            return None
+        checkout = Call(self._storage())
+        checkout.__enter__()
+        return checkout
+
+    def at_hand(self) -> KeyPairs | None:
+        """Return the embedded store in force, if it may be asked without a checkout: who closes it waits for nobody."""
+        direct = self.direct()
+        if direct is not None and not direct.pairs.usable:
+            self.direct.forget()
+            direct = self.direct()
+        return direct
 
     def _direct_in_force(self) -> KeyPairs | None:
         if not self.spec.embedded:

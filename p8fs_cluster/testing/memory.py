@@ -121,14 +121,16 @@ class MemoryPairs:
         with self.lock:
             self.usable = False
 
-    def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+    def first(self, span: Span, most: int | None, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         with self.lock:
             begin = bisect.bisect_left(self._keys, span.start)
             end = len(self._keys) if span.stop is None else bisect.bisect_left(self._keys, span.stop)
-            keys = self._keys[begin:end]
-        for key in reversed(keys) if reverse else keys:
-            if (value := self._data.get(key)) is not None:
-                yield key, value
+            if most is not None and reverse:
+                begin = max(begin, end - most)
+            elif most is not None:
+                end = min(end, begin + most)
+            found = [(key, self._data[key]) for key in self._keys[begin:end]]
+        return found[::-1] if reverse else found
 
 
 class MemoryConnection(MutableMapping[bytes, bytes]):

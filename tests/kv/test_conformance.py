@@ -181,7 +181,9 @@ def test_increment(kv: Any) -> None:
 
 def test_scan_by_prefix_range_limit_and_pages(kv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("async_ranges", "ranges"):
-        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.PAGE", 3)
+        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.FIRST", 3)
+        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.BATCH", 3)
+        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.size_after", lambda _: 3)
     keys = [b"a%02d" % number for number in range(10)]
     kv.put_many({key: key for key in keys} | {"b": b"", "\U0010ffff": b""})
     assert list(kv.scan("a")) == [(key, key) for key in keys]
@@ -199,9 +201,19 @@ def test_scan_by_prefix_range_limit_and_pages(kv: Any, monkeypatch: pytest.Monke
     assert kv.count() == 0
 
 
+def test_a_session_gives_the_same_keys(case: Case) -> None:
+    kv = case.kv.namespace("session")
+    with kv.session() as held:
+        assert held.put("a", b"1", ttl=100) and held.get("a") == b"1" and held.take("a") == b"1"
+        held.put("b", b"2")
+    assert kv.get("b") == b"2"
+
+
 def test_a_scan_goes_on_while_others_write(kv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("async_ranges", "ranges"):
-        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.PAGE", 2)
+        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.FIRST", 2)
+        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.BATCH", 2)
+        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.size_after", lambda _: 2)
     kv.put_many({f"{number}": b"" for number in range(8)})
     seen = []
     for key in kv.scan(keys_only=True):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from p8fs_cluster import Container
-from p8fs_cluster.exceptions import KVError, StorageError
+from p8fs_cluster.exceptions import KVError, StorageError, StorageUnavailable
 from p8fs_cluster.kv.keys import new_version
 from p8fs_cluster.providers.storage.engines import EngineSpec
 from p8fs_cluster.providers.storage.handle import Storage
@@ -48,7 +48,7 @@ def test_records_of_format_1_written_by_hand(thread_case: Case) -> None:
     kv = thread_case.container.kv().namespace("auth")
     assert list(kv.scan()) == [(b"late", b"5"), (b"token", b"value")] and kv.entry("token").version == 7
     assert kv.compare_and_set("token", 7, b"new") and kv.increment("late") == 6 and kv.sweep() == 1
-    left = dict(store.items(EVERYTHING))
+    left = dict(store.first(EVERYTHING, None))
     assert {key for key in left if key < b"\x01"} == {b"\x00auth\x00late", b"\x00auth\x00token"}
     assert b"\x01" + (1).to_bytes(8, "big") + b"auth\x00old" not in left
     assert left[b"\x00auth\x00late"][:9] == b"\x01" + far.to_bytes(8, "big") and left[b"\x00auth\x00late"][17:] == b"6"
@@ -72,7 +72,7 @@ def test_a_key_that_is_written_again_and_again_takes_little_room(thread_case: Ca
         kv.put("a", b"", ttl=3600)
         kv.put("b", b"1", ttl=60 if number % 2 else None)
         kv.increment("b")
-    assert len(list(pairs(thread_case).items(EVERYTHING))) < 20
+    assert len(list(pairs(thread_case).first(EVERYTHING, None))) < 20
 
 
 def test_nothing_is_left_of_what_was_deleted_or_written_again() -> None:
@@ -91,7 +91,7 @@ def test_nothing_is_left_of_what_was_deleted_or_written_again() -> None:
         kv.put("c", b"")
         clock.move(110)
         assert kv.sweep() == 0 and list(kv.scan(keys_only=True)) == [b"c"]
-        [(key, _)] = pairs(Case("memory", container, None, {})).items(EVERYTHING)
+        [(key, _)] = pairs(Case("memory", container, None, {})).first(EVERYTHING, None)
         assert key == b"\x00\x00c"
 
 
@@ -163,7 +163,7 @@ with Container(config={rocksdb!r}) as container:
             assert int(value) in (told, told + 1), "what was told is there"
             assert len(list(Case("rocksdb", container, None, rocksdb).kv.scan("k"))) == 20
             case = Case("rocksdb", container, None, rocksdb)
-            ends = [key for key, _ in pairs(case).items(EVERYTHING) if key.startswith(b"\x01")]
+            ends = [key for key, _ in pairs(case).first(EVERYTHING, None) if key.startswith(b"\x01")]
             assert len(ends) == 20, "each value has one end in the index"
 
 
@@ -181,6 +181,51 @@ def test_a_fork_in_the_middle_of_writes_leaves_the_parent_alone(rocksdb: dict[st
 
         assert "P8FS_ROCKSDB_PATH" in forked(child)
         assert kv.get("a") == b"1" and kv.put("a", b"2")
+
+
+def test_the_settings_in_force_are_asked(rocksdb: dict[str, Any], tmp_path: Path) -> None:
+    with Container(config=rocksdb) as container:
+        kv = container.kv().namespace("n")
+        kv.put("a", b"1")
+        with container.config.override({"rocksdb_path": tmp_path / "other"}):
+            assert kv.get("a") is None and kv.put("a", b"2") and kv.get("a") == b"2"
+        assert kv.get("a") == b"1"
+        with container.storage.override(memory_storage()):
+            assert kv.get("a") is None
+        assert kv.get("a") == b"1"
+    with pytest.raises(StorageError):
+        kv.get("a")
+
+
+@EMBEDDED
+def test_a_session_holds_the_store(thread_case: Case, tmp_path: Path) -> None:
+    kv = thread_case.container.kv().namespace("n")
+    calls = kv.stats()["calls"]
+    with kv.session() as held:
+        version = held.put("a", b"1")
+        assert held.get(b"a") == kv.get("a") == b"1" and held.entry("a").version == version
+        assert held.put("late", b"2", ttl=50) and held.ttl("late") == pytest.approx(50, abs=5)
+        assert held.get("nothing") is None and list(held.scan(keys_only=True)) == [b"a", b"late"]
+        for refused in (lambda: held.get(""), lambda: held.get(b"k" * 2048), lambda: held.put("a", "text"),
+                        lambda: held.get(None), lambda: held.put("a", b"", ttl=0)):  # fmt: skip
+            with pytest.raises(KVError):
+                refused()
+        if thread_case.kind == "rocksdb":
+            with thread_case.container.config.override({"rocksdb_path": tmp_path / "other"}):
+                assert kv.get("a") is None and held.get("a") == b"1"
+        with kv.json.session() as held_json:
+            held_json.put("j", {"a": 1})
+            assert held_json.get("j") == {"a": 1} == kv.json.get("j")
+    assert kv.stats()["calls"] > calls + 10 and kv.get("a") == b"1"
+    assert thread_case.container.storage().stats()["borrowed"] == 0
+
+
+def test_a_session_ends_with_the_store(rocksdb: dict[str, Any]) -> None:
+    with Container(config=rocksdb) as container, container.kv().session() as held:
+        held.put("a", b"1")
+    for call in (lambda: held.get("a"), lambda: held.put("a", b"2")):
+        with pytest.raises(StorageUnavailable, match="closed"):
+            call()
 
 
 def test_a_store_is_opened_anew_after_a_failed_write(rocksdb: dict[str, Any]) -> None:

@@ -204,7 +204,9 @@ def test_any_sequence_does_what_a_dict_does(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, examples: int
 ) -> None:
     for module in ("async_ranges", "ranges"):
-        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.PAGE", 2)
+        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.FIRST", 2)
+        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.BATCH", 2)
+        monkeypatch.setattr(f"p8fs_cluster.kv.{module}.size_after", lambda _: 2)
     name = kind.removeprefix("async ")
     with opened(name, name != kind, settings_of(name, request, tmp_path)) as case:
         case.kv.clear()

@@ -6,7 +6,7 @@ Keys are physical ones: namespace, NUL, key. Times are microseconds of the store
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -211,5 +211,8 @@ class Pairs(Protocol):
     def failed(self, exc: Exception) -> StorageError:
         """Return the error of ours for what the engine raised."""
 
-    def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the pairs of a range in order, while others may write."""
+    def first(self, span: Span, most: int | None, reverse: bool = False) -> list[tuple[bytes, bytes]]:
+        """Return so many pairs of a range at most, in order, as they are at one moment.
+
+        :raises StorageError: they can't be read.
+        """

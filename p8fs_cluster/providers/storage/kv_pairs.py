@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from p8fs_cluster.exceptions import StorageError
@@ -12,17 +11,17 @@ from p8fs_cluster.providers.storage.keys import Span
 from p8fs_cluster.providers.storage.kv import Mutation, Page, Pairs, Plan, Put, Row
 from p8fs_cluster.providers.storage.kv_decisions import Deciding
 
-__all__ = ["FORMAT", "KeyPairs", "Record"]
+__all__ = ["DATA", "FORMAT", "LASTING", "SIZE", "KeyPairs", "Record", "lasting", "look_at"]
 
 T = TypeVar("T")
 
 FORMAT = 1
 """The format of records that this release writes."""
 _HEAD = struct.Struct(">BQQ")
-_LASTING = b"\x01" + bytes(8)
+LASTING = b"\x01" + bytes(8)
 """The beginning of a record that does not expire."""
-_SIZE, _unpacked = _HEAD.size, _HEAD.unpack_from
-_DATA, _DUE = b"\x00", b"\x01"
+SIZE, _unpacked = _HEAD.size, _HEAD.unpack_from
+DATA, _DUE = b"\x00", b"\x01"
 _LONG = 8
 _SOME = 500
 """Records that are counted at once."""
@@ -47,7 +46,7 @@ class Record(NamedTuple):
         Record(value=b'value', version=7, expires_at=0)
         """
         version, expires_at = cls.head(stored)
-        return cls(stored[_SIZE:], version, expires_at)
+        return cls(stored[SIZE:], version, expires_at)
 
     @staticmethod
     def head(stored: bytes) -> tuple[int, int]:
@@ -55,7 +54,7 @@ class Record(NamedTuple):
 
         :raises StorageError: it has a format that this release does not know.
         """
-        known, expires_at, version = _unpacked(stored) if len(stored) >= _SIZE else (0, 0, 0)
+        known, expires_at, version = _unpacked(stored) if len(stored) >= SIZE else (0, 0, 0)
         if known != FORMAT:
             told = f"of format {stored[0]}" if stored else "without a format"
             raise StorageError(f"the key-value store holds a record {told}: of a newer release, or damaged")
@@ -91,29 +90,9 @@ class KeyPairs(Deciding):
         self._write(puts, ())
         return answered(None)
 
-    def put_now(self, put: Put) -> None:
-        """Write one value."""
-        key, value, version, ttl, until = put
-        if ttl is None and until is None:
-            self.pairs.put(_DATA + key, _HEAD.pack(FORMAT, 0, version) + value)
-        else:
-            self._write((put,), ())
-
     def value(self, key: bytes) -> Plan[bytes | None]:
-        return answered(self.value_now(key))
-
-    def value_now(self, key: bytes) -> bytes | None:
-        """Return a value."""
-        try:
-            stored = self.pairs.get(_DATA + key)
-        except Exception as exc:
-            raise self.pairs.failed(exc) from exc
-        if stored is None:
-            return None
-        if stored.startswith(_LASTING):
-            return stored[_SIZE:]
-        record = Record.read(stored)
-        return record.value if record.is_live(self.pairs.now()) else None
+        record = self._record(key)
+        return answered(record.value if record and record.is_live(self.pairs.now()) else None)
 
     def delete(self, keys: Collection[bytes]) -> Plan[None]:
         self._write((), keys)
@@ -133,44 +112,44 @@ class KeyPairs(Deciding):
         return answered(decision.result)
 
     def page(self, page: Page) -> Plan[list[Any]]:
-        now, skipped, found = self.pairs.now(), len(_DATA) + page.skipped, list[tuple[bytes, bytes]]()
-        stored = self._stored_in(page.span, page.reverse)
-        while len(found) < page.limit and (some := self._taken(stored, page.limit - len(found))):
-            lasting = [(key[skipped:], value[_SIZE:]) for key, value in some if value.startswith(_LASTING)]
-            if len(lasting) < len(some):
-                records = [(key[skipped:], Record.read(value)) for key, value in some]
-                lasting = [(key, record.value) for key, record in records if record.is_live(now)]
-            found += lasting
+        found, span, wanted = list[tuple[bytes, bytes]](), page.span, page.limit
+        while wanted:
+            some = self._first(span, wanted, page.reverse)
+            found += self._live(some, page.skipped)
+            if len(some) < wanted:
+                break
+            span, wanted = span.after(some[-1][0][len(DATA) :], page.reverse), page.limit - len(found)
         return answered([key for key, _ in found] if page.keys_only else found)
 
     def count(self, span: Span) -> Plan[int]:
-        now, stored, count = self.pairs.now(), self._stored_in(span), 0
-        while some := self._taken(stored, _SOME):
-            count += sum(value.startswith(_LASTING) or Record.read(value).is_live(now) for _, value in some)
+        count, some = 0, self._first(span, _SOME)
+        while some:
+            count += len(self._live(some, 0))
+            some = self._first(span.after(some[-1][0][len(DATA) :]), _SOME)
         return answered(count)
 
     def stem(self, span: Span, limit: int) -> Plan[bytes | None]:
-        keys = [key[1:] for key, _ in self._taken(self._stored_in(span), limit)]
-        return answered(keys[-1] if keys else None)
+        some = self._first(span, limit)
+        return answered(some[-1][0][len(DATA) :] if some else None)
 
     def delete_span(self, span: Span) -> Plan[None]:
         with self.pairs.lock:
-            self._write((), [key[1:] for key, _ in self._taken(self._stored_in(span), None)])
+            self._write((), [key[len(DATA) :] for key, _ in self._first(span, None)])
         return answered(None)
 
     def sweep(self, limit: int) -> Plan[tuple[int, bool]]:
         with self.pairs.lock:
             now = self.pairs.now()
-            due = [key for key, _ in self._taken(self.pairs.items(Span(_DUE, _DUE + _long(now + 1))), limit)]
+            due = [key for key, _ in self.pairs.first(Span(_DUE, _DUE + _long(now + 1)), limit)]
             records = {key: self._record(key) for key in {entry[1 + _LONG :] for entry in due}}
-            gone = [_DATA + key for key, record in records.items() if record and not record.is_live(now)]
+            gone = [DATA + key for key, record in records.items() if record and not record.is_live(now)]
             if due:
                 self.pairs.write((), (*due, *gone))
         return answered((len(gone), len(due) == limit))
 
     def _stored(self, key: bytes) -> bytes | None:
         try:
-            return self.pairs.get(_DATA + key)
+            return self.pairs.get(DATA + key)
         except Exception as exc:
             raise self.pairs.failed(exc) from exc
 
@@ -178,27 +157,36 @@ class KeyPairs(Deciding):
         stored = self._stored(key)
         return None if stored is None else Record.read(stored)
 
-    def _stored_in(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        return self.pairs.items(Span(_DATA + span.start, _DUE if span.stop is None else _DATA + span.stop), reverse)
+    def _first(self, span: Span, most: int | None, reverse: bool = False) -> list[tuple[bytes, bytes]]:
+        stop = _DUE if span.stop is None else DATA + span.stop
+        return self.pairs.first(Span(DATA + span.start, stop), most, reverse)
 
-    def _taken(self, stored: Iterator[tuple[bytes, bytes]], most: int | None) -> list[tuple[bytes, bytes]]:
-        try:
-            return list(itertools.islice(stored, most))
-        except Exception as exc:
-            raise self.pairs.failed(exc) from exc
+    def _live(self, stored: list[tuple[bytes, bytes]], skipped: int) -> list[tuple[bytes, bytes]]:
+        """Return keys and values of those that have not expired; of the keys `skipped` bytes are left out."""
+        begin = len(DATA) + skipped
+        found = [(key[begin:], value[SIZE:]) for key, value in stored if value.startswith(LASTING)]
+        if len(found) == len(stored):
+            return found
+        now = self.pairs.now()
+        records = [(key[begin:], Record.read(value)) for key, value in stored]
+        return [(key, record.value) for key, record in records if record.is_live(now)]
 
     def _write(self, puts: Sequence[Put], deletes: Collection[bytes]) -> None:
         """Write records, and for those that expire when to look for them. What was noted for the records that were
         there stays until then: to look for it takes more time than the write."""
-        now, pack = self.pairs.now(), _HEAD.pack
-        changes, due = [], []
+        now, pack, changes, due = self.pairs.now(), _HEAD.pack, [], []
         for key, value, version, ttl, until in puts:
             end = until or (now + ttl if ttl else 0)
-            changes.append((_DATA + key, pack(FORMAT, end, version) + value))
+            changes.append((DATA + key, pack(FORMAT, end, version) + value))
             if end:
                 due.append((_DUE + _long(look_at(now, end)) + key, b""))
         if changes or deletes:
-            self.pairs.write(changes + due, [_DATA + key for key in deletes])
+            self.pairs.write(changes + due, [DATA + key for key in deletes])
+
+
+def lasting(version: int, value: bytes) -> bytes:
+    """Return the bytes to store of a value that does not expire."""
+    return LASTING + version.to_bytes(_LONG, "big") + value
 
 
 def look_at(now: int, end: int) -> int:

@@ -71,9 +71,15 @@ class RocksPairs:
                 self.usable = False
                 raise self.failed(exc) from exc
 
-    def items(self, span: Span, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+    def first(self, span: Span, most: int | None, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         family = self._opened()
-        return iter(()) if family is None else items(family, span, reverse)
+        if family is None:
+            return []
+        try:
+            _options, pairs = _iterator(family, span, reverse)
+            return list(itertools.islice(pairs, most))
+        except Exception as exc:  # rocksdict knows no other class
+            raise self.failed(exc) from exc
 
     def close(self) -> None:
         """Give the column family up."""
@@ -109,17 +115,20 @@ def _nothing(key: bytes) -> None:
 
 
 def items(database: Rdict, span: Span, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the pairs of a range in order.
+    """Yield the pairs of a range in order."""
+    _options, pairs = _iterator(database, span, reverse)
+    yield from pairs
 
-    rocksdict 0.3.29 reads the upper bound where the options have it, so these must live on; its lower one is an upper
-    one.
-    """
+
+def _iterator(database: Rdict, span: Span, reverse: bool) -> tuple[ReadOptions, Iterator[tuple[bytes, bytes]]]:
+    """Return the pairs of a range, and what must live as long: rocksdict 0.3.29 reads the upper bound where these have
+    it. Its lower one is an upper one."""
     options, start = ReadOptions(), span.start
     if span.stop is not None:
         options.set_iterate_upper_bound(span.stop)
     begin = None if reverse else start or None
     pairs: Iterator[tuple[Any, Any]] = database.items(backwards=reverse, from_key=begin, read_opt=options)
-    yield from itertools.takewhile(lambda pair: pair[0] >= start, pairs) if reverse else pairs
+    return options, itertools.takewhile(lambda pair: pair[0] >= start, pairs) if reverse else pairs
 
 
 def _family(database: Rdict, *, made: bool) -> Rdict | None:
