@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from p8fs_cluster.di.settings import SettingsSource
+    from p8fs_cluster.kv.async_cached import AsyncCached as AsyncCached
     from p8fs_cluster.kv.async_kv import AsyncKV as AsyncKV
     from p8fs_cluster.kv.async_transaction import AsyncAtomic as AsyncAtomic
     from p8fs_cluster.kv.async_transaction import AsyncTransaction as AsyncTransaction
+    from p8fs_cluster.kv.cached import Cached as Cached
     from p8fs_cluster.kv.kv import KV as KV
     from p8fs_cluster.kv.transaction import Atomic as Atomic
     from p8fs_cluster.kv.transaction import Transaction as Transaction
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "AsyncAtomic": "p8fs_cluster.kv.async_transaction",
+    "AsyncCached": "p8fs_cluster.kv.async_cached",
     "AsyncKV": "p8fs_cluster.kv.async_kv",
     "AsyncTransaction": "p8fs_cluster.kv.async_transaction",
     "Atomic": "p8fs_cluster.kv.transaction",
+    "Cached": "p8fs_cluster.kv.cached",
     "Counted": "p8fs_cluster.kv.values",
     "Entry": "p8fs_cluster.kv.values",
     "KV": "p8fs_cluster.kv.kv",

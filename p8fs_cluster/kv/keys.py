@@ -11,7 +11,7 @@ from p8fs_cluster.forking import Stage, after_fork
 from p8fs_cluster.providers.storage.keys import Span
 from p8fs_cluster.providers.storage.kv import KEY_BYTES
 
-__all__ = ["Key", "Space", "limit_of", "microseconds", "new_version", "seconds", "version_given"]
+__all__ = ["Key", "Space", "duration", "limit_of", "microseconds", "new_version", "seconds", "version_given"]
 
 Key = str | bytes
 """A key: bytes, or text that stands for its UTF-8."""
@@ -100,13 +100,19 @@ def microseconds(ttl: Any) -> int | None:
     >>> microseconds(1.5)
     1500000
     """
-    if ttl is None:
-        return None
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-        raise KVError(f"ttl is a number of seconds, or None for ever, not {type(ttl).__name__}")
-    if not 0 < ttl <= _LONGEST:
-        raise KVError(f"ttl is more than 0 and at most {_LONGEST:,} seconds, or None for ever, not {ttl!r}")
-    return max(round(ttl * 1_000_000), 1)
+    return None if ttl is None else duration(ttl, "ttl", ", or None for ever")
+
+
+def duration(seconds: Any, name: str, otherwise: str = "") -> int:
+    """Return the microseconds of a number of seconds.
+
+    :raises KVError: it is no number, or not more than 0, or too many.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise KVError(f"{name} is a number of seconds{otherwise}, not {type(seconds).__name__}")
+    if not 0 < seconds <= _LONGEST:
+        raise KVError(f"{name} is more than 0 and at most {_LONGEST:,} seconds{otherwise}, not {seconds!r}")
+    return max(round(seconds * 1_000_000), 1)
 
 
 def seconds(left: int | None) -> float:

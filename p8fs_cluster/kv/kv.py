@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from p8fs_cluster.di.teardown import Lasting
 from p8fs_cluster.exceptions import KVConflict, KVError, StorageUnavailable
+from p8fs_cluster.kv.cached import Cached, cached
 from p8fs_cluster.kv.changes import Changes, require_call, require_value
 from p8fs_cluster.kv.codecs import BYTES, JSON, Codec, codec_of
 from p8fs_cluster.kv.direct import Reader, Writer, reader, writer
@@ -37,6 +38,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 M = TypeVar("M")
 K = TypeVar("K", bound=Key)
+P = ParamSpec("P")
 
 _PAUSE = 0.01
 """Seconds to begin with between two runs of a transaction."""
@@ -335,6 +337,19 @@ class KV(Lasting, Generic[V]):
         {'provider': 'memory', 'calls': 0, 'errors': 0, 'conflicts': 0, 'swept': 0}
         """
         return self._runner.stores.stats()
+
+    def cached(
+        self, ttl: float | None, *, key: Callable[..., Key] | None = None, name: str | None = None, claim: float = 30
+    ) -> Callable[[Callable[P, V]], Cached[P, V]]:
+        """Return a decorator: results of a function are kept for `ttl` seconds, by its `name` and its arguments.
+
+        Of all who ask for one that is not there, in whatever process, one computes, and the others wait. If it has not
+        stored a result after `claim` seconds, another one computes, and the first one's result is not kept. `key`: a
+        function of the same arguments that returns a key in place of their digest. `forget(*args)` deletes a result.
+
+        :raises KVError: a name or a time can't be used, or the function is of the other kind.
+        """
+        return cached(self._runner, self._space, self._codec, ttl=ttl, key=key, name=name, claim=claim)
 
     def atomic(self) -> Atomic[V]:
         """Return checks and writes to gather, which `commit()` does all or not at all."""

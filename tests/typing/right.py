@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from logging import Logger
-from typing import Annotated, assert_type
+from typing import Annotated, Any, assert_type
 
 from dependency_injector import providers
 from sqlalchemy import Engine
@@ -11,6 +13,7 @@ from sqlalchemy import Engine
 from p8fs_cluster import Closing, Container, FieldLogger, NotSecret, Provide, Section, Storage, container, inject
 from p8fs_cluster.config import P8FSConfig, config
 from p8fs_cluster.coordination import AsyncCluster, AsyncLock, Change, Cluster, Lock, Node, Token, View
+from p8fs_cluster.kv import KV, AsyncKV, AsyncTransaction, Counted, Entry, Transaction
 from p8fs_cluster.logging import get_logger, log_context
 from p8fs_cluster.providers.api import ApiSettings
 
@@ -86,6 +89,105 @@ async def lead_too(cluster: AsyncCluster) -> None:
     assert_type(await cluster.nodes(), View)
     async for change in cluster.watch():
         assert_type(change, Change)
+
+
+@dataclass
+class User:
+    name: str
+
+
+def keep(kv: KV[bytes]) -> None:
+    assert_type(kv.get("a"), bytes | None)
+    assert_type(kv.scan("a"), Iterator[tuple[bytes, bytes]])
+    assert_type(kv.scan("a", keys_only=False), Iterator[tuple[bytes, bytes]])
+    assert_type(kv.scan("a", reverse=True, keys_only=True), Iterator[bytes])
+    assert_type(kv.json, KV[Any])
+    users = kv.namespace("users").typed(User)
+    assert_type(users, KV[User])
+    assert_type(users.scan(), Iterator[tuple[bytes, User]])
+    assert_type(users.get_many(["a"]), dict[str, User])
+    assert_type(users.entry("a"), Entry[User] | None)
+    assert_type(kv.increment("n"), Counted)
+    with users.transaction() as tx:
+        assert_type(tx, Transaction[User])
+        assert_type(tx.get("a"), User | None)
+    assert_type(users.run_in_transaction(lambda tx: tx.put("a", User("ada"))), int)
+    assert_type(kv.namespace("n").typed(dict[str, int]).get("a"), dict[str, int] | None)
+
+
+async def keep_too(kv: AsyncKV[bytes]) -> None:
+    assert_type(await kv.get("a"), bytes | None)
+    assert_type(kv.scan("a"), AsyncIterator[tuple[bytes, bytes]])
+    assert_type(kv.scan("a", keys_only=False), AsyncIterator[tuple[bytes, bytes]])
+    assert_type(kv.scan("a", reverse=True, keys_only=True), AsyncIterator[bytes])
+    assert_type(kv.json, AsyncKV[Any])
+    users = kv.namespace("users").typed(User)
+    assert_type(users, AsyncKV[User])
+    assert_type(users.scan(), AsyncIterator[tuple[bytes, User]])
+    assert_type(await users.entry("a"), Entry[User] | None)
+
+    async def write(tx: AsyncTransaction[User]) -> int:
+        return tx.put("a", User("ada"))
+
+    async with users.transaction() as tx:
+        assert_type(tx, AsyncTransaction[User])
+        assert_type(await tx.get("a"), User | None)
+    assert_type(await users.run_in_transaction(write), int)
+
+
+users = Container().kv().typed(User)
+async_users = Container().async_kv().typed(User)
+
+
+@users.cached(60)
+def user(number: int, *, fresh: bool = False) -> User:
+    return User("ada")
+
+
+@async_users.cached(60, name="user", claim=5)
+async def async_user(number: int, *, fresh: bool = False) -> User:
+    return User("ada")
+
+
+@users.cached(None)
+@inject
+def injected_user(number: int, storage: Storage = Provide[Container.storage]) -> User:
+    return User(storage.provider)
+
+
+@inject
+@users.cached(60)
+def user_injected(number: int, storage: Storage = Provide[Container.storage]) -> User:
+    return User(storage.provider)
+
+
+class Users:
+    @users.cached(60, key=lambda _, number: str(number))
+    def user(self, number: int) -> User:
+        return User("ada")
+
+    @async_users.cached(60, key=lambda _, number: str(number))
+    async def async_user(self, number: int) -> User:
+        return User("ada")
+
+
+@Container().kv().json.cached(60)
+def rates(day: str) -> dict[str, float]:
+    return {}
+
+
+async def look_up() -> None:
+    assert_type(user(1, fresh=True), User)
+    assert_type(injected_user(1), User)
+    assert_type(user_injected(1), User)
+    assert_type(Users().user(1), User)
+    Users.user.forget(Users(), 1)
+    user.forget(1)
+    assert_type(await async_user(1, fresh=True), User)
+    assert_type(await Users().async_user(1), User)
+    await Users.async_user.forget(Users(), 1)
+    await async_user.forget(1)
+    assert_type(rates("today"), Any)
 
 
 @inject
