@@ -96,7 +96,7 @@ class Keys:
         for name, value in arguments.items():
             if (kind := _foreign(value)) is not None:
                 raise KVError(
-                    f"{self.name}: the argument {name!r} has a {kind}, which JSON does not: give kv.cached "
+                    f"{self.name}: the argument {name!r} is or has a {kind}, and JSON has none: give kv.cached "
                     f"key=, a function of the arguments that returns a key, as in key=lambda {', '.join(arguments)}: …"
                 )
         text = json.dumps(arguments, sort_keys=True, separators=(",", ":"))
@@ -124,7 +124,7 @@ def _foreign(value: Any) -> str | None:
 
 def _name_of(function: Callable[..., Any]) -> str:
     name = name_of(function)
-    if name.startswith("__main__.") or "<" in name or " " in name or inspect.ismethod(function):
+    if name.startswith("__main__.") or "<" in name or " " in name or inspect.ismethod(inspect.unwrap(function)):
         raise KVError(
             f"kv.cached names results after their function, and {name} may be several ones: give it a name, as in "
             "kv.cached(60, name='rates')"
