@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from p8fs_cluster.kv.async_transaction import AsyncTransaction as AsyncTransaction
     from p8fs_cluster.kv.cached import Cached as Cached
     from p8fs_cluster.kv.kv import KV as KV
+    from p8fs_cluster.kv.py_key_value import PyKeyValue as PyKeyValue
     from p8fs_cluster.kv.transaction import Atomic as Atomic
     from p8fs_cluster.kv.transaction import Transaction as Transaction
     from p8fs_cluster.kv.values import Counted as Counted
@@ -36,6 +37,7 @@ _PLACES = {
     "Entry": "p8fs_cluster.kv.values",
     "KV": "p8fs_cluster.kv.kv",
     "Limits": "p8fs_cluster.providers.storage.kv",
+    "PyKeyValue": "p8fs_cluster.kv.py_key_value",
     "Transaction": "p8fs_cluster.kv.transaction",
 }
 

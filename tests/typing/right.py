@@ -8,12 +8,14 @@ from logging import Logger
 from typing import Annotated, Any, assert_type
 
 from dependency_injector import providers
+from key_value.aio.protocols.key_value import AsyncKeyValue
 from sqlalchemy import Engine
 
 from p8fs_cluster import Closing, Container, FieldLogger, NotSecret, Provide, Section, Storage, container, inject
 from p8fs_cluster.config import P8FSConfig, config
 from p8fs_cluster.coordination import AsyncCluster, AsyncLock, Change, Cluster, Lock, Node, Token, View
 from p8fs_cluster.kv import KV, AsyncKV, AsyncTransaction, Counted, Entry, Transaction
+from p8fs_cluster.kv.py_key_value import PyKeyValue
 from p8fs_cluster.logging import get_logger, log_context
 from p8fs_cluster.providers.api import ApiSettings
 
@@ -134,6 +136,8 @@ async def keep_too(kv: AsyncKV[bytes]) -> None:
         assert_type(await tx.get("a"), User | None)
     assert_type(await users.run_in_transaction(write), int)
 
+
+others: AsyncKeyValue = PyKeyValue(Container().async_kv())
 
 users = Container().kv().typed(User)
 async_users = Container().async_kv().typed(User)
