@@ -18,6 +18,7 @@ import pytest
 from p8fs_cluster import Container, Provide, inject
 from p8fs_cluster.exceptions import KVError, StorageUnavailable, TablesMissing
 from p8fs_cluster.kv import AsyncKV
+from p8fs_cluster.kv.flights import Flight, Flights
 from p8fs_cluster.testing import memory_storage
 from tests.conformance.awaited import Loop
 from tests.coordination.twins import as_coroutine
@@ -279,13 +280,12 @@ def test_what_somebody_else_has_written_is_no_result(local: Case) -> None:
 # One computes
 
 
-def test_in_one_process_callers_join(case: Case) -> None:
+def test_in_one_process_callers_join(case: Case, joiners: list[object]) -> None:
     slow, kv = Slow(), case.kv.namespace("cache").json
     cached = kv.cached(60, name="slow")(slow)
     other = kv.cached(60, name="other")(lambda: 1)
-    before = kv.stats()["calls"]
     calls = [begun(cached, "a") for _ in range(THREADS)]
-    asking(case, before + THREADS + 1)  # looks at the store, and a claim
+    until(lambda: len(joiners) == THREADS - 1, "all others have joined")
     assert other() == 1, "another one is not held up"
     slow.may_end.set()
     results = [call.result(60) for call in calls]
@@ -294,7 +294,23 @@ def test_in_one_process_callers_join(case: Case) -> None:
     assert cached("a") == ["a", 1]
 
 
-def test_an_error_is_told_to_those_who_joined_and_never_kept(case: Case) -> None:
+@pytest.fixture
+def joiners(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The claims of this process that callers have joined."""
+    found: list[object] = []
+    join = Flights.join
+
+    def noted(flights: Flights, key: int | bytes) -> tuple[Flight, bool]:
+        flight, is_new = join(flights, key)
+        if not is_new and isinstance(key, int):
+            found.append(key)
+        return flight, is_new
+
+    monkeypatch.setattr(Flights, "join", noted)
+    return found
+
+
+def test_an_error_is_told_to_those_who_joined_and_never_kept(case: Case, joiners: list[object]) -> None:
     slow, kv = Slow(), case.kv.namespace("cache").json
 
     def failing(what: str) -> None:
@@ -302,18 +318,16 @@ def test_an_error_is_told_to_those_who_joined_and_never_kept(case: Case) -> None
         raise LookupError(what)
 
     cached = kv.cached(60, name="failing")(failing)
-    before = kv.stats()["calls"]
     calls = [begun(cached, "a") for _ in range(3)]
-    until(lambda: len(slow.runs) == 1, "one has begun")
-    asking(case, before + 4)
+    until(lambda: len(joiners) == 2, "the others have joined")
     slow.may_end.set()
     for call in calls:
         with pytest.raises(LookupError):
             call.result(60)
-    assert kv.count() == 0, "the claim is gone"
+    assert len(slow.runs) == 1 and kv.count() == 0, "the claim is gone"
     with pytest.raises(LookupError):
         cached("a")
-    assert 2 <= len(slow.runs) <= 4
+    assert len(slow.runs) == 2
 
 
 def test_a_late_result_is_its_callers_alone(case: Case, caplog: pytest.LogCaptureFixture) -> None:
@@ -525,10 +539,6 @@ class Tasks:
         while not self.runs:
             await asyncio.sleep(0.001)
 
-    async def asked(self, calls: int) -> None:
-        while self.kv.stats()["calls"] < calls:
-            await asyncio.sleep(0.001)
-
 
 def run_tasks(case: Case, work: Callable[[Tasks], Any]) -> Any:
     async def run() -> Any:
@@ -550,14 +560,13 @@ def test_in_one_loop_callers_join(async_case: Case) -> None:
     run_tasks(async_case, work)
 
 
-def test_a_caller_that_is_cancelled_leaves_the_call_to_the_others(async_case: Case) -> None:
+def test_a_caller_that_is_cancelled_leaves_the_call_to_the_others(async_case: Case, joiners: list[object]) -> None:
     async def work(tasks: Tasks) -> None:
         first = asyncio.create_task(tasks.cached("a"))
         await tasks.begun()
-        calls = tasks.kv.stats()["calls"]
         others = [asyncio.create_task(tasks.cached("a")) for _ in range(3)]
-        await tasks.asked(calls + 3)
-        await asyncio.sleep(0.05)  # so that they have joined
+        while len(joiners) < 3:
+            await asyncio.sleep(0.001)
         first.cancel()
         others[0].cancel()
         await asyncio.wait({first, others[0]})
@@ -615,19 +624,19 @@ def test_a_function_that_something_else_has_cancelled_is_told(local: Case) -> No
         assert case.kv.count() == 0
 
 
-def test_loops_of_several_threads_join_each_other() -> None:
+def test_loops_of_several_threads_join_each_other(joiners: list[object]) -> None:
     slow = Slow()
     with Container() as container, container.storage.override(memory_storage()):
         kv = container.async_kv().json
         cached: Any = kv.cached(60, name="f")(as_coroutine(slow))
         with ThreadPoolExecutor(2) as pool:
             calls = [pool.submit(asyncio.run, cached("a")) for _ in range(2)]
-            until(lambda: kv.stats()["calls"] >= 3, "both ask")
+            until(lambda: joiners, "one has joined the other")
             slow.may_end.set()
             assert [call.result(60) for call in calls] == [["a", 1]] * 2 and slow.runs == ["a"]
 
 
-def test_a_loop_that_ends_leaves_its_call_to_the_others() -> None:
+def test_a_loop_that_ends_leaves_its_call_to_the_others(joiners: list[object]) -> None:
     slow = Slow()
     with Container() as container, container.storage.override(memory_storage()):
         kv = container.async_kv().json
@@ -651,7 +660,7 @@ def test_a_loop_that_ends_leaves_its_call_to_the_others() -> None:
             leaving = begun(lambda: asyncio.run(left()))
             assert began.wait(60)
             other = begun(loop.call, cached)
-            until(lambda: kv.stats()["calls"] >= 4, "all have asked")
+            until(lambda: len(joiners) == 2, "all others have joined")
             slow.may_end.set()
             leaving.result(60)
             assert other.result(60) == 2
