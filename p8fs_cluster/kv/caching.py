@@ -63,6 +63,7 @@ class Keys:
         self.name = _name_of(function) if name is None else _usable(name)
         self._space = space
         self._function = function
+        self._signature = _signature_of(function, self.name)
         self._key = key
         self._head = _PREFIX + _bytes(self.name) + b"\0"
         space.physical(self._head + hashlib.sha256().hexdigest().encode())
@@ -80,10 +81,6 @@ class Keys:
         if self._key is None:
             return self._space.physical(self._head + self._digest(bound.arguments))
         return self._space.physical(self._head + _bytes(self._key(*bound.args, **bound.kwargs)))
-
-    @functools.cached_property
-    def _signature(self) -> inspect.Signature:
-        return inspect.signature(self._function)
 
     @functools.cached_property
     def _injected(self) -> tuple[str, ...]:
@@ -130,6 +127,15 @@ def _name_of(function: Callable[..., Any]) -> str:
             "kv.cached(60, name='rates')"
         )
     return name
+
+
+def _signature_of(function: Callable[..., Any], name: str) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        raise KVError(
+            f"{name} tells nothing of its parameters: call it in a function with `def`, and cache that"
+        ) from None
 
 
 def _usable(name: str) -> str:

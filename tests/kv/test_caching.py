@@ -166,6 +166,8 @@ def test_what_has_no_name_or_no_arguments_of_json_says_what_to_write(local: Case
         kv.cached(60, name="n" * 2000)(lambda: 1)
     with pytest.raises(KVError, match="key= is a function"):
         kv.cached(60, name="f", key="7")(lambda: 1)
+    with pytest.raises(KVError, match="largest tells nothing of its parameters"):
+        local.container.kv().cached(60, name="largest")(max)
     same = kv.cached(60, name="same")(lambda first, second=None: 1)
     for argument, told in (
         (Notes(), r"Notes"),
@@ -637,10 +639,9 @@ def test_loops_of_several_threads_join_each_other(joiners: list[object]) -> None
 
 
 def test_a_loop_that_ends_leaves_its_call_to_the_others(joiners: list[object]) -> None:
-    slow = Slow()
     with Container() as container, container.storage.override(memory_storage()):
         kv = container.async_kv().json
-        began = threading.Event()
+        began, may_leave = threading.Event(), threading.Event()
 
         @kv.cached(60, name="f")
         async def cached() -> int:
@@ -652,7 +653,7 @@ def test_a_loop_that_ends_leaves_its_call_to_the_others(joiners: list[object]) -
 
         async def left() -> None:
             calls = asyncio.create_task(cached()), asyncio.create_task(cached())
-            while not slow.may_end.is_set():
+            while not may_leave.is_set():
                 await asyncio.sleep(0.001)
             assert not any(call.done() for call in calls)
 
@@ -661,7 +662,7 @@ def test_a_loop_that_ends_leaves_its_call_to_the_others(joiners: list[object]) -
             assert began.wait(60)
             other = begun(loop.call, cached)
             until(lambda: len(joiners) == 2, "all others have joined")
-            slow.may_end.set()
+            may_leave.set()
             leaving.result(60)
             assert other.result(60) == 2
 
