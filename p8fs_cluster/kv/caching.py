@@ -133,9 +133,7 @@ def _signature_of(function: Callable[..., Any], name: str) -> inspect.Signature:
     try:
         return inspect.signature(function)
     except ValueError:
-        raise KVError(
-            f"{name} tells nothing of its parameters: call it in a function with `def`, and cache that"
-        ) from None
+        raise KVError(f"{name} tells nothing of its parameters: cache a function that calls it") from None
 
 
 def _usable(name: str) -> str:
