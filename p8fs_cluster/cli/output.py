@@ -21,7 +21,18 @@ from p8fs_cluster.logging.redaction import Redactor
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Json", "fail", "on_a_line", "print_json", "print_table", "redacted", "refuse", "tell", "write_private"]
+__all__ = [
+    "Json",
+    "fail",
+    "interrupt",
+    "on_a_line",
+    "print_json",
+    "print_table",
+    "redacted",
+    "refuse",
+    "tell",
+    "write_private",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -51,6 +62,11 @@ def refuse(reason: object, as_json: bool = False) -> NoReturn:
 def fail(fault: object, as_json: bool = False) -> NoReturn:
     """End with exit code 1: the settings have a fault."""
     _end(1, fault, as_json)
+
+
+def interrupt(told: object, as_json: bool = False) -> NoReturn:
+    """End with exit code 130 after Ctrl-C."""
+    _end(130, told, as_json)
 
 
 def print_table(table: Table) -> None:

@@ -31,6 +31,7 @@ from p8fs_cluster import Container
 with Container() as container:
     assert container.cluster().lock("notes").acquire()
     assert container.cluster().leader("notes").wait(30)
+    container.kv().put("a", b"1")
 """
 
 Command = tuple[str, ...]
@@ -61,6 +62,15 @@ COMMANDS: list[Command] = [
     ("cluster", "resign", "notes"),
     ("cluster", "watch"),
     ("kv", "init"),
+    ("kv", "get", "a"),
+    ("kv", "put", "b", "1"),
+    ("kv", "delete", "a"),
+    ("kv", "scan"),
+    ("kv", "count"),
+    ("kv", "stats"),
+    ("kv", "export"),
+    ("kv", "import", "lines.jsonl"),
+    ("kv", "copy", "--from", "rocksdb", "--to", "rocksdb:copied", "--verify"),
 ]
 ENDLESS = [("cluster", "watch")]
 """They end by Ctrl-C, and have tests of their own."""
@@ -81,15 +91,26 @@ WITH_JSON: list[Command] = [
     ("cluster", "release", "notes"),
     ("cluster", "resign", "notes"),
     ("kv", "init"),
+    ("kv", "get", "a"),
+    ("kv", "put", "b", "1"),
+    ("kv", "delete", "a"),
+    ("kv", "scan"),
+    ("kv", "count"),
+    ("kv", "stats"),
+    ("kv", "import", "lines.jsonl"),
+    ("kv", "copy", "--from", "rocksdb", "--to", "rocksdb:copied", "--verify"),
 ]
+LINES = (("storage", "ping"), ("kv", "scan"))
+"""Their JSON is a line each."""
 READS_NO_SETTINGS = (("graph",), ("init",), ("config", "docs"), ("config", "schema"), ("config", "env-example"))
 
 
 @pytest.fixture
 def good(rocksdb_settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that work, with a checkpoint for `restore`, and a lock and a leader that were."""
+    """Settings that work, with a checkpoint for `restore`, a lock and a leader that were, a value, and lines."""
     assert p8fs_cluster("storage", "checkpoint", "copy", **rocksdb_settings).returncode == 0
     Path("copy").rename("taken")
+    Path("lines.jsonl").write_text('{"key": "c", "value": "1"}')
     environment = {**os.environ, **variables(rocksdb_settings)}
     subprocess.run([sys.executable, "-c", HELD], check=True, env=environment)
     return {**rocksdb_settings, "pg_password": "hunter2"}
@@ -192,6 +213,8 @@ class TestExitCodes:
             (("config", "k8s", "--name", "notes", "--output", "nowhere/a.yaml"), "can't be written"),
             (("config", "diff", "nowhere.env", "env"), "nowhere.env does not exist"),
             (("config", "diff", "-", "-"), "only one of the two"),
+            (("kv", "import", "nowhere"), "nowhere can't be read"),
+            (("kv", "copy", "--from", "rocksdb", "--to", "rocksdb"), "the same store"),
         ],
     )
     def test_of_what_is_not_possible(self, command: Command, said: str) -> None:
@@ -211,7 +234,7 @@ class TestJson:
         Path(".env").write_text("P8FS_API_PORT=81\n")  # beside a link, and over a default
         done = p8fs_cluster(*command, "--json", **good, api_port=LINK)
         assert done.stderr == ""
-        answers = done.stdout.splitlines() if command[0] == "storage" else [done.stdout]
+        answers = done.stdout.splitlines() if names(command) in LINES else [done.stdout]
         assert {shape(json.loads(answer)) for answer in answers} == {row(command)[2].partition("`")[2].strip("`")}
         assert "hunter2" not in done.stdout
 

@@ -29,6 +29,8 @@ __all__ = [
     "Rows",
     "Statement",
     "Steps",
+    "Stored",
+    "Stretch",
     "Verbs",
 ]
 
@@ -75,6 +77,17 @@ class Put(NamedTuple):
     """Until its end, from the moment at which it is written."""
     until: int | None = None
     """Its end, in place of `ttl`, where it is kept."""
+
+
+Stored = tuple[bytes, bytes, int, int | None]
+"""Key, value, version, and time left (None: for ever) of a value that has not expired: no class, for there are many."""
+
+
+class Stretch(NamedTuple):
+    """The values of the beginning of a range, and the key that it goes on after; None: nothing is left."""
+
+    values: list[Stored]
+    last: bytes | None
 
 
 class Decision(NamedTuple, Generic[T]):
@@ -166,6 +179,12 @@ class Verbs(Protocol):
 
     def page(self, page: Page) -> Plan[list[Any]]:
         """Plan to return the first pairs of a range, or their keys."""
+
+    def stretch(self, span: Span, rows: int, size: int) -> Plan[Stretch]:
+        """Plan to return the first values of a range: so many, and of so many bytes at most, or one that is larger."""
+
+    def versions(self, span: Span, limit: int) -> Plan[list[tuple[bytes, int]]]:
+        """Plan to return the first keys of a range with their versions, those that have expired with 0."""
 
     def count(self, span: Span) -> Plan[int]:
         """Plan to count the keys of a range."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.keys import Span
-from p8fs_cluster.providers.storage.kv import Mutation, Page, Pairs, Plan, Put, Row
+from p8fs_cluster.providers.storage.kv import Mutation, Page, Pairs, Plan, Put, Row, Stored, Stretch
 from p8fs_cluster.providers.storage.kv_decisions import Deciding
 
 __all__ = ["DATA", "FORMAT", "LASTING", "SIZE", "KeyPairs", "Record", "lasting", "look_at"]
@@ -25,6 +25,8 @@ DATA, _DUE = b"\x00", b"\x01"
 _LONG = 8
 _SOME = 500
 """Records that are counted at once."""
+_FEW = 100
+"""Records that are read at once where they may be large."""
 _STEPS = 4
 """A time to live is divided into 8 to 16 steps, at whose ends the sweeper looks."""
 
@@ -120,6 +122,27 @@ class KeyPairs(Deciding):
                 break
             span, wanted = span.after(some[-1][0][len(DATA) :], page.reverse), page.limit - len(found)
         return answered([key for key, _ in found] if page.keys_only else found)
+
+    def stretch(self, span: Span, rows: int, size: int) -> Plan[Stretch]:
+        now, left, found, some = self.pairs.now(), size, list[Stored](), self._first(span, _FEW)
+        while some:
+            for stored_key, stored in some:
+                version, end = Record.head(stored)
+                if end and end <= now:
+                    continue
+                left -= len(stored_key) + len(stored)
+                if found and (left < 0 or len(found) == rows):
+                    return answered(Stretch(found, found[-1][0]))
+                found.append((stored_key[len(DATA) :], stored[SIZE:], version, end - now if end else None))
+            some = self._first(span.after(some[-1][0][len(DATA) :]), _FEW)
+        return answered(Stretch(found, None))
+
+    def versions(self, span: Span, limit: int) -> Plan[list[tuple[bytes, int]]]:
+        now, found = self.pairs.now(), list[tuple[bytes, int]]()
+        for key, stored in self._first(span, limit):
+            version, end = Record.head(stored)
+            found.append((key[len(DATA) :], 0 if end and end <= now else version))
+        return answered(found)
 
     def count(self, span: Span) -> Plan[int]:
         count, some = 0, self._first(span, _SOME)

@@ -8,7 +8,19 @@ from typing import Any, ClassVar, TypeVar
 
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.keys import Span
-from p8fs_cluster.providers.storage.kv import Limits, Mutation, Page, Plan, Put, Row, Rows, Statement, Steps
+from p8fs_cluster.providers.storage.kv import (
+    Limits,
+    Mutation,
+    Page,
+    Plan,
+    Put,
+    Row,
+    Rows,
+    Statement,
+    Steps,
+    Stored,
+    Stretch,
+)
 from p8fs_cluster.providers.storage.kv_decisions import Deciding
 from p8fs_cluster.providers.storage.leases import Spelling
 
@@ -102,6 +114,37 @@ class KeyRows(Deciding):
 
         return alone((sql, (*parameters, page.limit)), answer)
 
+    def stretch(self, span: Span, rows: int, size: int) -> Plan[Stretch]:
+        def steps() -> Steps[Stretch]:
+            """Ask for lengths first: so many values may be too much for memory."""
+            condition, parameters = within(span)
+            lengths = f"SELECT k, length(v) FROM $table WHERE {condition} AND {LIVE} ORDER BY k LIMIT %s"
+            last = _fitting((yield lengths, (*parameters, rows)), size)
+            if last is None:
+                return Stretch([], None)
+            condition, parameters = within(Span(span.start, last + b"\0"))
+            columns = "k, v, version, expires_at - $now"
+            found = yield f"SELECT {columns} FROM $table WHERE {condition} AND {LIVE} ORDER BY k", parameters
+            return Stretch([(*row[:3], None if row[3] is None else max(row[3], 1)) for row in found], last)
+
+        return Plan(steps, several=True)
+
+    def versions(self, span: Span, limit: int) -> Plan[list[tuple[bytes, int]]]:
+        condition, parameters = within(span)
+        sql = f"SELECT k, CASE WHEN {LIVE} THEN version ELSE 0 END FROM $table WHERE {condition} ORDER BY k LIMIT %s"
+        return alone((sql, (*parameters, limit)), lambda rows: [(key, version) for key, version in rows])
+
+    def load(self, cursor: Any, records: Sequence[Stored], epoch: int, *, new: bool) -> None:
+        """Write many values on a driver's cursor, whatever was there, in the transaction that it is in.
+
+        `epoch`: what the times of the records begin with, on the store's clock. `new`: none of the keys is there, as
+        far as is known.
+        """
+        del new
+        puts = [Put(key, value, version, None, end and epoch + end) for key, value, version, end in records]
+        sql, parameters = self.upsert(puts)
+        cursor.execute(self.spelt(sql), parameters)
+
     def count(self, span: Span) -> Plan[int]:
         condition, parameters = within(span)
         return alone((f"SELECT count(*) FROM $table WHERE {condition} AND {LIVE}", parameters), lambda rows: rows[0][0])
@@ -167,6 +210,17 @@ def within(span: Span) -> Statement:
     if span.stop is None:
         raise StorageError("a range of the key-value store has an end")
     return "k >= %s AND k < %s", (span.start, span.stop)
+
+
+def _fitting(lengths: Rows, size: int) -> bytes | None:
+    """Return the last of the keys whose values have so many bytes together, or the first key; None: there is none."""
+    last: bytes | None = None
+    for key, length in lengths:
+        size -= len(key) + length
+        if last is not None and size < 0:
+            break
+        last = key
+    return last
 
 
 def _nothing(rows: Rows) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import psycopg
 
 from p8fs_cluster.exceptions import StorageError
-from p8fs_cluster.providers.storage.kv import KEY_BYTES, Increment, Limits, Plan, Put, Statement
+from p8fs_cluster.providers.storage.kv import KEY_BYTES, Increment, Limits, Plan, Put, Statement, Stored
 from p8fs_cluster.providers.storage.kv_decisions import LARGEST
 from p8fs_cluster.providers.storage.kv_rows import LIVE, KeyRows, alone, ending
 from p8fs_cluster.providers.storage.leases import NoTable
@@ -38,6 +39,15 @@ WHERE own.expires_at <= $now OR CASE
     THEN {_NUMBER}::numeric {_RANGE} AND {_NUMBER}::numeric + %s::numeric {_RANGE}
     ELSE false END
 RETURNING v"""
+
+_COPY = "COPY $table (k, v, version, expires_at) FROM STDIN (FORMAT BINARY)"
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+_KEY = struct.Struct(">hi")
+"""The number of fields, and the length of the first one."""
+_VALUE = struct.Struct(">i")
+_ENDLESS = struct.Struct(">iqi")
+_ENDING = struct.Struct(">iqiq")
 
 
 class KV(KeyRows):
@@ -82,6 +92,16 @@ class KV(KeyRows):
             "AS given (k, v, version, ttl, until) ORDER BY k"
         )
         return f"{_INTO} {given} {_OVER}", tuple(map(list, zip(*puts, strict=True)))
+
+    def load(self, cursor: Any, records: Sequence[Stored], epoch: int, *, new: bool) -> None:
+        if not new:
+            super().load(cursor, records, epoch, new=new)
+            return
+        try:
+            with cursor.connection.transaction(), cursor.copy(self.spelt(_COPY)) as copy:
+                copy.write(_copied(records, epoch))
+        except psycopg.errors.UniqueViolation:  # somebody else has written one of them since
+            super().load(cursor, records, epoch, new=False)
 
     def placeholders(self, keys: Sequence[bytes]) -> Statement:
         return (
@@ -133,3 +153,13 @@ class KV(KeyRows):
             (f"DELETE FROM $table WHERE k = ANY(ARRAY({due})) RETURNING 1", (limit,)),
             lambda rows: (len(rows), len(rows) == limit),
         )
+
+
+def _copied(records: Sequence[Stored], epoch: int) -> bytes:
+    """Return rows as COPY reads them in its binary format: the length of each field before it, -1 for NULL."""
+    parts = [_SIGNATURE]
+    for key, value, version, end in records:
+        last = _ENDLESS.pack(8, version, -1) if end is None else _ENDING.pack(8, version, 8, epoch + end)
+        parts += (_KEY.pack(4, len(key)), key, _VALUE.pack(len(value)), value, last)
+    parts.append(_TRAILER)
+    return b"".join(parts)
