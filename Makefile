@@ -16,6 +16,7 @@
 # make bench-coordination   locks against bare statements and tooz, failover, hand-over, a thousand nodes
 # make bench-kv        the key-value store against bare drivers and peers
 # make bench-kv-large  the same with ten million keys, a million expired ones, a million writes of the same ones
+# make bench-kv-copy   copies of a million pairs against COPY and INSERTs by hand
 # make bench-logging     JSON records against text of logging and three peers
 
 PYTHON ?= python3
@@ -27,7 +28,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test tidb compliance lint fuzz faults chaos simulation bench bench-injection bench-coordination bench-kv bench-kv-large bench-logging clean
+.PHONY: demo test tidb compliance lint fuzz faults chaos simulation bench bench-injection bench-coordination bench-kv bench-kv-copy bench-kv-large bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -78,6 +79,9 @@ bench-coordination: $(VENV)/benches
 
 bench-kv: $(VENV)/benches
 	$(BIN)/python -m benchmarks.kv $(ARGS)
+
+bench-kv-copy: $(VENV)/benches
+	$(BIN)/python -m benchmarks.kv_copy $(ARGS)
 
 bench-kv-large: $(VENV)/benches
 	$(BIN)/python -m benchmarks.kv_large $(ARGS)
