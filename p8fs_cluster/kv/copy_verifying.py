@@ -30,7 +30,7 @@ class Digest:
     >>> digest = Digest()
     >>> digest.add((b"auth\\0token", b"value", 7, None))
     >>> digest.keys, str(digest)[:8]
-    (1, '5e6e3f0d')
+    (1, '672c98ac')
     """
 
     def __init__(self) -> None:
