@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from p8fs_cluster.exceptions import KVError
-from p8fs_cluster.kv.changes import require_value
 from p8fs_cluster.kv.copy_marker import MARKER, Marker
 from p8fs_cluster.kv.copy_sides import Side
-from p8fs_cluster.kv.json_lines import EVERYTHING, ROWS, SIZE, named, stretches
+from p8fs_cluster.kv.json_lines import EVERYTHING, SIZE, named, stretches
 from p8fs_cluster.providers.storage.kv import Limits, Put, Stored
 from p8fs_cluster.providers.storage.kv_rows import KeyRows
 
@@ -29,6 +28,8 @@ A = TypeVar("A", bound=tuple[Any, ...])
 B = TypeVar("B", bound=tuple[Any, ...])
 T = TypeVar("T")
 
+ROWS = 20_000
+"""Values of a batch, if they are small: the fewer batches, the less two threads wait for each other."""
 _DELETES = 500
 _RETRY = 20
 
@@ -91,8 +92,8 @@ def merged(ours: Iterator[A], theirs: Iterator[B]) -> Iterator[tuple[A | None, B
     [((1, 'a'), None), ((2, 'b'), (2, 'c')), (None, (3, 'd'))]
     """
     mine, other = next(ours, None), next(theirs, None)
-    while mine is not None or other is not None:
-        if other is None or (mine is not None and mine[0] < other[0]):
+    while other is not None:
+        if mine is not None and mine[0] < other[0]:
             yield mine, None
             mine = next(ours, None)
         elif mine is None or other[0] < mine[0]:
@@ -102,6 +103,9 @@ def merged(ours: Iterator[A], theirs: Iterator[B]) -> Iterator[tuple[A | None, B
             both = mine, other
             mine, other = next(ours, None), next(theirs, None)
             yield both
+    while mine is not None:
+        yield mine, None
+        mine = next(ours, None)
 
 
 def records(side: Side, size: int = SIZE) -> Iterator[Stored]:
@@ -141,32 +145,34 @@ def versions(side: Side) -> Iterator[tuple[bytes, int]]:
 def _batches(source: Side, target: Side) -> Iterator[Batch]:
     """Yield what differs, batch by batch. A batch holds no key after those that were looked at in the target."""
     limits = target.runner.stores.limits()
-    size = min(SIZE, limits.call_bytes)
+    most, size = limits.value_bytes, min(SIZE, limits.call_bytes)
     batch = Batch()
     for ours, theirs in merged(records(source, size), versions(target)):
         if ours is None:
             batch.deletes.append(theirs[0])  # type: ignore[index]
-        elif theirs is None or theirs[1] != ours[2]:
-            if batch.size + (length := _length(ours, limits)) > size and batch.size:
-                yield batch
-                batch = Batch()
-            batch.size += length
-            (batch.new if theirs is None else batch.changed).append(ours)
-        batch.read += ours is not None
-        if batch.read == ROWS or len(batch.deletes) == _DELETES:
+        else:
+            batch.read += 1
+            if theirs is None or theirs[1] != ours[2]:
+                length = len(ours[1])
+                if length > most:
+                    raise _too_large(ours, limits)
+                length += len(ours[0])
+                if batch.size + length > size and batch.size:
+                    yield batch
+                    batch = Batch()
+                batch.size += length
+                (batch.new if theirs is None else batch.changed).append(ours)
+        if batch.read >= ROWS or len(batch.deletes) == _DELETES:
             yield batch
             batch = Batch()
     yield batch
 
 
-def _length(record: Stored, limits: Limits) -> int:
-    key, value = record[0], record[1]
-    if len(value) > limits.value_bytes:
-        try:
-            require_value(value, limits)
-        except KVError as exc:
-            raise KVError(f"{shown(key)} does not fit into the target, and the copy stops there: {exc}") from None
-    return len(key) + len(value)
+def _too_large(record: Stored, limits: Limits) -> KVError:
+    return KVError(
+        f"{shown(record[0])} does not fit into the target, and the copy stops there: a value has at most "
+        f"{limits.value_bytes:,} bytes there (kv.limits.value_bytes), not {len(record[1]):,}"
+    )
 
 
 def _write(target: Side, marker: Marker, batch: Batch) -> None:

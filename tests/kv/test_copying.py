@@ -375,7 +375,7 @@ def test_a_store_that_is_written_to_is_copied_in_passes(kind: str, settings: Any
         first = p8fs_cluster(*command, "--json", **theirs)
         assert first.returncode == 0, first.stderr
         assert json.loads(first.stdout)["passes"][0]["put"] > 1000
-        for _ in range(3):
+        for _ in range(2):
             before = writer.output.count("\n")
             writer.until(lambda before=before: writer.output.count("\n") > before + 50, "it goes on")  # type: ignore[misc]
             again = p8fs_cluster(*command, "--resume", "--passes", "2", "--json", **theirs)

@@ -27,7 +27,8 @@ _STATEFUL = re.compile(
 )
 """The parts of such statements that change a session all the same. A match by mistake costs a reset, no more."""
 
-_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*(?:'|\\?\Z)|\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)", re.DOTALL)
+"""A text, or the beginning of one where a statement was cut off."""
 _LONG = 10_000
 """Characters from which on a statement costs more than a reset, and is not looked through."""
 
@@ -94,7 +95,7 @@ def _looked_up(command: int, sql: Any) -> tuple[bool, str]:
 def without_values(sql: Any) -> Any:
     """Return a statement to show: the driver has put the parameters into it.
 
-    >>> without_values("SELECT 'hunter2'")
-    'SELECT ?'
+    >>> without_values("SELECT 'hunter2'"), without_values("SELECT '" + "hunter2" * 5000)
+    ('SELECT ?', 'SELECT ?')
     """
     return _LITERAL.sub("?", sql[:_LONG]) if isinstance(sql, str) else sql
