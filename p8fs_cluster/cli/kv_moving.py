@@ -25,6 +25,7 @@ __all__ = ["moving_app"]
 
 moving_app = typer.Typer()
 
+_GOES_ON = "no value is half copied, and the same command with --resume goes on"
 _STORE = "PROVIDER, or rocksdb:PATH; all else is as the settings have it."
 
 
@@ -99,6 +100,7 @@ def copy(
     from p8fs_cluster.kv.copy_marker import CopyRefused, begun
     from p8fs_cluster.kv.copy_sides import Side
 
+    marker: Marker | None = None
     try:
         with _store(source, as_json, reads=True) as old, _store(target, as_json) as new:
             ours, theirs = (Side.of(each.config, each.storage) for each in (old, new))
@@ -108,9 +110,9 @@ def copy(
     except CopyRefused as exc:
         refuse(exc, as_json)
     except ClusterError as exc:
-        fail(exc, as_json)
+        fail(exc if marker is None else f"{exc}\n{_GOES_ON}", as_json)
     except KeyboardInterrupt:
-        interrupt("interrupted, and no value is half copied: the same command with --resume goes on", as_json)
+        interrupt(f"interrupted: {_GOES_ON}", as_json)
     if as_json:
         print_json(_answer(ours, theirs, done, comparison))
     else:

@@ -19,6 +19,7 @@ from p8fs_cluster.kv.copy_marker import MARKER, CopyRefused, begun, ended
 from p8fs_cluster.kv.copy_sides import Side
 from p8fs_cluster.kv.copy_verifying import Comparison
 from p8fs_cluster.kv.copying import Pass, records
+from tests import servers
 from tests.command import p8fs_cluster
 from tests.kv.conftest import TABLE, settings_of
 from tests.processes import running, until
@@ -419,3 +420,22 @@ def test_one_batch_is_read_while_another_is_written() -> None:
     assert next(items) == 1
     items.close()  # type: ignore[attr-defined]
     assert len(made) <= 4
+
+
+def test_a_server_that_goes_away_is_told_and_the_copy_goes_on(tmp_path: Path) -> None:
+    ours = {"storage_provider": "rocksdb", "rocksdb_path": tmp_path / "source"}
+    with Container(config=ours) as old:
+        old.kv().namespace("n").put_many({f"{number:05}": b"s3cret" for number in range(3000)})
+    arguments = ("-c", CUT, "kv", "copy", "--from", f"rocksdb:{tmp_path / 'source'}", "--to", "postgresql")
+    with servers.postgresql({}, fsync="off") as server, Container(config={**server.settings, "kv_create": True}) as new:
+        new.kv().exists("a")
+        both = {**ours, **server.settings, "pool_timeout": 1}
+        with running(tmp_path / "log", *arguments, settings=both) as process:
+            process.until(lambda: rows(new), "it copies")
+            server.kill()
+            assert process.wait() == 1
+        assert "the same command with --resume goes on" in process.output and "s3cret" not in process.output
+        server.start()
+        done = p8fs_cluster(*arguments[2:], "--resume", "--verify", **both)
+        assert done.returncode == 0, done.stderr
+        assert rows(new) == 3000
