@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p8fs_cluster.cli.output import Json, fail, interrupt, print_json, refuse, tell
-from p8fs_cluster.cli.progress import shown_count
 from p8fs_cluster.exceptions import ClusterError
 
 if TYPE_CHECKING:
@@ -121,6 +120,7 @@ def copy(
 
 
 def _passes(source: Side, target: Side, marker: Marker, most: int, as_json: bool) -> Iterator[Pass]:
+    from p8fs_cluster.cli.progress import shown_count
     from p8fs_cluster.kv.copying import copied
 
     for number in range(1, most + 1):
@@ -143,6 +143,7 @@ def _count(side: Side) -> int:
 
 
 def _verified(source: Side, target: Side, marker: Marker, as_json: bool) -> Comparison:
+    from p8fs_cluster.cli.progress import shown_count
     from p8fs_cluster.kv.copy_marker import ended
     from p8fs_cluster.kv.copy_verifying import compared
 

@@ -299,7 +299,7 @@ class TestVerifying:
         into_sql.run()
         kv.expire("c", 0.001)
         storage.execute(f"UPDATE {TABLE} SET expires_at = expires_at - 999000000 WHERE k = %s", (b"\0c",))
-        assert into_sql.compared().equal or into_sql.new.kv().exists("c")
+        assert into_sql.compared().equal
 
     def test_names_a_few_of_many(self, into_sql: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(copy_verifying, "_LOOKED_AT", 5)
@@ -427,7 +427,10 @@ def test_a_server_that_goes_away_is_told_and_the_copy_goes_on(tmp_path: Path) ->
     with Container(config=ours) as old:
         old.kv().namespace("n").put_many({f"{number:05}": b"s3cret" for number in range(3000)})
     arguments = ("-c", CUT, "kv", "copy", "--from", f"rocksdb:{tmp_path / 'source'}", "--to", "postgresql")
-    with servers.postgresql({}, fsync="off") as server, Container(config={**server.settings, "kv_create": True}) as new:
+    with (
+        servers.postgresql({"own": b""}, fsync="off") as server,
+        Container(config={**server.settings, "kv_create": True}) as new,
+    ):
         new.kv().exists("a")
         both = {**ours, **server.settings, "pool_timeout": 1}
         with running(tmp_path / "log", *arguments, settings=both) as process:
