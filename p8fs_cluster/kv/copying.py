@@ -19,6 +19,7 @@ from p8fs_cluster.exceptions import KVError
 from p8fs_cluster.kv.copy_marker import MARKER, Marker
 from p8fs_cluster.kv.copy_sides import Side
 from p8fs_cluster.kv.json_lines import EVERYTHING, SIZE, named, stretches
+from p8fs_cluster.providers.storage.keys import Span
 from p8fs_cluster.providers.storage.kv import Limits, Put, Stored
 from p8fs_cluster.providers.storage.kv_rows import KeyRows
 
@@ -135,11 +136,15 @@ def versions(side: Side) -> Iterator[tuple[bytes, int]]:
     """Yield all keys in order with their versions, those that have expired with 0."""
     span = EVERYTHING
     while True:
-        found = side.runner.run(lambda store, part=span: store.versions(part, ROWS))  # type: ignore[misc]
+        found = _versions(side, span)
         yield from found
         if len(found) < ROWS:
             return
         span = span.after(found[-1][0])
+
+
+def _versions(side: Side, span: Span) -> list[tuple[bytes, int]]:
+    return side.runner.run(lambda store: store.versions(span, ROWS))
 
 
 def _batches(source: Side, target: Side) -> Iterator[Batch]:

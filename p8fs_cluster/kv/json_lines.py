@@ -12,7 +12,7 @@ from p8fs_cluster.kv.changes import require_value
 from p8fs_cluster.kv.keys import Space, microseconds, new_version, seconds
 from p8fs_cluster.kv.running import Runner
 from p8fs_cluster.providers.storage.keys import Span
-from p8fs_cluster.providers.storage.kv import Put, Stored
+from p8fs_cluster.providers.storage.kv import Put, Stored, Stretch
 
 __all__ = ["EVERYTHING", "BadLine", "exported", "imported", "line_of", "named", "of_base64", "spelt", "stretches"]
 
@@ -63,9 +63,13 @@ def stretches(runner: Runner, span: Span = EVERYTHING, size: int = SIZE) -> Iter
     """Yield the values of a range in order, as many at once as memory has room for."""
     rest: Span | None = span
     while rest is not None:
-        values, last = runner.run(lambda store, part=rest: store.stretch(part, ROWS, size))  # type: ignore[misc]
+        values, last = _stretch(runner, rest, size)
         yield values
         rest = None if last is None else rest.after(last)
+
+
+def _stretch(runner: Runner, span: Span, size: int) -> Stretch:
+    return runner.run(lambda store: store.stretch(span, ROWS, size))
 
 
 def exported(runner: Runner, span: Span = EVERYTHING) -> Iterator[str]:
