@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from p8fs_cluster.exceptions import KVError
 from p8fs_cluster.kv.copy_marker import MARKER, Marker
 from p8fs_cluster.kv.copy_sides import Side
-from p8fs_cluster.kv.json_lines import EVERYTHING, SIZE, named, stretches
+from p8fs_cluster.kv.json_lines import EVERYTHING, named, stretches
 from p8fs_cluster.providers.storage.keys import Span
 from p8fs_cluster.providers.storage.kv import Limits, Put, Stored
 from p8fs_cluster.providers.storage.kv_rows import KeyRows
@@ -29,7 +29,11 @@ A = TypeVar("A", bound=tuple[Any, ...])
 B = TypeVar("B", bound=tuple[Any, ...])
 T = TypeVar("T")
 
-ROWS = 20_000
+SIZE = 8 << 20
+"""Bytes of a batch, or fewer where a call may have fewer, or one value that is larger."""
+_ROW = 32
+"""Bytes that a row counts besides key and value."""
+ROWS = 50_000
 """Values of a batch, if they are small: the fewer batches, the less two threads wait for each other."""
 _DELETES = 500
 _RETRY = 20
@@ -109,9 +113,9 @@ def merged(ours: Iterator[A], theirs: Iterator[B]) -> Iterator[tuple[A | None, B
         mine = next(ours, None)
 
 
-def records(side: Side, size: int = SIZE) -> Iterator[Stored]:
+def records(side: Side) -> Iterator[Stored]:
     """Yield all values in order; the times that they have left count from the beginning of the monotonic clock."""
-    for values in stretches(side.runner, size=size):
+    for values in stretches(side.runner):
         now = _monotonic()
         for record in values:
             key, value, version, left = record
@@ -150,9 +154,9 @@ def _versions(side: Side, span: Span) -> list[tuple[bytes, int]]:
 def _batches(source: Side, target: Side) -> Iterator[Batch]:
     """Yield what differs, batch by batch. A batch holds no key after those that were looked at in the target."""
     limits = target.runner.stores.limits()
-    most, size = limits.value_bytes, min(SIZE, limits.call_bytes)
+    most, size = limits.value_bytes, min(SIZE, limits.call_bytes // 2)
     batch = Batch()
-    for ours, theirs in merged(records(source, size), versions(target)):
+    for ours, theirs in merged(records(source), versions(target)):
         if ours is None:
             batch.deletes.append(theirs[0])  # type: ignore[index]
         else:
@@ -161,7 +165,7 @@ def _batches(source: Side, target: Side) -> Iterator[Batch]:
                 length = len(ours[1])
                 if length > most:
                     raise _too_large(ours, limits)
-                length += len(ours[0])
+                length += len(ours[0]) + _ROW
                 if batch.size + length > size and batch.size:
                     yield batch
                     batch = Batch()

@@ -43,6 +43,8 @@ RETURNING v"""
 _COPY = "COPY $table (k, v, version, expires_at) FROM STDIN (FORMAT BINARY)"
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
+_AT_ONCE = 1000
+"""Rows that are sent at once, so that the server is at work on them while the next ones are spelt."""
 _KEY = struct.Struct(">hi")
 """The number of fields, and the length of the first one."""
 _VALUE = struct.Struct(">i")
@@ -99,7 +101,10 @@ class KV(KeyRows):
             return
         try:
             with cursor.connection.transaction(), cursor.copy(self.spelt(_COPY)) as copy:
-                copy.write(_copied(records, epoch))
+                copy.write(_SIGNATURE)
+                for begin in range(0, len(records), _AT_ONCE):
+                    copy.write(_copied(records[begin : begin + _AT_ONCE], epoch))
+                copy.write(_TRAILER)
         except psycopg.errors.UniqueViolation:  # somebody else has written one of them since
             super().load(cursor, records, epoch, new=False)
 
@@ -157,9 +162,8 @@ class KV(KeyRows):
 
 def _copied(records: Sequence[Stored], epoch: int) -> bytes:
     """Return rows as COPY reads them in its binary format: the length of each field before it, -1 for NULL."""
-    parts = [_SIGNATURE]
+    parts: list[bytes] = []
     for key, value, version, end in records:
         last = _ENDLESS.pack(8, version, -1) if end is None else _ENDING.pack(8, version, 8, epoch + end)
         parts += (_KEY.pack(4, len(key)), key, _VALUE.pack(len(value)), value, last)
-    parts.append(_TRAILER)
     return b"".join(parts)
