@@ -18,9 +18,10 @@ from typing import Any
 
 from p8fs_cluster.coordination.terms import Timing
 from tests.chaos.bugs import SEEDED
-from tests.chaos.events import now
-from tests.chaos.faults import FAULTS
-from tests.chaos.history import History, Violation, violations, waits
+from tests.chaos.history import History, violations, waits
+from tests.chaos.lease_faults import FAULTS
+from tests.chaos.lines import now
+from tests.chaos.told import Violation
 from tests.chaos.world import World, world
 from tests.servers import SQL, STARTED
 
@@ -47,7 +48,7 @@ def run(kind: str, seconds: float, names: list[str], folder: Path, *, seed: int,
         while now() < end:
             waiting = waiting or made.random.sample(names, len(names))
             fault(made, waiting.pop())
-        return made.end()
+        return made.history()
 
 
 def fault(made: World, name: str) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COUNTER", "SCHEDULER", "Event", "Log", "Tail", "Token", "now"]
+from tests.chaos.lines import Lines, now
+
+__all__ = ["COUNTER", "SCHEDULER", "Event", "Log", "Token", "event_of"]
 
 SCHEDULER = "scheduler"
 """The name under which the nodes stand as leaders."""
@@ -19,13 +18,6 @@ COUNTER = "counter"
 """The name of the lock under which they change the counter."""
 
 Token = tuple[int, int]
-
-_clock_gettime = time.clock_gettime  # a node's clocks are moved
-
-
-def now() -> float:
-    """Return the seconds since the machine's start, which are the same in every process."""
-    return _clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True)
@@ -47,19 +39,18 @@ class Event:
     told: str = ""
 
 
-class Log:
-    """A node's file. Each event is one line, written at once."""
+class Log(Lines):
+    """A node's file of events."""
 
     def __init__(self, path: Path, node: str) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        super().__init__(path)
         self._node = node
 
     def write(self, kind: str, before: float | None = None, **fields: Any) -> None:
         """Write an event that ends now."""
         at = now()
         event = Event(self._node, kind, at if before is None else before, at, **fields)
-        told = {name: value for name, value in dataclasses.asdict(event).items() if value not in ("", None)}
-        os.write(self._descriptor, f"{json.dumps(told)}\n".encode())
+        self.add({name: value for name, value in dataclasses.asdict(event).items() if value not in ("", None)})
 
     def around(self, kind: str, action: Callable[[], Any], **fields: Any) -> None:
         """Do something, and write when it began and ended."""
@@ -68,25 +59,7 @@ class Log:
         self.write(kind, before, **fields)
 
 
-class Tail:
-    """A file that grows, read from where the last look ended."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def read(self) -> list[Event]:
-        """Return the events that have been added; a line that a kill has cut off is none."""
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [_event(json.loads(line)) for line in whole.splitlines()]
-
-
-def _event(told: dict[str, Any]) -> Event:
+def event_of(told: dict[str, Any]) -> Event:
+    """Return the event that a line tells of."""
     token = told.pop("token", None)
     return Event(token=None if token is None else (token[0], token[1]), **told)

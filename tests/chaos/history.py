@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.chaos.events import SCHEDULER, Event, Token
+from tests.chaos.told import Fault, Violation
 
 __all__ = [
-    "Fault",
     "History",
     "Increment",
-    "Violation",
     "Write",
     "leaderless",
     "lost_updates",
@@ -26,20 +25,6 @@ __all__ = [
     "violations",
     "waits",
 ]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault that was done, and when."""
-
-    name: str
-    begun: float
-    healed: float
-    since: float
-    """From when on the others can lead: if one node alone suffers, that is its beginning."""
-    node: str = ""
-    harmless: bool = False
-    """True if the node that suffers has to go on leading."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +45,6 @@ class Increment:
     old: int
     new: int
     fence: int
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A rule that was broken, and where."""
-
-    rule: str
-    told: str
 
 
 @dataclass

@@ -20,7 +20,8 @@ from typing import Any
 from p8fs_cluster import Container
 from p8fs_cluster.exceptions import CoordinationError, LeaseLost
 from tests.chaos import bugs
-from tests.chaos.events import COUNTER, SCHEDULER, Log, Token, now
+from tests.chaos.events import COUNTER, SCHEDULER, Log, Token
+from tests.chaos.lines import now
 from tests.chaos.tables import increment, stamp
 from tests.conformance.awaited import Awaited, Handle, Loop
 

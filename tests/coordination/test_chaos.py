@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.faults import FAULTS
+from tests.chaos.lease_faults import FAULTS
 from tests.processes import running
 
 SECONDS = 45

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.events import COUNTER, SCHEDULER, Event, Log, Tail, Token
-from tests.chaos.history import Fault, History, Increment, Write, violations
+from tests.chaos.events import COUNTER, SCHEDULER, Event, Log, Token, event_of
+from tests.chaos.history import History, Increment, Write, violations
+from tests.chaos.lines import Tail
+from tests.chaos.told import Fault
 
 
 def tick(node: str, at: float, fence: int | None, *, before: float | None = None, until: float | None = None,
@@ -168,11 +170,11 @@ def test_what_a_node_writes_is_read_again_line_by_line(tmp_path: Path) -> None:
     assert tail.read() == []
     log = Log(path, "a")
     log.write("tick", lease=SCHEDULER, token=(1, 2), until=3.5)
-    [event] = tail.read()
+    [event] = map(event_of, tail.read())
     assert (event.node, event.kind, event.token, event.until) == ("a", "tick", (1, 2), 3.5)
     log.write("tick", 1.0, lease=SCHEDULER)
     with path.open("a") as file:
         file.write('{"node": "a", "ki')  # a kill has cut it off
-    [event] = tail.read()
+    [event] = map(event_of, tail.read())
     assert (event.before, event.token) == (1.0, None)
     assert event.at > 1.0

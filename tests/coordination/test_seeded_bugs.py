@@ -16,8 +16,9 @@ from p8fs_cluster.coordination.lock import Lock
 from p8fs_cluster.coordination.terms import Timing
 from p8fs_cluster.exceptions import LeaseLost, StorageError
 from tests.chaos.bugs import SEEDED
-from tests.chaos.events import Event, now
+from tests.chaos.events import Event
 from tests.chaos.history import History, violations
+from tests.chaos.lines import now
 from tests.chaos.network import Network, network
 from tests.processes import PATIENCE, running
 from tests.servers import MYSQL, Server

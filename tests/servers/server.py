@@ -71,6 +71,11 @@ class Server:
         """The engine that it is behind."""
         return str(self.settings["storage_provider"])
 
+    @property
+    def port_setting(self) -> str | None:
+        """The name of the setting that holds its port; None: nobody connects to it."""
+        return next((name for name in self.settings if name.endswith("_port")), None)
+
     def start(self) -> None:
         assert self.log is not None
         with self.log.open("ab") as log:
