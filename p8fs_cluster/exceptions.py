@@ -91,7 +91,10 @@ class StorageTimeout(StorageError):
 
 
 class CommitUnknown(StorageError):
-    """The connection was lost while the commit was on its way: it may have been done or not, so it was not repeated."""
+    """The connection was lost while the commit, or a statement that is its own, was on its way.
+
+    It may have been done or not, so it was not repeated.
+    """
 
 
 class NotCommitted(StorageError):

@@ -21,6 +21,8 @@ class Network:
         self.port = 0
         self.delay = 0.0
         """Seconds by which each answer comes late."""
+        self.lost: int | None = None
+        """The number of the answer, from 0, in whose place every connection is cut."""
         self._passes = threading.Event()
         self._passes.set()
         self._refuses = False
@@ -38,7 +40,7 @@ class Network:
 
     def heal(self) -> None:
         """Let everything through, also what was held back."""
-        self._refuses, self.delay = False, 0.0
+        self._refuses, self.delay, self.lost = False, 0.0, None
         self._passes.set()
 
     def serve(self, listener: socket.socket, to: int) -> None:
@@ -82,10 +84,19 @@ class Network:
                 if late and self.delay:
                     time.sleep(self.delay)
                 self._passes.wait()
+                if late and data and self._is_lost():
+                    self.cut()
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _is_lost(self) -> bool:
+        """Return whether an answer is the one to lose, and count it."""
+        if self.lost is None:
+            return False
+        self.lost -= 1
+        return self.lost < 0
 
     def _reset(self, end: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -19,10 +19,6 @@ from tests.relays import Turns, relay
 from tests.servers import MYSQL, SQL, Server
 
 
-def port_of(server: Server) -> str:
-    return "pg_port" if server.kind == "postgresql" else "tidb_port"
-
-
 @contextlib.contextmanager
 def handle(request: pytest.FixtureRequest, port: int) -> Iterator[Any]:
     """Give a handle of one connection that leads through another port."""
@@ -31,7 +27,7 @@ def handle(request: pytest.FixtureRequest, port: int) -> Iterator[Any]:
     plain = {"pg_sslmode": "disable"} if engine == "postgresql" else {}
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(Loop().running()) if engine != request.param else None
-        settings = {**server.settings, port_of(server): port, "pool_max_size": 1, **plain}
+        settings = {**server.settings, str(server.port_setting): port, "pool_max_size": 1, **plain}
         container = stack.enter_context(Container(config=settings))
         yield Handle(loop, container.async_storage(), "") if loop else container.storage()
 
@@ -127,7 +123,7 @@ def test_an_answer_that_is_lost(lost: str, request: pytest.FixtureRequest) -> No
     request.param = lost
     kind = lost.removeprefix("async ")
     server: Server = request.getfixturevalue(f"{kind}_server")
-    with Container(config=server.settings) as beside, network(server.settings[port_of(server)]) as between:
+    with Container(config=server.settings) as beside, network(server.settings[str(server.port_setting)]) as between:
         direct = beside.storage()
         direct.execute("DROP TABLE IF EXISTS lost")
         direct.execute("CREATE TABLE lost (id INTEGER)")
