@@ -120,8 +120,9 @@ def _foreign(value: Any) -> str | None:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    name = name_of(function)
-    if name.startswith("__main__.") or "<" in name or " " in name or inspect.ismethod(inspect.unwrap(function)):
+    name, written = name_of(function), inspect.unwrap(function)
+    is_bound = inspect.ismethod(written) or isinstance(written, functools.partial)
+    if is_bound or name.startswith("__main__.") or "<" in name or " " in name:
         raise KVError(
             f"kv.cached names results after their function, and {name} may be several ones: give it a name, as in "
             "kv.cached(60, name='rates')"
