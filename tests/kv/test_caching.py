@@ -471,7 +471,7 @@ def test_when_the_owner_is_killed_its_claim_ends(waiting_case: Case, tmp_path: P
 
 
 def test_when_the_owner_raises_those_who_wait_compute(waiting_case: Case, tmp_path: Path) -> None:
-    with processes(waiting_case, tmp_path, 1, 2, "in vain") as (kv, [owner]):
+    with processes(waiting_case, tmp_path, 1, 1, "in vain") as (kv, [owner]):
         owner.until(lambda: runs(kv) == 1, "it computes")
         waiting = begun(asked(kv, "quickly"), "what")
         kv.put("go on", b"")
