@@ -8,7 +8,7 @@
 # make fuzz    100,000 random worlds of settings (ARGS=1000 for so many), 10,000 reloads against readers
 # make faults  restarts, outages, hangs, cuts, forks and kills under load, to the handle and to bare pools (ARGS=--short)
 # make chaos-kv   callers of the key-value store under such faults, and a checker of what they saw and wrote: 10 minutes on
-#              all stores; then 2 on bugs that are seeded, each of which it has to find (ARGS="--store mariadb --seed 7")
+#              all stores; then 7 on bugs that are seeded, each of which it has to find (ARGS="--store mariadb --seed 7")
 # make simulation   10,000 random schedules of leases under a fake clock (ARGS="--schedules 1000 --seed 7")
 # make chaos   nodes that lead and lock under kills, stops, outages, cuts and moved clocks, and a checker of what they
 #              believed and wrote: 10 minutes on all servers (ARGS="--seconds 60 --server mariadb --seed 7" for others)
@@ -66,7 +66,7 @@ chaos: $(VENV)/tests
 
 chaos-kv: $(VENV)/tests
 	$(BIN)/python -m tests.chaos.kv $(ARGS)
-	$(BIN)/python -m tests.chaos.kv --seeded --seconds 3 $(ARGS)
+	$(BIN)/python -m tests.chaos.kv --seeded --seconds 1 --processes 4 $(ARGS)
 
 simulation: $(VENV)/tests
 	$(BIN)/python -m tests.simulation $(ARGS)

@@ -27,6 +27,8 @@ from tests.chaos.kv.taking import wrong
 from tests.servers import SQL, STARTED, Server
 
 STORES = ("rocksdb", *SQL)
+ATTEMPTS = 6
+"""Runs in which a bug has to be found once: a commit is on its way by chance when its connection is lost."""
 
 
 @contextlib.contextmanager
@@ -60,19 +62,19 @@ def holds(kind: str, run: Run, codes: int, logs: Path | None) -> bool:
 
 def missed(stores: Sequence[str], run: Run) -> list[str]:
     """Seed each bug in each store that can have it, and return those that were not found."""
-    found = []
-    for bug, seed in SEEDED.items():
-        for kind in stores:
-            if kind in seed.kinds:
-                print(f"{bug}: ", end="")
-                if holds(kind, replace(run, bug=bug, faults=seed.faults), 0, None):
-                    found.append(f"{bug} in {kind}")
-    return found
+    seeded = [(bug, kind) for bug, seed in SEEDED.items() for kind in stores if kind in seed.kinds]
+    return [f"{bug} in {kind}" for bug, kind in seeded if all(_passes(kind, run, bug) for _ in range(ATTEMPTS))]
+
+
+def _passes(kind: str, run: Run, bug: str) -> bool:
+    """Return whether a bug is not found in a run."""
+    print(f"{bug}: ", end="")
+    return holds(kind, replace(run, bug=bug, faults=SEEDED[bug].faults), 0, None)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=150, help="on each store")
+    parser.add_argument("--seconds", type=float, default=90, help="on each store")
     parser.add_argument("--store", choices=STORES, help="this one alone")
     parser.add_argument("--processes", type=int, default=8, help="that call a server at once; RocksDB has one")
     parser.add_argument("--threads", type=int, default=8, help="in each process")

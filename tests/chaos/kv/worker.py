@@ -6,13 +6,13 @@ python -m tests.chaos.kv.worker FILE NAME threads|asyncio THREADS [BUG]
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from p8fs_cluster import Container
-from tests.chaos.kv import bugs
 from tests.chaos.kv.caller import Caller
 from tests.chaos.kv.calls import Journal
 from tests.chaos.kv.keys import NAMESPACE
@@ -37,7 +37,7 @@ def opened(kind: str) -> Any:
 def main() -> None:
     path, name, kind, threads, *seeded = sys.argv[1:]
     for bug in seeded:
-        bugs.SEEDED[bug].seed(setattr)
+        importlib.import_module("tests.chaos.kv.bugs").SEEDED[bug].seed(setattr)
     journal, over = Journal(Path(path)), threading.Event()
     with opened(kind) as kv:
         callers = [Caller(journal, kv, f"{name}.{number}") for number in range(int(threads))]
