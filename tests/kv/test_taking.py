@@ -22,3 +22,8 @@ def test_callers_in_threads(thread_case: Case) -> None:
     with ThreadPoolExecutor(64) as pool:
         taken = list(pool.map(lambda _: take_all(kv, CODES, begun, slot=0.003), range(64)))
     assert not wrong(taken, CODES)
+
+
+def test_a_code_that_two_have_or_nobody_is_wrong() -> None:
+    assert wrong([[0, 1], [2]], 3) == []
+    assert wrong([[0, 1], [1]], 3) == ["serves-once:1: 2 callers", "serves-once:2: 0 callers"]
