@@ -13,7 +13,7 @@ from tests.chaos.network import Network, network
 from tests.kv.conftest import opened, settings_of
 from tests.servers import SQL, Server
 
-ANSWERS = 7
+ANSWERS = 8
 """The answers that a call waits for at most, and one more."""
 
 
