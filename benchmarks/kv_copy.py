@@ -10,7 +10,6 @@ many random moments, resumes it, and verifies it at the end.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import signal
@@ -153,21 +152,16 @@ def killed(kind: str, path: str, pairs: int, kills: int) -> None:
         environment["P8FS_KV_CREATE"] = "true"
         provider = str(server.settings["storage_provider"])
         container.kv().exists("a")
-        whole = timed(lambda: subprocess.run(command(path, provider), env=environment, check=True, capture_output=True))
-        emptied(container, kind)
-        done: list[int] = []
+        keys, done = container.kv().namespace("bench"), list[int]()
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        for number in range(kills):
-            process = subprocess.Popen(
-                command(path, provider, "--resume"),
-                env=environment,
-                **quiet,
-            )
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(whole * random.uniform(0.1, 0.3 if number < kills - 2 else 1))  # noqa: S311
+        for least in sorted(random.sample(range(pairs), kills)):
+            process = subprocess.Popen(command(path, provider, "--resume"), env=environment, **quiet)
+            while process.poll() is None and keys.count() < least:
+                time.sleep(0.05)
+            time.sleep(random.uniform(0, 0.3))  # noqa: S311
             process.send_signal(signal.SIGKILL)
             process.wait()
-            done.append(container.kv().namespace("bench").count())
+            done.append(keys.count())
         ending = command(path, provider, "--resume", "--verify")
         last = subprocess.run(ending, env=environment, capture_output=True, text=True)
         assert last.returncode == 0, last.stdout + last.stderr
