@@ -21,7 +21,7 @@ from p8fs_cluster.kv.copy_verifying import Comparison
 from p8fs_cluster.kv.copying import Pass, records
 from tests import servers
 from tests.command import p8fs_cluster
-from tests.kv.conftest import TABLE, settings_of
+from tests.kv.conftest import TABLE, drop, settings_of
 from tests.processes import running, until
 from tests.servers import MYSQL, SQL
 
@@ -442,3 +442,34 @@ def test_a_server_that_goes_away_is_told_and_the_copy_goes_on(tmp_path: Path) ->
         done = p8fs_cluster(*arguments[2:], "--resume", "--verify", **both)
         assert done.returncode == 0, done.stderr
         assert rows(new) == 3000
+
+
+def test_a_source_gets_no_table(postgresql_server: servers.Server) -> None:
+    """A name that is misspelt would be an empty store."""
+    drop(postgresql_server.settings)
+    done = p8fs_cluster("kv", "copy", "--from", "postgresql", "--to", "rocksdb:new", "--verify",
+                        **postgresql_server.settings, kv_create=True)  # fmt: skip
+    assert done.returncode == 1 and "the tables of the key-value store are not there" in done.stderr
+    with Container(config=postgresql_server.settings) as container:
+        assert container.storage().execute("SELECT to_regclass('p8fs_kv')") == [(None,)]
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_of_two_that_go_on_at_once_one_ends_it(kind: str, settings: Any, tmp_path: Path) -> None:
+    ours, theirs = settings("rocksdb", "source"), settings(kind, "target")
+    with Container(config=ours) as old:
+        old.kv().namespace("n").put_many({f"{number:05}": b"%d" % number for number in range(3000)})
+    sides = ("--from", f"rocksdb:{ours['rocksdb_path']}", "--to", theirs["storage_provider"])
+    arguments = ("-c", CUT, "kv", "copy", *sides, "--resume", "--verify")
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(running(tmp_path / f"log{number}", *arguments, settings={**ours, **theirs}))
+            for number in range(3)
+        ]
+        codes = sorted(process.wait() for process in processes)
+        told = "".join(process.output for process in processes)
+    assert codes[0] == 0 and codes[1] > 0, told
+    assert told.count("the copy has ended") == 1 and "Traceback" not in told
+    with opened(ours, theirs) as copy:
+        first, second = copy.both()
+        assert first == second and len(first) == 3000 and copy_marker.found(copy.target.runner) is None
