@@ -73,6 +73,8 @@ def import_(
         refuse(f"{file} can't be read: {exc.strerror}", as_json)
     except ClusterError as exc:
         fail(exc, as_json)
+    except KeyboardInterrupt:
+        interrupt("interrupted, and some lines may have been brought in: the same command writes them again", as_json)
     if as_json:
         print_json({"imported": count})
     else:

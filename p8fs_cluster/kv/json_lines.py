@@ -83,35 +83,53 @@ def imported(runner: Runner, lines: Iterable[bytes]) -> int:
 
     :raises BadLine: a line can't be used, or its batch was not written; the lines before were, as the message tells.
     """
-    batch: dict[bytes, Put] = {}
-    count = done = number = size = 0
+    batch = _Batch(runner)
     for number, line in enumerate(lines, 1):
-        if not (text := line.strip()):
-            continue
+        if text := line.strip():
+            batch.take(number, text)
+    batch.write()
+    return batch.count
+
+
+class _Batch:
+    """The lines that were read and not yet written, as a whole."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.count = 0
+        self._runner = runner
+        self._puts: dict[bytes, Put] = {}
+        self._size = 0
+        self._written = 0
+        """The number of the last line that was written."""
+        self._last = 0
+
+    def take(self, number: int, line: bytes) -> None:
+        """Take one more line in, after what is there was written, if there is no room for it."""
+        limits = self._runner.stores.limits()
         try:
-            put = _put(text)
-            require_value(put.value, runner.stores.limits())
+            put = _put(line)
+            require_value(put.value, limits)
         except KVError as exc:
-            _write(runner, batch, done, number - 1)
+            self.write()
             raise BadLine(f"line {number}: {exc}; {_told(number - 1)}") from None
-        size += len(put.key) + len(put.value)
-        if batch and (len(batch) == ROWS or size > min(SIZE, runner.stores.limits().call_bytes)):
-            _write(runner, batch, done, number - 1)
-            done, size, batch = number - 1, len(put.key) + len(put.value), {}
-        batch[put.key] = put
-        count += 1
-    _write(runner, batch, done, number)
-    return count
+        size = len(put.key) + len(put.value)
+        if len(self._puts) == ROWS or self._size + size > min(SIZE, limits.call_bytes):
+            self.write()
+        self._puts[put.key] = put
+        self._size += size
+        self._last = number
+        self.count += 1
 
-
-def _write(runner: Runner, batch: dict[bytes, Put], done: int, last: int) -> None:
-    if not batch:
-        return
-    puts = tuple(batch.values())
-    try:
-        runner.run(lambda store: store.put(puts))
-    except StorageError as exc:
-        raise BadLine(f"lines {done + 1} to {last}: {exc}; {_told(done)}") from exc
+    def write(self) -> None:
+        """Write what is there."""
+        if self._puts:
+            puts = tuple(self._puts.values())
+            try:
+                self._runner.run(lambda store: store.put(puts))
+            except StorageError as exc:
+                told = f"lines {self._written + 1} to {self._last}: {exc}; {_told(self._written)}"
+                raise BadLine(told) from exc
+        self._puts, self._size, self._written = {}, 0, self._last
 
 
 def _told(lines: int) -> str:

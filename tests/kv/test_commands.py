@@ -167,6 +167,34 @@ class TestJsonLines:
         with Container(config=settings) as container:
             assert container.kv().get("a") == b"2"
 
+    def test_a_batch_that_is_not_written_is_told_by_its_lines(self) -> None:
+        Path("lines").write_text('{"key": "a", "value": "s3cret"}\n' * 3)
+        done = p8fs_cluster("kv", "import", "lines", pg_host="127.0.0.1", pg_port=1, pool_timeout=0.5)
+        assert done.returncode == 1 and "s3cret" not in done.stderr
+        assert done.stderr.startswith("lines 1 to 3: ") and done.stderr.endswith("; nothing was brought in\n")
+
+    def test_ctrl_c_says_what_was_done(self, rocksdb: dict[str, Any], tmp_path: Path) -> None:
+        code = """
+import os, sys
+from p8fs_cluster.kv import json_lines
+json_lines.ROWS = 1
+write = json_lines._Batch.write
+def told(batch):
+    write(batch)
+    print("written", flush=True)
+json_lines._Batch.write = told
+from p8fs_cluster.cli.app import app
+app(prog_name="p8fs-cluster")
+"""
+        os.mkfifo("lines")
+        with running(tmp_path / "log", "-c", code, "kv", "import", "lines", settings=rocksdb) as process:
+            with Path("lines").open("w") as lines:
+                lines.write('{"key": "a", "value": "1"}\n{"key": "b", "value": "1"}\n{"key": "c", "value": "1"}\n')
+                lines.flush()
+                process.until(lambda: process.output.count("written") > 1, "it imports")
+                assert process.end(signal.SIGINT) == 130
+            assert process.output.endswith("the same command writes them again\n")
+
     def test_a_file_that_is_not_there(self, rocksdb: dict[str, Any]) -> None:
         done = p8fs_cluster("kv", "import", "nowhere", **rocksdb)
         assert (done.returncode, done.stderr) == (2, "nowhere can't be read: No such file or directory\n")
