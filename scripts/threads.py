@@ -20,7 +20,7 @@ MADE = {
         "providers/storage/postgresql": ("engine",),
         "providers/storage/tidb": ("protocol", "engine"),
         "coordination": ("claiming", "cluster", "leader", "lock", "lost", "membership", "once", "schedule"),
-        "kv": ("cached", "kv", "ranges", "running", "transaction"),
+        "kv": ("cached", "kv", "ranges", "reading", "running", "transaction", "writing"),
     }.items()
     for name in names
 }

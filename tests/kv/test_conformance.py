@@ -282,6 +282,9 @@ def test_run_in_transaction_goes_again_after_a_conflict(kv: Any) -> None:
     runs.clear()
     with pytest.raises(KVConflict):
         kv.run_in_transaction(work, retry=0)
+    for retry in (-1, True, "3", None):
+        with pytest.raises(KVError, match="retry is a number of times"):
+            kv.run_in_transaction(work, retry=retry)
 
 
 class Note(pydantic.BaseModel):
