@@ -15,6 +15,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.storage.async_server import AsyncServer
 from p8fs_cluster.providers.storage.engines import Parameters
+from p8fs_cluster.providers.storage.postgresql import compat
 from p8fs_cluster.providers.storage.postgresql.async_connection import (
     AsyncConnection,
     AsyncCursor,
@@ -43,7 +44,7 @@ class AsyncPostgreSQL(AsyncServer[AsyncConnection]):
 
     async def execute(self, connection: AsyncConnection, sql: str, parameters: Parameters) -> list[Any]:
         try:
-            await connection.set_autocommit(True)  # one statement is a transaction: no BEGIN, and no COMMIT
+            compat.commit_each(connection, True)  # one statement is a transaction: no BEGIN, and no COMMIT
             cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
             await cursor.execute(sql, parameters)
             return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
@@ -58,7 +59,7 @@ class AsyncPostgreSQL(AsyncServer[AsyncConnection]):
             elif not connection.closed:
                 if connection.unfinished:
                     await connection.rollback()  # the statement was BEGIN
-                await connection.set_autocommit(False)
+                compat.commit_each(connection, False)
 
     async def ping(self, connection: AsyncConnection) -> None:
         try:

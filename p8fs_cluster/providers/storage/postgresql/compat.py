@@ -19,6 +19,7 @@ __all__ = [
     "adapt",
     "begin_statement",
     "begun",
+    "commit_each",
     "committing",
     "convert",
     "error_of",
@@ -52,6 +53,11 @@ STATELESS_STEPS = frozenset(
     ("_commit_gen", "_rollback_gen", "_enter_gen", "_exit_gen", "_set_autocommit_gen", "_stream_fetchone_gen")
 )
 """The steps of a connection that leave no state in its session. A step that is not known costs a reset, no more."""
+
+
+def commit_each(connection: Any, value: bool) -> None:
+    """Let an idle connection commit each statement, or not: psycopg takes its lock and two generators for that."""
+    connection._autocommit = value
 
 
 def begin_statement(connection: Any) -> bytes | None:

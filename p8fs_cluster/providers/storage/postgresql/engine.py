@@ -14,6 +14,7 @@ import psycopg.rows
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import StorageTimeout, StorageUnavailable
 from p8fs_cluster.providers.storage.engines import Parameters
+from p8fs_cluster.providers.storage.postgresql import compat
 from p8fs_cluster.providers.storage.postgresql.connection import (
     Connection,
     Cursor,
@@ -43,7 +44,7 @@ class PostgreSQL(Server[Connection]):
 
     def execute(self, connection: Connection, sql: str, parameters: Parameters) -> list[Any]:
         try:
-            connection.set_autocommit(True)  # one statement is a transaction: no BEGIN, and no COMMIT
+            compat.commit_each(connection, True)  # one statement is a transaction: no BEGIN, and no COMMIT
             cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
             cursor.execute(sql, parameters)
             return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
@@ -58,7 +59,7 @@ class PostgreSQL(Server[Connection]):
             elif not connection.closed:
                 if connection.unfinished:
                     connection.rollback()  # the statement was BEGIN
-                connection.set_autocommit(False)
+                compat.commit_each(connection, False)
 
     def ping(self, connection: Connection) -> None:
         try:
