@@ -10,6 +10,7 @@ commit each statement, with the comparison of the expiry in it.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import functools
 import itertools
 import shelve
@@ -28,6 +29,7 @@ from rocksdict import Options, Rdict, WriteBatch
 from benchmarks.bare import pymysql_pool
 from benchmarks.rounds import aim, measure, ratio
 from p8fs_cluster import Container
+from p8fs_cluster.kv import PyKeyValue
 from tests import servers
 
 Use = Callable[[], Any]
@@ -36,6 +38,8 @@ Uses = dict[str, Use]
 KEYS = 1000
 VALUE = b"v" * 100
 SECONDS = 0.1
+AWAITED = 100
+"""Calls on asyncio that are timed at once."""
 BATCH = {f"many:{number:06}".encode(): VALUE for number in range(1000)}
 
 
@@ -171,6 +175,33 @@ def _mapped(mapping: Any) -> Uses:
     return {"get": lambda: mapping[names()], "put": lambda: mapping.__setitem__(names(), VALUE)}
 
 
+@contextmanager
+def by_protocol() -> Iterator[tuple[Uses, Uses]]:
+    """Give the uses of our store on RocksDB, and those of py-key-value-aio's on a disk, both by its protocol."""
+    from key_value.aio.stores.disk import DiskStore
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        settings = {"storage_provider": "rocksdb", "rocksdb_path": folder / "ours"}
+        container = stack.enter_context(Container(config=settings))
+        loop = stack.enter_context(closing(asyncio.new_event_loop()))
+        theirs = DiskStore(directory=folder / "theirs")
+        stack.callback(lambda: loop.run_until_complete(theirs.close()))
+        yield _awaited(loop, PyKeyValue(container.async_kv().namespace("bench"))), _awaited(loop, theirs)
+
+
+def _awaited(loop: asyncio.AbstractEventLoop, store: Any) -> Uses:
+    key, value = itertools.cycle([f"key:{number:06}" for number in range(KEYS)]).__next__, {"v": "v" * 100}
+
+    async def several(use: Callable[[], Any]) -> None:
+        for _ in range(AWAITED):
+            await use()
+
+    uses = {"put": lambda: store.put(key(), value), "get": lambda: store.get(key())}
+    loop.run_until_complete(several(uses["put"]))
+    return {name: lambda use=use: loop.run_until_complete(several(use)) for name, use in uses.items()}  # type: ignore[misc]
+
+
 def compared(name: str, one: Use, other: Use, rounds: int) -> float:
     """Print both, and return the ratio of their throughputs."""
     figures = measure({"ours": Timer(one).timeit, "other": Timer(other).timeit}, rounds, SECONDS)
@@ -214,6 +245,10 @@ def main() -> None:
         for peer, uses in others.items():
             for name, use in uses.items():
                 found[f"{peer} {name}"] = compared(f"{name}, beside {peer}", mine[name], use, rounds)
+    with by_protocol() as (mine, theirs):
+        for name, use in theirs.items():
+            what = f"{AWAITED} {name}s, beside py-key-value-aio"
+            found[what] = compared(what, mine[name], use, rounds)
     print()
     for name, figure in found.items():
         least = AIMS.get(name, 10 if "puts" in name else 1)
