@@ -70,7 +70,9 @@ def test_a_block_after_it_is_a_transaction(counted: tuple[Any, Turns]) -> None:
     storage, _ = counted
     storage.execute("INSERT INTO alone VALUES (1)")
     with pytest.raises(KeyError), storage.connection() as connection:
+        assert connection.get_autocommit() is False
         run(connection, "INSERT INTO alone VALUES (2)")
+        assert connection.get_autocommit() is False
         raise KeyError
     assert storage.execute("SELECT id FROM alone") == [(1,)]
 
@@ -80,6 +82,7 @@ def test_a_borrower_may_let_each_statement_be_one(counted: tuple[Any, Turns]) ->
     storage.execute("INSERT INTO alone VALUES (1)")
     with pytest.raises(KeyError), storage.connection() as connection:
         connection.autocommit(True)
+        assert connection.get_autocommit() is True
         run(connection, "INSERT INTO alone VALUES (2)")
         raise KeyError
     assert storage.execute("SELECT id FROM alone ORDER BY id") == [(1,), (2,)]

@@ -247,6 +247,12 @@ class Session(SessionState):
         """Return whether the session commits each statement, and is not to, or the other way round."""
         return not self.used and self.commits_itself is not self.alone and command != COMMAND.COM_PING
 
+    def get_autocommit(self) -> bool:
+        """Return whether the session commits each statement, from the borrower's next one on."""
+        if self.is_otherwise(COMMAND.COM_QUERY):
+            return self.alone
+        return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT)
+
     @property
     def unfinished(self) -> bool:
         """Return whether there may be something to commit."""
