@@ -11,7 +11,7 @@ from typing import Any
 from dependency_injector import providers
 
 from p8fs_cluster import Container
-from p8fs_cluster.containers.checking import check
+from p8fs_cluster.containers.graph.checking import check
 
 ROUNDS = 21
 

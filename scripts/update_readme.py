@@ -6,8 +6,8 @@ from pathlib import Path
 from p8fs_cluster import Container
 from p8fs_cluster.cli.documentation import settings_table
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.containers.drawing import svg
-from p8fs_cluster.containers.graph import read
+from p8fs_cluster.containers.graph.drawing import svg
+from p8fs_cluster.containers.graph.model import read
 
 root = Path(__file__).parent.parent
 readme = root / "README.md"

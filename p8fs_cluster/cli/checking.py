@@ -14,9 +14,9 @@ from p8fs_cluster.cli.progress import shown_steps
 from p8fs_cluster.config.problems import configuration_error
 from p8fs_cluster.config.section import load_installed
 from p8fs_cluster.config.spelling import judge
-from p8fs_cluster.containers.checking import require
 from p8fs_cluster.containers.container import Container
-from p8fs_cluster.containers.graph import read
+from p8fs_cluster.containers.graph.checking import require
+from p8fs_cluster.containers.graph.model import read
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.health.checks import Run, Step, steps
 from p8fs_cluster.logging.setup import LoggingSetup

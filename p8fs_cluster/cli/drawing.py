@@ -27,8 +27,8 @@ def drawn(container: Any, form: Format) -> str:
     >>> drawn(Container, "mermaid").splitlines()[0]
     'flowchart LR'
     """
-    from p8fs_cluster.containers import drawing
-    from p8fs_cluster.containers.graph import read
+    from p8fs_cluster.containers.graph import drawing
+    from p8fs_cluster.containers.graph.model import read
 
     draw = {"mermaid": drawing.mermaid, "dot": drawing.dot, "svg": drawing.svg}[form]
     return draw(read(container))

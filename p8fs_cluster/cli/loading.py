@@ -12,7 +12,7 @@ from typing import Any
 from dependency_injector import containers
 
 from p8fs_cluster.config.secrets import without_passwords
-from p8fs_cluster.containers.arguments import did_you_mean
+from p8fs_cluster.containers.graph.arguments import did_you_mean
 from p8fs_cluster.exceptions import ClusterError
 
 __all__ = ["LoadingError", "load"]

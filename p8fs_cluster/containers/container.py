@@ -188,7 +188,7 @@ class _Lifecycle:
 
         :raises InjectionError: with every problem at once.
         """
-        from p8fs_cluster.containers.checking import require
+        from p8fs_cluster.containers.graph.checking import require
 
         require(self, functions=functions)
 

@@ -27,8 +27,8 @@ from pydantic import BaseModel
 from examples import documents, own_container
 from p8fs_cluster import Container, InjectionError, Provide, Storage, inject
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.containers.arguments import bind
-from p8fs_cluster.containers.checking import check
+from p8fs_cluster.containers.graph.arguments import bind
+from p8fs_cluster.containers.graph.checking import check
 from p8fs_cluster.exceptions import GraphProblem
 from p8fs_cluster.providers.api import ApiSettings
 from p8fs_cluster.testing import memory_storage

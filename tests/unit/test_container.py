@@ -18,7 +18,7 @@ from dependency_injector.wiring import inject as plain_inject
 
 from p8fs_cluster import Container, Provide, Storage, inject
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.containers.checking import check
+from p8fs_cluster.containers.graph.checking import check
 from p8fs_cluster.exceptions import CloseError, ConfigurationError, StorageClosed, StorageError
 from p8fs_cluster.testing import memory_storage
 

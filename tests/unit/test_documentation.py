@@ -18,8 +18,8 @@ import pytest
 import p8fs_cluster
 from p8fs_cluster.cli.documentation import settings_table
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.containers.drawing import svg
-from p8fs_cluster.containers.graph import read
+from p8fs_cluster.containers.graph.drawing import svg
+from p8fs_cluster.containers.graph.model import read
 from tests.pages import is_as_said, outputs, transcript
 from tests.processes import variables
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from examples.own_container import Application, Counters
 from p8fs_cluster import Container
-from p8fs_cluster.containers.drawing import dot, mermaid, svg
-from p8fs_cluster.containers.graph import Edge, Graph, Node, read
-from p8fs_cluster.containers.layout import Line, Size, laid_out
+from p8fs_cluster.containers.graph.drawing import dot, mermaid, svg
+from p8fs_cluster.containers.graph.layout import Line, Size, laid_out
+from p8fs_cluster.containers.graph.model import Edge, Graph, Node, read
 from p8fs_cluster.testing import memory_storage
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -409,7 +409,7 @@ class TestEveryFormat:
 
     def test_the_same_bytes_in_another_process(self, draw: Any) -> None:
         code = (
-            "from p8fs_cluster.containers.drawing import *; from p8fs_cluster.containers.graph import read;"
+            "from p8fs_cluster.containers.graph.drawing import *; from p8fs_cluster.containers.graph.model import read;"
             f"from examples.own_container import Application; print({draw.__name__}(read(Application())), end='')"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -14,7 +14,7 @@ import pytest
 from dependency_injector import providers
 
 from p8fs_cluster import Closing, Container, InjectionError, Provide, Scoped, inject
-from p8fs_cluster.containers.checking import check
+from p8fs_cluster.containers.graph.checking import check
 from p8fs_cluster.di.scopes import innermost
 
 EVENTS: list[str] = []

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from xml.sax.saxutils import escape
 
-from p8fs_cluster.containers.graph import Edge, Graph, Node
-from p8fs_cluster.containers.layout import COLUMN_GAP, Layout, Line, Point, Route, Size, laid_out
+from p8fs_cluster.containers.graph.layout import COLUMN_GAP, Layout, Line, Point, Route, Size, laid_out
+from p8fs_cluster.containers.graph.model import Edge, Graph, Node
 
 __all__ = ["dot", "mermaid", "svg"]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dependency_injector import providers, wiring
 
-from p8fs_cluster.containers.annotations import signature_of
+from p8fs_cluster.containers.graph.inference import signature_of
 from p8fs_cluster.di import markers
 from p8fs_cluster.di.lookup import ProvidersOf, found
 from p8fs_cluster.exceptions import InjectionError

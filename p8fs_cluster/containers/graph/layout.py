@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from p8fs_cluster.containers.cycles import cycles
+from p8fs_cluster.containers.graph.model import cycles
 
 __all__ = ["Layout", "Line", "Route", "Size", "laid_out"]
 

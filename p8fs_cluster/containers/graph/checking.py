@@ -9,7 +9,8 @@ from typing import Any
 from dependency_injector import providers
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.containers.annotations import (
+from p8fs_cluster.containers.graph.arguments import bind, did_you_mean
+from p8fs_cluster.containers.graph.inference import (
     CALLING,
     Given,
     Signature,
@@ -20,10 +21,8 @@ from p8fs_cluster.containers.annotations import (
     signature_of,
     text_of,
 )
-from p8fs_cluster.containers.arguments import bind, did_you_mean
-from p8fs_cluster.containers.cycles import cycles
-from p8fs_cluster.containers.graph import Providers
-from p8fs_cluster.containers.injected import Injection, functions_of, injections_of, resolved, unfilled
+from p8fs_cluster.containers.graph.injections import Injection, functions_of, injections_of, resolved, unfilled
+from p8fs_cluster.containers.graph.model import Providers, cycles
 from p8fs_cluster.di.lookup import ProvidersOf
 from p8fs_cluster.di.scoped import Scoped
 from p8fs_cluster.di.scopes import ORDER, Order, above

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dependency_injector import providers
 
-from p8fs_cluster.containers.annotations import CALLING, GETTERS, given, is_delegated, signature_of, text_of
+from p8fs_cluster.containers.graph.inference import CALLING, GETTERS, given, is_delegated, signature_of, text_of
 
-__all__ = ["Edge", "Graph", "Link", "Node", "Providers", "in_force", "read"]
+__all__ = ["Edge", "Graph", "Link", "Node", "Providers", "cycles", "in_force", "read"]
+
+T = TypeVar("T", bound=Hashable)
 
 _OPTIONS = (providers.ConfigurationOption, providers.TypedConfigurationOption)
 _PASSED = (*GETTERS, *_OPTIONS, providers.Delegate, providers.List, providers.Dict)
@@ -75,6 +77,20 @@ def read(container: Any) -> Graph:
     Edge(source='storage', target='config', argument='settings', part='', live=True)
     """
     return Providers(container).graph()
+
+
+def cycles(links: Mapping[T, Sequence[T]]) -> Iterator[tuple[T, ...]]:
+    """Yield a cycle for each link that closes one, in a walk in the order of `links`; none when there is no cycle.
+
+    Without the last link of each, from its last member to its first, the graph has no cycle.
+
+    >>> list(cycles({"a": ["b"], "b": ["c", "b"], "c": ["a"]}))
+    [('a', 'b', 'c'), ('b',)]
+    """
+    done: set[T] = set()
+    for start in links:
+        if start not in done:
+            yield from _cycles_from(start, links, done)
 
 
 class Link(NamedTuple):
@@ -301,3 +317,17 @@ def _part(provider: Any, key: int | str) -> str:
 
 def _item(provider: Any, key: int | str) -> str:
     return f"[{key}]" if isinstance(provider, providers.List | providers.Dict) else ""
+
+
+def _cycles_from(start: T, links: Mapping[T, Sequence[T]], done: set[T]) -> Iterator[tuple[T, ...]]:
+    path, waiting = {start: 0}, [iter(links[start])]  # no recursion: a container may be deeper than Python's stack
+    while waiting:
+        following = next(waiting[-1], None)
+        if following is None:
+            waiting.pop()
+            done.add(path.popitem()[0])
+        elif following in path:
+            yield tuple(path)[path[following] :]
+        elif following not in done:
+            path[following] = len(path)
+            waiting.append(iter(links[following]))
