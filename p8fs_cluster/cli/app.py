@@ -78,7 +78,10 @@ def graph(
     form: Annotated[Format | None, typer.Option("--format", help="By default as the file's ending says.")] = None,
     output: Annotated[Path | None, typer.Option(help="The file to write, instead of printing.")] = None,
 ) -> None:
-    """Draw what a container holds, and what needs what. Nothing of it is built, and no setting is read."""
+    """Draw what a container holds, and what needs what. Nothing of it is built, and no setting is read.
+
+    SVG is drawn by Graphviz, whose command `dot` has to be installed. Exit code 2 if it is not.
+    """
     from p8fs_cluster.cli.drawing import drawn, format_of
 
     text = drawn(_loaded(target), form or format_of(output))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from p8fs_cluster import Container
+from p8fs_cluster.containers.graph.model import read
 from tests.command import install, p8fs_cluster
 from tests.servers import free_port
 
@@ -176,26 +181,96 @@ class TestGraph:
     def test_of_our_container_to_stdout(self) -> None:
         assert p8fs_cluster("graph").stdout.startswith("flowchart LR\n")
         assert p8fs_cluster("graph", "--format", "dot").stdout.startswith('digraph "Container" {\n')
-        assert "<title>Container:" in p8fs_cluster("graph", "--format", "svg").stdout
 
-    @pytest.mark.parametrize(
-        ("name", "start"), [("a.svg", "<svg "), ("a.dot", "digraph "), ("a.gv", "digraph "), ("a.mmd", "flowchart ")]
-    )
+    @pytest.mark.parametrize(("name", "start"), [("a.dot", "digraph "), ("a.gv", "digraph "), ("a.mmd", "flowchart ")])
     def test_to_a_file_of_that_ending(self, name: str, start: str) -> None:
         done = p8fs_cluster("graph", "--output", name)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert Path(name).read_text("utf-8").startswith(start)
 
     def test_the_format_that_is_asked_for_wins(self) -> None:
-        assert p8fs_cluster("graph", "--output", "a.txt", "--format", "svg").returncode == 0
-        assert ET.parse("a.txt").getroot().tag.endswith("svg")  # noqa: S314
+        assert p8fs_cluster("graph", "--output", "a.svg", "--format", "dot").returncode == 0
+        assert Path("a.svg").read_text("utf-8").startswith("digraph ")
 
     def test_to_a_file_that_can_not_be(self) -> None:
         done = p8fs_cluster("graph", "--output", "a.png")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("a.png does not say a format: use --format, or an ending of .mmd")
-        done = p8fs_cluster("graph", "--output", "nowhere/a.svg")
-        assert (done.returncode, done.stderr) == (2, "nowhere/a.svg can't be written: No such file or directory\n")
+        done = p8fs_cluster("graph", "--output", "nowhere/a.dot")
+        assert (done.returncode, done.stderr) == (2, "nowhere/a.dot can't be written: No such file or directory\n")
+
+
+DOT = """\
+#!/bin/sh
+test "$*" = -Tsvg || exit 1
+echo '<svg xmlns="http://www.w3.org/2000/svg">'
+sed -n 's/^  \\(n[0-9]*\\) \\[label=.*/<title>\\1<\\/title>/p'
+echo '</svg>'
+"""
+"""Names the nodes, as Graphviz does."""
+
+
+@pytest.fixture
+def on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Put a program of the name `dot` before all others on the path."""
+
+    def put(text: str) -> Path:
+        program = tmp_path / "programs" / "dot"
+        program.parent.mkdir()
+        program.write_text(text)
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+        return program
+
+    return put
+
+
+class TestSvgByGraphviz:
+    @pytest.fixture
+    def graphviz(self, on_the_path: Callable[[str], Path]) -> None:
+        """Provide Graphviz, or a stand-in where it is not installed."""
+        if shutil.which("dot") is None:
+            on_the_path(DOT)
+
+    @pytest.mark.usefixtures("graphviz")
+    @pytest.mark.parametrize("arguments", [("--format", "svg"), ("--output", "a.svg")])
+    def test_every_provider_is_drawn(self, arguments: tuple[str, str]) -> None:
+        done = p8fs_cluster("graph", *arguments)
+        assert done.returncode == 0, done.stderr  # a Graphviz without fonts warns
+        root = ET.fromstring(done.stdout or Path("a.svg").read_text("utf-8"))  # noqa: S314
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        drawn = {title.text for title in root.iter("{http://www.w3.org/2000/svg}title")}
+        assert drawn >= {f"n{number}" for number in range(len(read(Container).nodes))}
+
+    @pytest.mark.parametrize("arguments", [("--format", "svg"), ("--output", "a.svg")])
+    def test_without_graphviz(
+        self, arguments: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        done = p8fs_cluster("graph", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            "Graphviz draws SVG, and its command `dot` was not found: "
+            "install Graphviz, or use --format mermaid or --format dot\n"
+        )
+        assert not Path("a.svg").exists()
+
+    def test_graphviz_that_fails(self, on_the_path: Callable[[str], Path]) -> None:
+        program = on_the_path("#!/bin/sh\necho 'Format: \"svg\" not recognized.' >&2\nexit 3\n")
+        done = p8fs_cluster("graph", "--output", "a.svg")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines() == [
+            'Format: "svg" not recognized.',
+            f"{program} -Tsvg ended with exit code 3: use --format mermaid or --format dot",
+        ]
+        assert not Path("a.svg").exists()
+
+    def test_graphviz_that_can_not_be_run(self, on_the_path: Callable[[str], Path]) -> None:
+        program = on_the_path("#!/nowhere\n")
+        done = p8fs_cluster("graph", "--format", "svg")
+        assert (done.returncode, done.stdout) == (2, "")
+        told = "can't be run: No such file or directory; use --format mermaid or --format dot"
+        assert done.stderr == f"{program} {told}\n"
 
 
 class TestStrictness:

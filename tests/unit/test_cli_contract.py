@@ -207,7 +207,7 @@ class TestExitCodes:
             (("graph", "nowhere:Application"), "there is no module 'nowhere'"),
             (("init", "made", "--name", "class"), "'class' is taken"),
             (("graph", "--output", "a.png"), "a.png does not say a format"),
-            (("graph", "--output", "nowhere/a.svg"), "nowhere/a.svg can't be written"),
+            (("graph", "--output", "nowhere/a.dot"), "nowhere/a.dot can't be written"),
             (("config", "explain", "nothing"), "there is no such setting"),
             (("config", "k8s", "--name", "No"), "is no name in Kubernetes"),
             (("config", "k8s", "--name", "notes", "--output", "nowhere/a.yaml"), "can't be written"),

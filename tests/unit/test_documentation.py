@@ -18,7 +18,7 @@ import pytest
 import p8fs_cluster
 from p8fs_cluster.cli.documentation import settings_table
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.containers.graph.drawing import svg
+from p8fs_cluster.containers.graph.drawing import mermaid
 from p8fs_cluster.containers.graph.model import read
 from tests.pages import is_as_said, outputs, transcript
 from tests.processes import variables
@@ -91,8 +91,9 @@ def test_the_table_of_settings_is_the_models() -> None:
 
 
 def test_the_picture_is_the_containers() -> None:
-    drawn = svg(read(p8fs_cluster.Container)) + "\n"
-    assert (ROOT / "docs" / "container.svg").read_text("utf-8") == drawn, "run: python scripts/update_readme.py"
+    drawn = re.search(r"<!-- graph: .*? -->\n```mermaid\n(.*?)\n```\n<!-- end of graph -->", README, re.DOTALL)
+    assert drawn is not None
+    assert drawn.group(1) == mermaid(read(p8fs_cluster.Container)), "run: python scripts/update_readme.py"
 
 
 def test_the_errors_that_the_readme_shows_are_real(monkeypatch: pytest.MonkeyPatch) -> None:
