@@ -108,6 +108,19 @@ def test_one_that_failed_leaves_nothing_open(counted: tuple[Any, Turns]) -> None
     assert storage.execute("SELECT id FROM alone") == [(1,)]
 
 
+@pytest.mark.parametrize("refused", ["mariadb"])
+def test_what_could_not_be_sent_whole_was_not_done(refused: str, request: pytest.FixtureRequest) -> None:
+    server: Server = request.getfixturevalue(f"{refused}_server")
+    with Container(config=server.settings) as container:
+        storage = container.storage()
+        storage.execute("DROP TABLE IF EXISTS refused")
+        storage.execute("CREATE TABLE refused (v LONGBLOB)")
+        with pytest.raises(StorageError, match="max_allowed_packet") as caught:
+            storage.execute("INSERT INTO refused VALUES (%s)", (b"x" * (20 << 20),))
+        assert not isinstance(caught.value, CommitUnknown)
+        assert storage.execute("SELECT COUNT(*) FROM refused") == [(0,)]
+
+
 LONG = {
     "postgresql": "FROM pg_sleep(1)",
     "mariadb": "FROM (SELECT SLEEP(1)) AS slept",

@@ -22,6 +22,7 @@ from p8fs_cluster.providers.storage.tidb.session import (
     is_of_driver,
     retry_pause,
     text_of,
+    was_cut_short,
 )
 
 __all__ = ["TiDB"]
@@ -51,7 +52,7 @@ class TiDB(Server[Connection]):
         except StorageTimeout:
             raise
         except (pymysql.MySQLError, TypeError, ValueError, KeyError) as exc:  # the latter: of the text and parameters
-            lost = connection.is_lost and is_of_driver(exc)
+            lost = connection.is_lost and is_of_driver(exc) and not was_cut_short(exc)
             raise self.messages.of_statement(sql, described(exc, connection.size), lost) from exc
 
     def ping(self, connection: Connection) -> None:

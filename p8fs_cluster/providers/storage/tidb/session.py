@@ -328,6 +328,15 @@ def is_of_driver(exc: BaseException) -> bool:
     return number_of(exc) == 0 or 2000 <= number_of(exc) < 3000
 
 
+def was_cut_short(exc: BaseException) -> bool:
+    """Return whether the driver could not send all of a command, which the server does not run then.
+
+    >>> [was_cut_short(pymysql.OperationalError(number, "")) for number in (2006, 2013)]
+    [True, False]
+    """
+    return number_of(exc) == CR.CR_SERVER_GONE_ERROR
+
+
 def text_of(exc: BaseException) -> str:
     """Return an error of the driver in words, its number first."""
     return " ".join(str(argument) for argument in exc.args) or type(exc).__name__
