@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from p8fs_cluster.di import context
 from p8fs_cluster.di.settings import SettingsSource
 
-__all__ = ["Followed"]
+__all__ = ["UNKNOWN", "Followed"]
 
 T = TypeVar("T")
+
+UNKNOWN = object()
 
 
 class Followed(Generic[T]):
@@ -31,12 +33,19 @@ class Followed(Generic[T]):
         """Ask the function at the next call."""
         self._kept = None
 
+    def known(self) -> T:
+        """Return the value in force, or `UNKNOWN` where the function would have to be asked."""
+        kept = self._kept
+        if kept is not None and kept[0] is context.version and not context.in_force.get().isolated:
+            return kept[1]
+        return cast("T", UNKNOWN)
+
     def __call__(self) -> T:
         """Return the value in force."""
-        kept, version = self._kept, context.version
-        if kept is not None and kept[0] is version and not context.in_force.get().isolated:
-            return kept[1]
-        value = self._ask()
+        value = self.known()
+        if value is not UNKNOWN:
+            return value
+        version, value = context.version, self._ask()
         if self._settings.announced:
             self._kept = version, value
         return value

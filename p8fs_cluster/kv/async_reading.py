@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import sys
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Generic, Literal, TypeVar, overload
 
+from p8fs_cluster.di.followed import UNKNOWN
 from p8fs_cluster.di.teardown import Lasting
 from p8fs_cluster.exceptions import KVError, StorageUnavailable
 from p8fs_cluster.kv.async_ranges import async_pages
@@ -44,7 +46,9 @@ class AsyncReading(Lasting, Generic[V]):
 
     async def get(self, key: Key) -> V | None:
         """Return a value; None: it is not there, or has expired."""
-        read = self._reader()
+        read = self._reader.known()
+        if read is UNKNOWN:
+            read = await asyncio.to_thread(operator.call, self._reader)  # it may open the store
         if read is not None:
             try:
                 return await asyncio.to_thread(read, key)

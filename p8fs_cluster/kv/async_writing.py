@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections.abc import Iterable, Mapping
 from itertools import repeat
 from typing import TypeVar
 
+from p8fs_cluster.di.followed import UNKNOWN
 from p8fs_cluster.exceptions import KVError, StorageUnavailable
 from p8fs_cluster.kv.async_ranges import async_delete_span
 from p8fs_cluster.kv.async_reading import AsyncReading, several
@@ -40,7 +42,9 @@ class AsyncWriting(AsyncReading[V]):
 
         :raises KVError: key, value or ttl can't be used; nothing was sent.
         """
-        write = self._writer()
+        write = self._writer.known()
+        if write is UNKNOWN:
+            write = await asyncio.to_thread(operator.call, self._writer)  # it may open the store
         if write is not None:
             try:
                 return await asyncio.to_thread(write, key, value, ttl=ttl)

@@ -5,10 +5,12 @@ Made by `scripts/threads.py`: edit `reading.py`.
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Literal, TypeVar, overload
 
+from p8fs_cluster.di.followed import UNKNOWN
 from p8fs_cluster.di.teardown import Lasting
 from p8fs_cluster.exceptions import KVError, StorageUnavailable
 from p8fs_cluster.kv.changes import require_call
@@ -43,7 +45,9 @@ class Reading(Lasting, Generic[V]):
 
     def get(self, key: Key) -> V | None:
         """Return a value; None: it is not there, or has expired."""
-        read = self._reader()
+        read = self._reader.known()
+        if read is UNKNOWN:
+            read = operator.call(self._reader)  # it may open the store
         if read is not None:
             try:
                 return read(key)

@@ -5,10 +5,12 @@ Made by `scripts/threads.py`: edit `writing.py`.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from itertools import repeat
 from typing import TypeVar
 
+from p8fs_cluster.di.followed import UNKNOWN
 from p8fs_cluster.exceptions import KVError, StorageUnavailable
 from p8fs_cluster.kv.changes import require_call, require_value
 from p8fs_cluster.kv.codecs import Codec
@@ -39,7 +41,9 @@ class Writing(Reading[V]):
 
         :raises KVError: key, value or ttl can't be used; nothing was sent.
         """
-        write = self._writer()
+        write = self._writer.known()
+        if write is UNKNOWN:
+            write = operator.call(self._writer)  # it may open the store
         if write is not None:
             try:
                 return write(key, value, ttl=ttl)

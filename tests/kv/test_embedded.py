@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sys
 import threading
@@ -17,6 +18,7 @@ from p8fs_cluster.kv.keys import new_version
 from p8fs_cluster.providers.storage.engines import EngineSpec
 from p8fs_cluster.providers.storage.handle import Storage
 from p8fs_cluster.providers.storage.keys import Span
+from p8fs_cluster.providers.storage.rocksdb.engine import RocksDB
 from p8fs_cluster.testing import MemoryEngine, MovedClock, memory_storage
 from tests.kv.conftest import Case
 from tests.processes import forked, running
@@ -218,6 +220,30 @@ def test_a_session_holds_the_store(thread_case: Case, tmp_path: Path) -> None:
             assert held_json.get("j") == {"a": 1} == kv.json.get("j")
     assert kv.stats()["calls"] > calls + 10 and kv.get("a") == b"1"
     assert thread_case.container.storage().stats()["borrowed"] == 0
+
+
+@pytest.mark.parametrize("call", ["get", "put", "count"])
+def test_no_store_is_opened_on_an_event_loop(
+    rocksdb: dict[str, Any], monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    opening = []
+    monkeypatch.setattr(RocksDB, "open", _noting(opening, RocksDB.open))
+
+    async def first_call() -> None:
+        async with Container(config=rocksdb) as container:
+            kv = container.async_kv()
+            await getattr(kv, call)(*{"get": ("a",), "put": ("a", b"1")}.get(call, ()))
+
+    asyncio.run(first_call())
+    assert len(opening) == 1 and threading.main_thread() not in opening
+
+
+def _noting(threads: list[threading.Thread], opened: Any) -> Any:
+    def open_(engine: Any) -> None:
+        threads.append(threading.current_thread())
+        opened(engine)
+
+    return open_
 
 
 def test_a_session_ends_with_the_store(rocksdb: dict[str, Any]) -> None:
