@@ -57,7 +57,7 @@ def begun(source: Side, target: Side, *, resume: bool) -> Marker:
     if marker is not None:
         return _taken_over(source, target, marker, resume=resume)
     if not _is_empty(target):
-        raise CopyRefused(f"{target.place} holds keys already, and no copy is under way: {_way_out(resume)}")
+        raise CopyRefused(f"{target.place} holds keys already, and no copy is under way: {_way_out(target, resume)}")
     marker = Marker(source.place, datetime.now(UTC).isoformat(timespec="seconds"), new_version())
     if not target.runner.run(lambda store: store.put_if_absent(_put(marker))):
         raise CopyRefused(f"another copy into {target.place} has begun at this moment")
@@ -94,10 +94,11 @@ def _is_empty(side: Side) -> bool:
     return not side.runner.run(lambda store: store.page(page))
 
 
-def _way_out(resume: bool) -> str:
+def _way_out(target: Side, resume: bool) -> str:
     if resume:
         return "there is nothing to resume, as a copy that was verified has ended; copy into an empty store"
-    return "copy into an empty store, or into another table (P8FS_KV_TABLE)"
+    other = "another table (P8FS_KV_TABLE)" if target.path is None else "another folder (rocksdb:PATH)"
+    return f"copy into an empty store, or into {other}"
 
 
 def _put(marker: Marker) -> Put:
