@@ -55,17 +55,21 @@ class AsyncProtocol(Session, AsyncDriverConnection):
         await super().autocommit(value)
 
     async def _begin_otherwise(self) -> None:
-        await super()._execute_command(COMMAND.COM_QUERY, f"SET autocommit = {self.alone:d}")
-        await self._read_ok_packet()
+        await self._beside(COMMAND.COM_QUERY, f"SET autocommit = {self.alone:d}")
         self.commits_itself = self.alone
+
+    async def _beside(self, command: int, sql: Any) -> None:
+        """Run a command of our own before the borrower's one; who is interrupted in it leaves an answer unread."""
+        self.in_step = False
+        await super()._execute_command(command, sql)
+        await self._read_ok_packet()
 
     async def _execute_command(self, command: int, sql: Any) -> None:
         self.keep_step()
         if self.is_otherwise(command):
             await self._begin_otherwise()
         if self.is_in_doubt(command, sql):
-            await super()._execute_command(COMMAND.COM_PING, b"")
-            await self._read_ok_packet()
+            await self._beside(COMMAND.COM_PING, b"")
             self.decide()
         self.sending(command, sql)
         await super()._execute_command(command, sql)

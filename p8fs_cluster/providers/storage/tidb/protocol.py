@@ -55,17 +55,21 @@ class Protocol(Session, DriverConnection):
         super().autocommit(value)
 
     def _begin_otherwise(self) -> None:
-        super()._execute_command(COMMAND.COM_QUERY, f"SET autocommit = {self.alone:d}")
-        self._read_ok_packet()
+        self._beside(COMMAND.COM_QUERY, f"SET autocommit = {self.alone:d}")
         self.commits_itself = self.alone
+
+    def _beside(self, command: int, sql: Any) -> None:
+        """Run a command of our own before the borrower's one; who is interrupted in it leaves an answer unread."""
+        self.in_step = False
+        super()._execute_command(command, sql)
+        self._read_ok_packet()
 
     def _execute_command(self, command: int, sql: Any) -> None:
         self.keep_step()
         if self.is_otherwise(command):
             self._begin_otherwise()
         if self.is_in_doubt(command, sql):
-            super()._execute_command(COMMAND.COM_PING, b"")
-            self._read_ok_packet()
+            self._beside(COMMAND.COM_PING, b"")
             self.decide()
         self.sending(command, sql)
         super()._execute_command(command, sql)
