@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from p8fs_cluster import Container
+from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.exceptions import CommitUnknown, StorageError
+from p8fs_cluster.providers.storage.postgresql.messages import PostgreSQLMessages
 from tests.chaos.network import network
 from tests.conformance.awaited import Handle, Loop
 from tests.conformance.conftest import through_both
@@ -88,6 +90,20 @@ def test_a_borrower_may_let_each_statement_be_one(counted: tuple[Any, Turns]) ->
     assert storage.execute("SELECT id FROM alone ORDER BY id") == [(1,), (2,)]
 
 
+def test_who_is_interrupted_in_the_change_leaves_no_answer_behind(counted: tuple[Any, Turns]) -> None:
+    storage, _ = counted
+    storage.execute("SELECT 1")
+
+    def interrupted() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError), storage.connection() as connection:
+        connection._read_ok_packet = interrupted
+        run(connection, "SELECT 2")
+    assert storage.stats()["size"] == 0, "it was to be ended"
+    assert storage.execute("SELECT 3") == [(3,)]
+
+
 @pytest.mark.parametrize("statement", ["SET autocommit = 0", "SET SESSION autocommit = OFF", "BEGIN"])
 def test_what_it_does_to_the_session_is_undone(counted: tuple[Any, Turns], statement: str) -> None:
     storage, _ = counted
@@ -108,17 +124,33 @@ def test_one_that_failed_leaves_nothing_open(counted: tuple[Any, Turns]) -> None
     assert storage.execute("SELECT id FROM alone") == [(1,)]
 
 
-@pytest.mark.parametrize("refused", ["mariadb"])
+@pytest.mark.parametrize("refused", ["mariadb", "async mariadb"])
 def test_what_could_not_be_sent_whole_was_not_done(refused: str, request: pytest.FixtureRequest) -> None:
-    server: Server = request.getfixturevalue(f"{refused}_server")
-    with Container(config=server.settings) as container:
-        storage = container.storage()
+    request.param = refused
+    server: Server = request.getfixturevalue("mariadb_server")
+    with handle(request, server.settings["tidb_port"]) as storage:
         storage.execute("DROP TABLE IF EXISTS refused")
         storage.execute("CREATE TABLE refused (v LONGBLOB)")
         with pytest.raises(StorageError, match="max_allowed_packet") as caught:
             storage.execute("INSERT INTO refused VALUES (%s)", (b"x" * (20 << 20),))
         assert not isinstance(caught.value, CommitUnknown)
         assert storage.execute("SELECT COUNT(*) FROM refused") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT v FROM refused", StorageError),
+        (" (select 1) union (select 2)", StorageError),
+        ("SELECT v INTO other FROM refused", CommitUnknown),
+        ("EXPLAIN ANALYZE INSERT INTO refused VALUES ('')", CommitUnknown),
+        ("WITH gone AS (DELETE FROM refused RETURNING v) SELECT v FROM gone", CommitUnknown),
+        ("/* select */ UPDATE refused SET v = ''", CommitUnknown),
+    ],
+)
+def test_whether_a_lost_statement_may_have_written(statement: str, expected: type[StorageError]) -> None:
+    assert type(PostgreSQLMessages(P8FSConfig()).of_statement(statement, "lost", lost=True)) is expected
+    assert type(PostgreSQLMessages(P8FSConfig()).of_statement(statement, "refused", lost=False)) is StorageError
 
 
 LONG = {

@@ -19,7 +19,8 @@ from p8fs_cluster.providers.storage.pool import CircuitOpen, Exhausted
 
 __all__ = ["Messages"]
 
-_READS = re.compile(r"[\s(]*(?:select|show|explain|desc(?:ribe)?|values|table)\b", re.IGNORECASE)
+_READS = re.compile(r"[\s(]*(?:select|show|values|table)\b(?!.*\binto\b)", re.IGNORECASE | re.DOTALL)
+"""The statements that only read: no EXPLAIN ANALYZE of a write, and no SELECT INTO."""
 
 
 class Messages:

@@ -7,10 +7,11 @@ import math
 import ssl
 import time
 import weakref
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import pymysql
-from pymysql.constants import CLIENT, ER
+from pymysql.constants import CLIENT, CR, ER
 from pymysql.converters import escape_item
 from pymysql.protocol import MysqlPacket
 
@@ -22,9 +23,11 @@ from p8fs_cluster.providers.storage.tidb import async_compat
 from p8fs_cluster.providers.storage.tidb.async_compat import AsyncCursor
 from p8fs_cluster.providers.storage.tidb.async_protocol import AsyncProtocol
 from p8fs_cluster.providers.storage.tidb.parameters import opportunistic_tls, parameters
-from p8fs_cluster.providers.storage.tidb.session import SILENT, number_of
+from p8fs_cluster.providers.storage.tidb.session import LARGE, SILENT, number_of
 
 __all__ = ["AsyncConnection", "AsyncCursor", "async_connect"]
+
+T = TypeVar("T")
 
 
 class AsyncConnection(AsyncProtocol):
@@ -57,7 +60,9 @@ class AsyncConnection(AsyncProtocol):
     async def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         self.in_step = False
         try:
-            packet = async_compat.arrived_packet(self, packet_type) or await self._packet_in_time(packet_type)
+            packet = async_compat.arrived_packet(self, packet_type) or await self._in_time(
+                super()._read_packet(packet_type)
+            )
         except pymysql.MySQLError as exc:
             if self.is_overdue:
                 self.drop()
@@ -68,15 +73,28 @@ class AsyncConnection(AsyncProtocol):
         self.in_step = True
         return packet
 
-    async def _packet_in_time(self, packet_type: Any) -> Any:
-        """Wait for a packet. One timer sees to all waits of a connection: one for each would take a tenth of a use."""
+    async def _execute_command(self, command: int, sql: Any) -> None:
+        """Send a command; a large one is on its way when this returns, so that one the server cut short is known."""
+        await super()._execute_command(command, sql)
+        if self.size <= LARGE:
+            return
+        try:
+            await self._in_time(self._writer.drain())
+        except OSError as exc:
+            self.drop()
+            if self.is_overdue:
+                raise self.too_late() from exc
+            raise pymysql.OperationalError(CR.CR_SERVER_GONE_ERROR, f"the server is gone ({exc})") from exc
+
+    async def _in_time(self, wait: Awaitable[T]) -> T:
+        """Await something. One timer sees to all waits of a connection: one for each would take a tenth of a use."""
         seconds = self.limit if self.deadline is None else self.deadline - time.monotonic()
         if seconds is not None and not math.isinf(seconds):
             self.waits_until = self._loop.time() + seconds
             if self.timer is None or self.timer.when() > self.waits_until:
                 self._look_at(self.waits_until)
         try:
-            return await super()._read_packet(packet_type)
+            return await wait
         finally:
             self.waits_until = math.inf
 

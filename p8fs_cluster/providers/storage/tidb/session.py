@@ -17,6 +17,7 @@ from p8fs_cluster.providers.storage.session import SessionState
 from p8fs_cluster.providers.storage.tidb.statements import effects, ends_transaction
 
 __all__ = [
+    "LARGE",
     "QUESTIONS",
     "Refused",
     "Session",
@@ -52,7 +53,8 @@ _SHUTTING_DOWN = re.compile(r"shut ?down|shutting down", re.IGNORECASE)
 _READ_ONLY = (1290, 1792, 1836)
 """Errors of a server that only reads."""
 
-_LARGE = 1 << 20
+LARGE = 1 << 20
+"""Bytes from which on a command may be more than the server takes."""
 
 _RETRIED = dict.fromkeys((1020, 1213, 8002, 8005, 8022, 8028, 9007), 0.01) | dict.fromkeys(range(9001, 9006), 0.1)
 """Errors after which a transaction may be run again as a whole → seconds to begin with; the cluster is busy at 900x."""
@@ -115,8 +117,8 @@ def described(exc: BaseException, size: int) -> str:
     """
     text = text_of(exc)
     cut_off = isinstance(exc, pymysql.InternalError) or number_of(exc) in (CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST)
-    if cut_off and size > _LARGE:
-        text = f"{text}; {size / _LARGE:.0f} MiB were sent: is that more than the server's max_allowed_packet?"
+    if cut_off and size > LARGE:
+        text = f"{text}; {size / LARGE:.0f} MiB were sent: is that more than the server's max_allowed_packet?"
     return text
 
 
