@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p8fs_cluster.config.settings import P8FSConfig
-from p8fs_cluster.di.followed import Followed
 from p8fs_cluster.di.settings import SettingsSource
 from p8fs_cluster.kv.running import Runner
 from p8fs_cluster.kv.stores import Stores
@@ -31,9 +30,9 @@ class Side:
     @classmethod
     def of(cls, settings: SettingsSource, storage: Callable[[], Storage]) -> Side:
         """Return the store of a container; nothing is connected."""
-        snapshot, spec, followed = settings(), storage().spec, Followed(settings, storage)
+        snapshot, spec = settings(), storage().spec
         path = snapshot.rocksdb_path.resolve() if spec.embedded else None
-        return cls(_place(snapshot, spec), path, followed, Runner(Stores(settings, followed), followed))
+        return cls(_place(snapshot, spec), path, storage, Runner(Stores(settings, storage), storage))
 
     def is_same(self, other: Side) -> bool:
         """Return whether both are one store, however it is spelt."""

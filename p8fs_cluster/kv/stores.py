@@ -32,13 +32,12 @@ class Stores:
         self._settings = settings
         self._storage = self.followed(storage)
         self._rows: dict[tuple[str, str], KeyRows] = {}
-        self._spec = Followed(settings, lambda: storage().spec)
-        self.rows = Followed(settings, self._rows_in_force)
+        self._spec = self.followed(lambda: storage().spec)
+        self.rows = self.followed(self._rows_in_force)
         """Returns the statements of the server in force, or raises KVError: the engine has no key-value store."""
-        self.limits = Followed(settings, self._limits_in_force)
+        self.limits = self.followed(self._limits_in_force)
         """Returns the most bytes that the store in force takes."""
-        self.direct = Followed(settings, self._direct_in_force)
-        """Returns what `at_hand` does, as long as that can be used."""
+        self._direct = self.followed(self._direct_in_force)
         self.tally = Tally()
 
     def followed(self, ask: Callable[[], T]) -> Followed[T]:
@@ -93,10 +92,10 @@ class Stores:
 
     def at_hand(self) -> KeyPairs | None:
         """Return the embedded store in force, if it may be asked without a checkout: who closes it waits for nobody."""
-        direct = self.direct()
+        direct = self._direct()
         if direct is not None and not direct.pairs.usable:
-            self.direct.forget()
-            direct = self.direct()
+            self._direct.forget()
+            direct = self._direct()
         return direct
 
     def _direct_in_force(self) -> KeyPairs | None:
