@@ -13,6 +13,7 @@ import pytest
 
 from p8fs_cluster import Container
 from p8fs_cluster.exceptions import StorageError
+from p8fs_cluster.kv.flights import Flight, Flights
 from p8fs_cluster.testing import MovedClock, memory_storage
 from tests.conformance.awaited import Loop
 from tests.kv.twins import Twin
@@ -112,3 +113,26 @@ def thread_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case
     """Every engine, through the handle for threads."""
     with opened(request.param, False, settings_of(request.param, request, tmp_path)) as case:
         yield case
+
+
+@pytest.fixture(params=[False, True])
+def local(request: pytest.FixtureRequest) -> Iterator[Case]:
+    """Memory, through either handle."""
+    with opened("memory", request.param, {}) as case:
+        yield case
+
+
+@pytest.fixture
+def joiners(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The claims of this process that callers have joined."""
+    found: list[object] = []
+    join = Flights.join
+
+    def noted(flights: Flights, key: int | bytes) -> tuple[Flight, bool]:
+        flight, is_new = join(flights, key)
+        if not is_new and isinstance(key, int):
+            found.append(key)
+        return flight, is_new
+
+    monkeypatch.setattr(Flights, "join", noted)
+    return found
