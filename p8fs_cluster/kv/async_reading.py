@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 from p8fs_cluster.di.followed import UNKNOWN
 from p8fs_cluster.di.teardown import Lasting
-from p8fs_cluster.exceptions import KVError, StorageUnavailable
+from p8fs_cluster.exceptions import KVError, StorageError, StorageUnavailable
 from p8fs_cluster.kv.async_ranges import async_pages
 from p8fs_cluster.kv.async_running import AsyncRunner
 from p8fs_cluster.kv.changes import require_call
@@ -54,6 +54,9 @@ class AsyncReading(Lasting, Generic[V]):
                 return await asyncio.to_thread(read, key)
             except StorageUnavailable:
                 self._reader.forget()
+            except StorageError:
+                self._runner.stores.tally.add("errors")
+                raise
         physical = self._space.physical(key)
         value = await self._runner.run(lambda store: store.value(physical))
         return None if value is None else self._codec.decode(value)

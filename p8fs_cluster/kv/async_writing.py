@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import TypeVar
 
 from p8fs_cluster.di.followed import UNKNOWN
-from p8fs_cluster.exceptions import KVError, StorageUnavailable
+from p8fs_cluster.exceptions import KVError, StorageError, StorageUnavailable
 from p8fs_cluster.kv.async_ranges import async_delete_span
 from p8fs_cluster.kv.async_reading import AsyncReading, several
 from p8fs_cluster.kv.async_running import AsyncRunner
@@ -50,6 +50,9 @@ class AsyncWriting(AsyncReading[V]):
                 return await asyncio.to_thread(write, key, value, ttl=ttl)
             except StorageUnavailable:
                 self._writer.forget()
+            except StorageError:
+                self._runner.stores.tally.add("errors")
+                raise
         put = self._put(key, value, ttl)
         await self._runner.run(lambda store: store.put((put,)))
         return put.version

@@ -39,10 +39,10 @@ def reader(stores: Stores, store: KeyPairs, space: Space, codec: Codec[V]) -> Re
     count, plain, decode = stores.tally.call, codec is BYTES, codec.decode
 
     def read(key: Key) -> V | None:
-        if not count() & _OFTEN:
-            INSTRUMENTS.measure(stores)
         known = type(key) is bytes and 0 < len(key) <= room
         physical = head + key if known else DATA + space.physical(key)  # type: ignore[operator]
+        if not count() & _OFTEN:
+            INSTRUMENTS.measure(stores)
         try:
             stored = pairs.get(physical)
         except Exception as exc:
@@ -65,16 +65,16 @@ def writer(stores: Stores, store: KeyPairs, space: Space, codec: Codec[V]) -> Wr
     count, encode, most = stores.tally.call, codec.encode, limits.value_bytes
 
     def write(key: Key, value: V, *, ttl: float | None = None) -> int:
-        if not count() & _OFTEN:
-            INSTRUMENTS.measure(stores)
         encoded = encode(value)
         if len(encoded) > most:
             require_value(encoded, limits)
-        version = new_version()
-        if ttl is None:
-            pairs.put(DATA + space.physical(key), lasting(version, encoded))
+        physical, version, left = space.physical(key), new_version(), microseconds(ttl)
+        if not count() & _OFTEN:
+            INSTRUMENTS.measure(stores)
+        if left is None:
+            pairs.put(DATA + physical, lasting(version, encoded))
         else:
-            store.put((Put(space.physical(key), encoded, version, microseconds(ttl)),))
+            store.put((Put(physical, encoded, version, left),))
         return version
 
     return write

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 from p8fs_cluster.di.followed import UNKNOWN
 from p8fs_cluster.di.teardown import Lasting
-from p8fs_cluster.exceptions import KVError, StorageUnavailable
+from p8fs_cluster.exceptions import KVError, StorageError, StorageUnavailable
 from p8fs_cluster.kv.changes import require_call
 from p8fs_cluster.kv.codecs import BYTES, Codec
 from p8fs_cluster.kv.direct import Reader, reader
@@ -53,6 +53,9 @@ class Reading(Lasting, Generic[V]):
                 return read(key)
             except StorageUnavailable:
                 self._reader.forget()
+            except StorageError:
+                self._runner.stores.tally.add("errors")
+                raise
         physical = self._space.physical(key)
         value = self._runner.run(lambda store: store.value(physical))
         return None if value is None else self._codec.decode(value)

@@ -11,7 +11,7 @@ from itertools import repeat
 from typing import TypeVar
 
 from p8fs_cluster.di.followed import UNKNOWN
-from p8fs_cluster.exceptions import KVError, StorageUnavailable
+from p8fs_cluster.exceptions import KVError, StorageError, StorageUnavailable
 from p8fs_cluster.kv.changes import require_call, require_value
 from p8fs_cluster.kv.codecs import Codec
 from p8fs_cluster.kv.direct import Writer, writer
@@ -49,6 +49,9 @@ class Writing(Reading[V]):
                 return write(key, value, ttl=ttl)
             except StorageUnavailable:
                 self._writer.forget()
+            except StorageError:
+                self._runner.stores.tally.add("errors")
+                raise
         put = self._put(key, value, ttl)
         self._runner.run(lambda store: store.put((put,)))
         return put.version

@@ -65,6 +65,12 @@ def test_a_record_of_an_unknown_format_is_an_error(thread_case: Case, stored: by
         with pytest.raises(StorageError, match=r"newer release|damaged") as caught:
             call()
         assert "s3cret" not in str(caught.value)
+    told = kv.stats()
+    assert (told["calls"], told["errors"]) == (5, 5)
+    for refused in (lambda: kv.get(""), lambda: kv.put("a", "text"), lambda: kv.put("a", b"", ttl=0)):
+        with pytest.raises(KVError):
+            refused()
+    assert kv.stats() == told, "nothing was sent"
 
 
 @EMBEDDED

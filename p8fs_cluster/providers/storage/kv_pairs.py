@@ -18,7 +18,7 @@ T = TypeVar("T")
 FORMAT = 1
 """The format of records that this release writes."""
 _HEAD = struct.Struct(">BQQ")
-LASTING = b"\x01" + bytes(8)
+LASTING = bytes([FORMAT]) + bytes(8)
 """The beginning of a record that does not expire."""
 SIZE, _unpacked = _HEAD.size, _HEAD.unpack_from
 DATA, _DUE = b"\x00", b"\x01"
@@ -44,7 +44,7 @@ class Record(NamedTuple):
 
         :raises StorageError: it has a format that this release does not know.
 
-        >>> Record.read(Record(b"value", 7, 0).stored())
+        >>> Record.read(lasting(7, b"value"))
         Record(value=b'value', version=7, expires_at=0)
         """
         version, expires_at = cls.head(stored)
@@ -61,10 +61,6 @@ class Record(NamedTuple):
             told = f"of format {stored[0]}" if stored else "without a format"
             raise StorageError(f"the key-value store holds a record {told}: of a newer release, or damaged")
         return version, expires_at
-
-    def stored(self) -> bytes:
-        """Return the bytes to store."""
-        return _HEAD.pack(FORMAT, self.expires_at, self.version) + self.value
 
     def is_live(self, now: int) -> bool:
         """Return whether it has not expired."""
