@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rocksdict import Options
 
-from p8fs_cluster import Container
+from p8fs_cluster import Container, Storage
 from p8fs_cluster.exceptions import StorageError, StorageUnavailable
+from p8fs_cluster.providers.storage.rocksdb import engine
 from tests.processes import variables
 
 
@@ -57,10 +60,44 @@ def test_a_copy_while_it_is_in_use(rocksdb_settings: dict[str, Any], tmp_path: P
             assert list(copy.items()) == [(b"before", b"1")]
 
 
-def test_writes_that_wait_for_the_disk(rocksdb_settings: dict[str, Any]) -> None:
-    with Container(config={**rocksdb_settings, "rocksdb_sync": True}) as container, container.storage() as database:
+@pytest.mark.parametrize("waits", [True, False])
+def test_writes_wait_for_the_disk_if_they_are_to(
+    rocksdb_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """As RocksDB itself counts it: through the handle, and by each way in which the key-value store writes."""
+    made: list[Options] = []
+
+    def counting(**given: Any) -> Options:
+        made.append(Options(**given))
+        made[-1].enable_statistics()
+        return made[-1]
+
+    monkeypatch.setattr(engine, "Options", counting)
+    with Container(config={**rocksdb_settings, "rocksdb_sync": waits}) as container:
+        storage, kv = container.storage(), container.kv()
+        kv.get("key")  # so that the column family is there
+        for write in (
+            lambda: written(storage),
+            lambda: kv.put("key", b"value"),
+            lambda: kv.put("key", b"value", ttl=9),
+            lambda: kv.put_many({"a": b"1", "b": b"2"}),
+            lambda: kv.increment("number"),
+            lambda: kv.delete("key"),
+        ):
+            before = synced(made[0])
+            write()
+            assert synced(made[0]) - before == waits
+
+
+def written(storage: Storage) -> None:
+    with storage as database:
         database[b"key"] = b"value"
-        assert database[b"key"] == b"value"
+
+
+def synced(options: Options) -> int:
+    found = re.search(r"rocksdb.wal.synced COUNT : (\d+)", str(options.get_statistics()))
+    assert found
+    return int(found[1])
 
 
 def test_an_iterator_that_outlives_the_close_is_told(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from rocksdict import Options, Rdict, ReadOptions, WriteBatch, WriteOptions
+from rocksdict import Options, Rdict, ReadOptions, WriteBatch
 
 from p8fs_cluster.config.problems import variable_of
 from p8fs_cluster.config.settings import P8FSConfig
@@ -29,19 +29,16 @@ class RocksPairs:
         self.lock = threading.RLock()
         self.usable = self._is_open = True
         self._settings = settings
-        self._writing = WriteOptions()
-        self._writing.sync = settings.rocksdb_sync
         self.direct = settings.rocksdb_mode == "primary"
         """False for who looks on: each checkout brings what was written since."""
         try:
-            self._family: Rdict | None = _family(database, made=self.direct)
+            self._family: Rdict | None = _family(database, made=self.direct)  # it waits for the disk as that does
         except Exception as exc:  # rocksdict knows no other class
             raise self.failed(exc) from exc
         if self._family is None:
             self.get = _nothing
             return
         self._handle: Any = database.get_column_family_handle(FAMILY)
-        self._family.set_write_options(self._writing)
         self.get = self._family.get
 
     def now(self) -> int:
@@ -66,7 +63,7 @@ class RocksPairs:
             for key, value in puts:
                 put(key, value, handle)
             try:
-                family.write(batch, self._writing)
+                family.write(batch)
             except Exception as exc:  # rocksdict knows no other class
                 self.usable = False
                 raise self.failed(exc) from exc
