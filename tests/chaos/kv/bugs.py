@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
+from rocksdict import WriteOptions
+
 from p8fs_cluster.exceptions import CommitUnknown, StorageError, StorageTimeout
 from p8fs_cluster.kv import async_kv, changes, kv
 from p8fs_cluster.kv.async_kv import AsyncKV
@@ -188,7 +190,9 @@ def keeps_no_log(change: Change) -> None:
 
     def unlogged(self: Any, *args: Any) -> None:
         made(self, *args)
-        self._writing.disable_wal = True
+        options = WriteOptions()
+        options.disable_wal = True
+        self._family.set_write_options(options)
 
     change(pairs, "__init__", unlogged)
 
