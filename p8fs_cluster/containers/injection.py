@@ -63,7 +63,7 @@ class _Binding(NamedTuple):
 
     injections: Sequence[_Bound]
     constant: bool
-    """True if they give the same until `context.version` changes, unless they are promises."""
+    """True if they give the same until `context.epoch` changes, unless they are promises."""
 
 
 class _Plan:
@@ -418,7 +418,7 @@ def _is_given(injection: Injection, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _is_constant(get: Callable[[], Any]) -> bool:
-    """Return whether `get` returns the same until `context.version` changes."""
+    """Return whether `get` returns the same until `context.epoch` changes."""
     root = _root(get)
     if root is not get and not isinstance(root, SettingsProvider):
         return False  # an attribute of an object that may change

@@ -36,7 +36,7 @@ class Coordinators(Closable):
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = False
-        self._version: object = None
+        self._epoch: object = None
         self._current: Coordinator | None = None
         """The coordinator as long as nothing has changed anywhere."""
         self._opened: dict[Hashable, Coordinator] = {}
@@ -48,8 +48,8 @@ class Coordinators(Closable):
 
         :raises CoordinationError: the engine has no leases, or the container was closed.
         """
-        version, current = context.version, self._current
-        if version is self._version and current is not None and not context.in_force.get().isolated:
+        epoch, current = context.epoch, self._current
+        if epoch is self._epoch and current is not None and not context.in_force.get().isolated:
             return current
         spec = self._storage().spec
         if context.in_force.get().isolated:
@@ -64,7 +64,7 @@ class Coordinators(Closable):
                 measure(coordinator)
                 self._opened[key] = coordinator
             found = self._opened[key]
-            self._current, self._version = found, version if self._settings.announced else None
+            self._current, self._epoch = found, epoch if self._settings.announced else None
             return found
 
     def _require_shared(self, spec: EngineSpec) -> None:

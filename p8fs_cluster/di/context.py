@@ -17,6 +17,7 @@ __all__ = [
     "Context",
     "changed",
     "enter",
+    "epoch",
     "here",
     "in_force",
     "innermost",
@@ -26,7 +27,6 @@ __all__ = [
     "serve",
     "serving",
     "stop_serving",
-    "version",
 ]
 
 
@@ -69,8 +69,8 @@ _lock = threading.RLock()  # a finalizer may come in between
 _caches: weakref.WeakSet[Cache] = weakref.WeakSet()
 _everywhere: list[Any] = []
 _ROOT: Final = Context(Cache(), None, ())
-version: object = object()
-"""Another one after each change."""
+epoch: object = object()
+"""The span since the latest change, another object after each: what was found before it counts no more."""
 
 in_force: ContextVar[Context] = ContextVar("p8fs_cluster_context", default=_ROOT)
 
@@ -82,9 +82,9 @@ def here() -> Context:
 
 def changed() -> None:
     """Forget all that was found. Whoever looks something up now keeps it where nobody reads it any more."""
-    global version  # noqa: PLW0603
+    global epoch  # noqa: PLW0603
     with _lock:
-        version = object()
+        epoch = object()
         for cache in tuple(_caches):
             cache.values = {}
 

@@ -36,7 +36,7 @@ class Followed(Generic[T]):
     def known(self) -> T:
         """Return the value in force, or `UNKNOWN` where the function would have to be asked."""
         kept = self._kept
-        if kept is not None and kept[0] is context.version and not context.in_force.get().isolated:
+        if kept is not None and kept[0] is context.epoch and not context.in_force.get().isolated:
             return kept[1]
         return cast("T", UNKNOWN)
 
@@ -45,7 +45,7 @@ class Followed(Generic[T]):
         value = self.known()
         if value is not UNKNOWN:
             return value
-        version, value = context.version, self._ask()
+        epoch, value = context.epoch, self._ask()
         if self._settings.announced:
-            self._kept = version, value
+            self._kept = epoch, value
         return value

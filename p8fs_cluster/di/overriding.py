@@ -168,9 +168,9 @@ class Overridable(providers.Provider[T]):
 
     def footprint(self) -> Footprint:
         """Return what its value depends on here and now."""
-        version, isolated = context.version, context.in_force.get().isolated
-        if self._memo[0] is not version:
-            self._memo = (version, {})
+        epoch, isolated = context.epoch, context.in_force.get().isolated
+        if self._memo[0] is not epoch:
+            self._memo = (epoch, {})
         memo = self._memo[1]
         found = memo.get(isolated)
         if found is None:

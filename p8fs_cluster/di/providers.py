@@ -79,10 +79,10 @@ class Keeping(Holder[T]):
         super().__init__(provides, *args, **kwargs)  # type: ignore[call-arg]
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
-        version: object
+        epoch: object
         value: T
-        version, value = self._latest
-        if version is context.version and not context.in_force.get().isolated:
+        epoch, value = self._latest
+        if epoch is context.epoch and not context.in_force.get().isolated:
             return value
         return super().__call__(*args, **kwargs)
 
@@ -116,22 +116,22 @@ class Keeping(Holder[T]):
         self._latest = (_UNKNOWN, None)
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        version, value = self._kept_value(self, args, kwargs)
+        epoch, value = self._kept_value(self, args, kwargs)
         isolated = context.in_force.get().isolated
         if not (isolated or self.layers or self.is_async_mode_enabled() or is_awaited(value)):
-            self._latest = (version, value)
+            self._latest = (epoch, value)
         return value
 
     def _kept_value(self, kept: Kept, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[object, Any]:
-        """Return what `kept` has, built if need be, and the version it was found for."""
+        """Return what `kept` has, built if need be, and the epoch it was found for."""
         while True:
-            version, footprint = context.version, self.footprint()
+            epoch, footprint = context.epoch, self.footprint()
             cell = kept.cells.get(footprint.key) or kept.cells.setdefault(footprint.key, Cell())
             if cell.ready or self._filled(kept, footprint, args, kwargs):
                 value = cell.opened.value
                 if asyncio.isfuture(value) and not value.done():
                     value = asyncio.shield(value)  # whoever gives up waiting does so alone
-                return version, value
+                return epoch, value
 
     def _filled(self, kept: Kept, footprint: Footprint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Build the value, once. Return False when what it depends on was overridden meanwhile."""

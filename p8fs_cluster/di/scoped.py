@@ -105,8 +105,8 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
         stack = here.get()
         if stack is not None and building.get() is None:
-            version, values = stack[0].latest
-            if version is context.version and self in values and not context.in_force.get().isolated:
+            epoch, values = stack[0].latest
+            if epoch is context.epoch and self in values and not context.in_force.get().isolated:
                 found: T = values[self]
                 return found
         return Overridable.__call__(self, *args, **kwargs)
@@ -135,11 +135,11 @@ class Scoped(Keeping[T], providers.Callable[T]):
         if self.wanted is not None:
             return serving.given(self)
         kept = serving.cells_of(self)
-        version, value = self._kept_value(kept, args, kwargs)
+        epoch, value = self._kept_value(kept, args, kwargs)
         if serving.ended:
             raise has_ended(self, serving)
         if not (context.in_force.get().isolated or self.layers or is_awaited(value)):
-            serving.remember(self, version, value)
+            serving.remember(self, epoch, value)
         return value
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:

@@ -91,7 +91,7 @@ class Scope:
         self.asynchronous = False
         """True if asynchronous values can be opened in this scope."""
         self.latest: tuple[object, dict[Any, Any]] = (None, {})
-        """The version of the context, and the values that are the same as long as that is in force."""
+        """The epoch of the context, and the values that are the same as long as that is in force."""
         self.outer: Scope | None = None
         self.ended = False
         self.number = 0
@@ -248,11 +248,11 @@ class Scope:
             return True
         return not any(provider in _scoped(other) for other in tuple(containers))
 
-    def remember(self, provider: Overridable[Any], version: object, value: Any) -> None:
+    def remember(self, provider: Overridable[Any], epoch: object, value: Any) -> None:
         """Keep a value at hand for as long as nothing is overridden."""
         kept = self.latest
-        if kept[0] is not version:
-            kept = self.latest = (version, {})
+        if kept[0] is not epoch:
+            kept = self.latest = (epoch, {})
         kept[1][provider] = value
         if self.ended:
             self.latest = (None, {})

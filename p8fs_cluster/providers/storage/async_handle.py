@@ -104,7 +104,7 @@ class AsyncStorage(AsyncOperations):
     async def enter(self, checkout: AsyncCheckout, deadline: float | None) -> AsyncEngineLifecycle:
         self._admit()
         table = self._table()
-        lifecycle = table.in_force if table.version is context.version else None
+        lifecycle = table.in_force if table.epoch is context.epoch else None
         if lifecycle is not None and not context.in_force.get().isolated and lifecycle.enter(checkout):
             return lifecycle
         if self._is_in_threads():
@@ -117,12 +117,12 @@ class AsyncStorage(AsyncOperations):
                 return lifecycle
 
     async def _adopt(self, table: Table) -> AsyncEngineLifecycle:
-        version = context.version
+        epoch = context.epoch
         lifecycle = table.wanted(self._settings())
         await lifecycle.open()
         watch_holders(self)
         measure(self)
-        table.put_in_force(lifecycle, version)
+        table.put_in_force(lifecycle, epoch)
         return lifecycle
 
     def _admit(self) -> None:

@@ -77,10 +77,10 @@ class Direct:
 
         :raises StorageClosed: it was closed.
         """
-        engine, version = self._engine, context.version
-        if engine is not None and version is self._version:
+        engine, epoch = self._engine, context.epoch
+        if engine is not None and epoch is self._version:
             return engine
-        return self._renewed(version)
+        return self._renewed(epoch)
 
     def close(self) -> None:
         """End the connections, for good."""
@@ -95,7 +95,7 @@ class Direct:
         if engine is not self._engine:  # the settings have changed meanwhile, or it was closed
             engine.close()
 
-    def _renewed(self, version: object) -> Engine:
+    def _renewed(self, epoch: object) -> Engine:
         snapshot = self.settings
         key = self._spec_of(snapshot).key(snapshot)
         with self._lock:
@@ -105,7 +105,7 @@ class Direct:
             if old is None or before != key:
                 self._engine = self._made(snapshot)
             self._key = key
-            self._version = version if self._settings.announced else None
+            self._version = epoch if self._settings.announced else None
             engine = self._engine
         if old is not None and old is not engine and old.stats()["size"] == old.stats()["idle"]:
             old.close()  # else whoever has borrowed from it does so

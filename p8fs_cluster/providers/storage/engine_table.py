@@ -35,8 +35,8 @@ class EngineTable(Generic[L]):
         self._made = made
         self._engines: dict[Hashable, L] = {}
         self.in_force: L | None = None
-        """The engine that serves here, as long as `version` is that of the context: nothing has changed anywhere."""
-        self.version: object = None
+        """The engine that serves here, as long as `epoch` is that of the context: nothing has changed anywhere."""
+        self.epoch: object = None
         self._last: L | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -73,13 +73,13 @@ class EngineTable(Generic[L]):
                 return engine
             engine.gone.wait()  # a directory, say, can be opened again only when it is closed
 
-    def put_in_force(self, engine: L, version: object) -> None:
-        """Let the next borrowers find the engine at once, unless something has changed since that `context.version`."""
+    def put_in_force(self, engine: L, epoch: object) -> None:
+        """Let the next borrowers find the engine at once, unless something has changed since that `context.epoch`."""
         with self._lock:
             closed = self._closed
-            if not closed and version is context.version and self._settings.announced:
+            if not closed and epoch is context.epoch and self._settings.announced:
                 self.swaps += self._last not in (None, engine)
-                self.in_force, self.version = None, version
+                self.in_force, self.epoch = None, epoch
                 self.in_force = self._last = engine
         if closed:
             engine.retire()

@@ -89,7 +89,7 @@ class Storage(Operations):
 
     def enter(self, checkout: Checkout, deadline: float | None) -> ThreadEngineLifecycle:
         table = self._table
-        lifecycle = table.in_force if table.version is context.version else None
+        lifecycle = table.in_force if table.epoch is context.epoch else None
         if lifecycle is not None and not context.in_force.get().isolated and lifecycle.enter(checkout):
             return lifecycle
         while True:
@@ -98,12 +98,12 @@ class Storage(Operations):
                 return lifecycle
 
     def _adopt(self, deadline: float | None) -> ThreadEngineLifecycle:
-        version = context.version
+        epoch = context.epoch
         lifecycle = self._table.wanted(self._settings())
         lifecycle.open(deadline)
         watch_holders(self)
         measure(self)
-        self._table.put_in_force(lifecycle, version)
+        self._table.put_in_force(lifecycle, epoch)
         return lifecycle
 
     def _verify(self, snapshot: P8FSConfig) -> None:
