@@ -18,8 +18,9 @@ from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.containers.replacing import replacements
 from p8fs_cluster.coordination import make_async_cluster, make_cluster, make_coordinators
 from p8fs_cluster.di import context
-from p8fs_cluster.di.overriding import Layer, Override, begin, brought, ending, owned
-from p8fs_cluster.di.overriding import containers as known
+from p8fs_cluster.di.overriding import Layer, Override, ending, put_in_force
+from p8fs_cluster.di.ownership import brought, owned
+from p8fs_cluster.di.ownership import containers as known
 from p8fs_cluster.di.providers import Callable, Resource, Singleton, adopted, following, sharing
 from p8fs_cluster.di.scopes import ORDER, Order, Scope
 from p8fs_cluster.di.settings import SettingsProvider
@@ -125,7 +126,7 @@ class _Lifecycle:
         ...     container.storage().provider, container.api().port
         ('memory', 9000)
         """
-        return Override(begin(Layer(replacements(self, overriding), isolated)), lambda: self)
+        return Override(put_in_force(Layer(replacements(self, overriding), isolated)), lambda: self)
 
     def section(self, cls: type[S]) -> S:
         """Return a module's own settings, as they are in force here; on the class, what `Provide[...]` takes for them.

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from dependency_injector import providers
@@ -15,7 +15,8 @@ from dependency_injector import providers
 from p8fs_cluster.containers.default import default
 from p8fs_cluster.containers.replacing import nearest
 from p8fs_cluster.di import context
-from p8fs_cluster.di.call_scope import Call, effective, joined, maker
+from p8fs_cluster.di.call_scope import Call, joined, maker
+from p8fs_cluster.di.compiling import compiled_all, constant
 from p8fs_cluster.di.entering import is_awaited
 from p8fs_cluster.di.lookup import ProvidersOf, found, with_subcontainers
 from p8fs_cluster.di.markers import (
@@ -30,15 +31,18 @@ from p8fs_cluster.di.markers import (
     signature_of,
     text_of,
 )
-from p8fs_cluster.di.providers import Resource, Singleton
+from p8fs_cluster.di.overriding import effective
 from p8fs_cluster.di.scoped import Scoped, blocking_in, thread_for
-from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.exceptions import InjectionError
 
 __all__ = ["Closing", "Joining", "Provide", "inject"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+_LOOKS = 100
+"""How many calls of a function look for values that stay the same: one that is awaited may be there by then."""
 
 
 class _Bound(NamedTuple):
@@ -58,18 +62,30 @@ class _Bound(NamedTuple):
         return self.get() if in_thread is None else await in_thread(self.get)
 
 
-class _Binding(NamedTuple):
+class _Binding:
     """All injections of a function in one container."""
 
-    injections: Sequence[_Bound]
-    constant: bool
-    """True if they give the same until `context.epoch` changes, unless they are promises."""
+    __slots__ = ("calls", "injections")
+
+    def __init__(self, injections: Sequence[_Bound]) -> None:
+        self.injections = injections
+        self.calls = 0
+        """How many calls have looked for what the next one can take."""
+
+
+class _Made:
+    """Values that are made anew for each call: taking them apart calls a compiled function."""
+
+    __slots__ = ("__iter__",)
+
+    def __init__(self, make: Callable[[], Iterator[Any]]) -> None:
+        self.__iter__ = make
 
 
 class _Plan:
     """The injections of one function, found once, and their providers, found once for each container."""
 
-    __slots__ = ("_bound", "_function", "_injections", "_lowest", "_unread", "first", "opens", "signature")
+    __slots__ = ("_bound", "_function", "_injections", "_is_async", "_lowest", "_unread", "first", "opens", "signature")
 
     def __init__(self, function: Callable[..., Any], names: dict[str, Any]) -> None:
         self._function = function
@@ -78,6 +94,7 @@ class _Plan:
         self._injections: tuple[Injection, ...] | None = None
         self._lowest = -1
         self.signature = signature_of(function)
+        self._is_async = inspect.iscoroutinefunction(function)
         self.first = -1
         """The number of positional arguments of the caller if all injected ones come right after them, else -1."""
         self.opens = False
@@ -120,9 +137,20 @@ class _Plan:
         kept = context.here().cache.values
         bound = self.bound()
         values = tuple([_settled(each.get()) for each in bound.injections])
-        if bound.constant and kept.get(self._bound) is bound and not any(map(is_awaited, values)):
-            kept[self] = values
+        if kept.get(self._bound) is bound and bound.calls < _LOOKS and not self.opens:
+            kept |= self._repeated(bound)
         return values
+
+    def _repeated(self, bound: _Binding) -> dict[Any, Any]:
+        """Return what the next call takes, by this plan: the values, or what makes them; nothing if neither can be."""
+        values = [constant(each.get, _settled) for each in bound.injections]
+        if None not in values:
+            return {self: tuple([value[0] for value in values if value is not None])}
+        bound.calls += 1
+        if bound.calls == 1:  # what is called for the first time may still turn out to give promises
+            return {}
+        make = compiled_all([each.get for each in bound.injections], None if self._is_async else _settled)
+        return {} if make is None else {self: _Made(make)}
 
     async def values_async(self) -> tuple[Any, ...]:
         """Do as `values` does, and await what is promised."""
@@ -185,7 +213,7 @@ class _Plan:
         bound: _Binding | None = kept.get(self._bound)
         if bound is None:
             injections, keep = self._binding(self.injections)
-            bound = _Binding(injections, not self.opens and all(_is_constant(each.get) for each in injections))
+            bound = _Binding(injections)
             if keep:
                 kept[self._bound] = bound
         return bound
@@ -222,7 +250,7 @@ class _Plan:
     def _bind(self, injection: Injection, container: Any) -> _Bound:
         provider = self._provider(injection, container)
         if injection.way == "provider":
-            return _Bound(injection.name, _Same(provider))
+            return _Bound(injection.name, providers.Object(provider))
         if injection.way == "value":
             return _Bound(injection.name, provider, scoped=blocking_in(provider))
         opened = effective(provider)
@@ -393,18 +421,6 @@ def _async_generator(function: Callable[..., Any], plan: _Plan) -> Callable[...,
     return injected
 
 
-class _Same:
-    """Gives the provider itself."""
-
-    __slots__ = ("_provider",)
-
-    def __init__(self, provider: Any) -> None:
-        self._provider = provider
-
-    def __call__(self) -> Any:
-        return self._provider
-
-
 def _is_given(injection: Injection, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     if 0 <= injection.position < len(args):
         value = args[injection.position]
@@ -415,24 +431,6 @@ def _is_given(injection: Injection, args: tuple[Any, ...], kwargs: dict[str, Any
     if isinstance(value, MARKER):
         raise InjectionError(f"parameter {injection.name!r}: {text_of(value)} was handed on as a value")
     return True
-
-
-def _is_constant(get: Callable[[], Any]) -> bool:
-    """Return whether `get` returns the same until `context.epoch` changes."""
-    root = _root(get)
-    if root is not get and not isinstance(root, SettingsProvider):
-        return False  # an attribute of an object that may change
-    if isinstance(get, _Same):
-        return True
-    called = effective(root)
-    overriding = called is not root and type(called) is providers.Object
-    return overriding or isinstance(called, (Singleton, Resource, SettingsProvider))
-
-
-def _root(get: Any) -> Any:
-    while isinstance(get, (providers.AttributeGetter, providers.ProvidedInstance)):
-        get = get.provides
-    return get
 
 
 def _settled(value: Any) -> Any:

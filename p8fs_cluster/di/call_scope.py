@@ -14,11 +14,12 @@ from typing import Any
 from dependency_injector import providers
 
 from p8fs_cluster.di.entering import Opened, is_asynchronous, is_awaited, open_async, open_now
-from p8fs_cluster.di.overriding import Overridable, described, named
+from p8fs_cluster.di.overriding import Overridable, effective
+from p8fs_cluster.di.ownership import described, named
 from p8fs_cluster.di.providers import maker_of
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Call", "effective", "joined", "maker"]
+__all__ = ["Call", "joined", "maker"]
 
 _calls: dict[Any, list[Call]] = {}
 """The calls that are running, innermost last, of each task, or of each thread that runs no event loop."""
@@ -135,16 +136,6 @@ def joined(provider: Any) -> tuple[Any] | None:
         if provider in call.values:
             return (call.values[provider],)
     return None
-
-
-def effective(provider: Any) -> Any:
-    """Return what stands in the place of a provider here and now, or itself."""
-    while True:
-        layer = provider.layer() if isinstance(provider, Overridable) else None
-        replacement = provider.last_overriding if layer is None else layer.replaced.get(provider)
-        if replacement is None:
-            return provider
-        provider = replacement
 
 
 def maker(provider: providers.Provider[Any]) -> Callable[[], Any]:

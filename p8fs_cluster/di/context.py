@@ -23,10 +23,12 @@ __all__ = [
     "innermost",
     "isolate",
     "leave",
+    "put_shortcut",
     "rejoin",
     "serve",
     "serving",
     "stop_serving",
+    "takes_shortcuts",
 ]
 
 
@@ -36,6 +38,13 @@ class _Container(Protocol):
     parent_name: Any
     _entered: int
     _cache: Cache
+
+
+class _Shortened(Protocol):
+    """A provider that a function may answer for."""
+
+    def shorten(self, call: Any) -> None: ...
+    def drop_shortcut(self) -> None: ...
 
 
 class Cache:
@@ -68,6 +77,9 @@ class Context:
 _lock = threading.RLock()  # a finalizer may come in between
 _caches: weakref.WeakSet[Cache] = weakref.WeakSet()
 _everywhere: list[Any] = []
+_shortened: list[weakref.ref[_Shortened]] = []
+_isolations = 0
+"""How many overrides are isolated, in whatever contexts."""
 _ROOT: Final = Context(Cache(), None, ())
 epoch: object = object()
 """The span since the latest change, another object after each: what was found before it counts no more."""
@@ -81,12 +93,16 @@ def here() -> Context:
 
 
 def changed() -> None:
-    """Forget all that was found. Whoever looks something up now keeps it where nobody reads it any more."""
+    """Begin a new epoch: empty every cache. Lookups in progress write to an old one, which is discarded."""
     global epoch  # noqa: PLW0603
     with _lock:
         epoch = object()
         for cache in tuple(_caches):
             cache.values = {}
+        for reference in _shortened:
+            if (provider := reference()) is not None:
+                provider.drop_shortcut()
+        _shortened.clear()
 
 
 @contextmanager
@@ -128,14 +144,36 @@ def leave(container: _Container) -> None:
         _ROOT.cache.values = {}
 
 
+def put_shortcut(provider: _Shortened, call: Any, since: object) -> None:
+    """Let `call` answer for a provider until the next change, unless there was one after the epoch `since`.
+
+    Nothing is put while an override is isolated somewhere, as shortcuts don't look at the context.
+    """
+    with _lock:
+        if since is epoch and not _isolations:
+            _shortened.append(weakref.ref(provider))
+            provider.shorten(call)
+
+
+def takes_shortcuts() -> bool:
+    """Return whether `put_shortcut` puts any: not while an override is isolated somewhere."""
+    return not _isolations
+
+
 def isolate(override: Any) -> None:
     """Let this context alone, and those that will be copied from it, see `override`."""
+    global _isolations  # noqa: PLW0603
+    with _lock:
+        _isolations += 1
     context = in_force.get()
     in_force.set(Context(Cache(), context.entered, (*context.isolated, override)))
 
 
 def rejoin(override: Any) -> None:
-    """Take back `isolate(override)`, if it was made in this context."""
+    """Take back `isolate(override)`; the context forgets the override if it was isolated there."""
+    global _isolations  # noqa: PLW0603
+    with _lock:
+        _isolations -= 1
     context = in_force.get()
     if override in context.isolated:
         in_force.set(_context(context.entered, tuple(other for other in context.isolated if other is not override)))

@@ -22,7 +22,7 @@ from typing import (
 
 from dependency_injector import containers, providers, wiring
 
-from p8fs_cluster.di.overriding import described
+from p8fs_cluster.di.ownership import described
 from p8fs_cluster.exceptions import InjectionError
 
 __all__ = ["Closing", "Injection", "Joining", "Provide", "injections_of", "name_of", "signature_of", "text_of"]

@@ -9,38 +9,38 @@ from __future__ import annotations
 
 import itertools
 import threading
-import weakref
 from asyncio import _get_running_loop
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from dependency_injector import providers
 
 from p8fs_cluster.di import context
 from p8fs_cluster.di.entering import is_awaited, opens_asynchronously
+from p8fs_cluster.di.ownership import brought, described
 from p8fs_cluster.di.teardown import Step, close, close_async
 from p8fs_cluster.exceptions import InjectionError
 from p8fs_cluster.forking import Stage, after_fork
 
 __all__ = [
-    "Footprint",
+    "Change",
     "Holder",
+    "Kept",
     "Key",
     "Layer",
     "Overridable",
     "Override",
     "begin",
-    "brought",
-    "commit",
-    "containers",
-    "described",
+    "changes_made",
+    "changing",
+    "covering",
+    "effective",
+    "end",
     "ending",
-    "footprint",
-    "forget",
-    "named",
-    "owned",
-    "path_to",
+    "needed",
+    "put_in_force",
+    "take_back",
 ]
 
 T = TypeVar("T")
@@ -49,8 +49,8 @@ _changing = threading.RLock()
 _numbers = itertools.count(1)
 _foreign: dict[providers.Provider[Any], tuple[Layer, ...]] = {}
 """The layers over providers of dependency-injector's own kinds, which don't know of layers themselves."""
-containers: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Every container there is."""
+_changes = 0
+"""How many times an override has begun or ended."""
 
 
 class Layer:
@@ -66,35 +66,18 @@ class Layer:
 
 
 Key = tuple[Layer, ...]
-Memo = dict[tuple[Layer, ...], "Footprint"]
 
 
-class Footprint:
-    """The state that a provider's value depended on: layers, and the number of changes of each provider."""
+def _noticed(change: str) -> Any:
+    """Return dependency-injector's method of that name, after which an epoch begins if the provider was in use."""
 
-    __slots__ = ("_asynchronous", "_marks", "key", "scoped")
+    def called(self: Overridable[Any], *args: Any, **kwargs: Any) -> Any:
+        result = getattr(super(Overridable, self), change)(*args, **kwargs)
+        if self.is_read:
+            context.changed()
+        return result
 
-    def __init__(
-        self, key: Key, marks: list[tuple[Overridable[Any], int]], scoped: tuple[Overridable[Any], ...]
-    ) -> None:
-        self.key = key
-        self.scoped = scoped
-        """The providers among them whose values end with a scope."""
-        self._marks = marks
-        self._asynchronous: bool | None = None
-
-    @property
-    def asynchronous(self) -> bool:
-        """Return whether one of the providers is known to be opened asynchronously."""
-        if self._asynchronous is None:
-            calls = (getattr(provider, "provides", None) for provider, _ in self._marks)
-            self._asynchronous = any(map(opens_asynchronously, calls))
-        return self._asynchronous
-
-    @property
-    def holds(self) -> bool:
-        """Return whether nothing of it has changed since."""
-        return all(provider.changes == changes for provider, changes in self._marks)
+    return called
 
 
 class Overridable(providers.Provider[T]):
@@ -104,10 +87,25 @@ class Overridable(providers.Provider[T]):
     """
 
     layers: tuple[Layer, ...] = ()
-    changes = 0
+    changed_at = 0
+    """How many changes had been made when an override of it last began or ended."""
     scope: str | None = None
     """The name of the scope that its value ends with; None if it belongs to none."""
-    _memo: tuple[object, Memo] = (None, {})
+    is_frozen = False
+    """True if what it gives never changes, so that an attribute of that stays the same as well."""
+    is_plain = False
+    """True if calling one of exactly this class does nothing but call what it provides with its arguments."""
+    is_read = False
+    """True if something may have been found out from what it is made of."""
+    footprints: tuple[object, dict[Key, Any]] = (None, {})
+    """The epoch, and what the value depends on in it, by the isolated layers of a context."""
+
+    set_provides = _noticed("set_provides")
+    add_args, set_args, clear_args = map(_noticed, ("add_args", "set_args", "clear_args"))
+    add_kwargs, set_kwargs, clear_kwargs = map(_noticed, ("add_kwargs", "set_kwargs", "clear_kwargs"))
+    add_attributes, set_attributes, clear_attributes = map(
+        _noticed, ("add_attributes", "set_attributes", "clear_attributes")
+    )
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
         if self.layers or context.in_force.get().isolated:
@@ -146,7 +144,7 @@ class Overridable(providers.Provider[T]):
         it awaits.
         """
         replacement = self.replacement(value)
-        return Override(begin(Layer({self: replacement}, isolated)), lambda: replacement)
+        return Override(put_in_force(Layer({self: replacement}, isolated)), lambda: replacement)
 
     def replacement(self, value: Any) -> providers.Provider[Any]:
         """Return the provider that `override(value)` puts in its place."""
@@ -160,22 +158,11 @@ class Overridable(providers.Provider[T]):
         if layer is None:
             super().reset_last_overriding()  # raises dependency-injector's own error
         else:
-            close(end(layer, self))
+            close(take_back(layer, self))
 
     def reset_override(self) -> None:
         """End all overrides that the whole process sees."""
-        close([step for layer in reversed(self.layers) for step in end(layer, self)])
-
-    def footprint(self) -> Footprint:
-        """Return what its value depends on here and now."""
-        epoch, isolated = context.epoch, context.in_force.get().isolated
-        if self._memo[0] is not epoch:
-            self._memo = (epoch, {})
-        memo = self._memo[1]
-        found = memo.get(isolated)
-        if found is None:
-            found = memo[isolated] = footprint(self)
-        return found
+        close([step for layer in reversed(self.layers) for step in take_back(layer, self)])
 
     def _as_promised(self, value: Any) -> Any:
         """Return a promise of a plain value that stands in for an asynchronous one, where such are awaited."""
@@ -187,8 +174,13 @@ class Overridable(providers.Provider[T]):
         promise.set_result(value)
         return promise
 
+    @property
+    def is_constant(self) -> bool:
+        """Return whether what it gives here is there already, and stays the same until the next change."""
+        return False
+
     def on_change(self) -> None:
-        """Hear that what replaces this provider may be another one now."""
+        """Called after the provider's override changed."""
 
     def _copy_overridings(self, copied: Any, memo: Any) -> None:
         for layer in self.layers:
@@ -212,13 +204,57 @@ class Kept(Protocol):
 class Holder(Overridable[T]):
     """A provider that keeps what it built, one value for each set of layers that it depends on."""
 
+    @property
+    def built(self) -> bool:
+        """Return whether there is a value here and now."""
+        raise NotImplementedError
+
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Forget what is held for `key`, by default all of it, and return what closes it."""
         raise NotImplementedError
 
 
-def begin(layer: Layer) -> Layer:
-    """Put a layer in force, as a whole and at once. Who hears of it and fails takes it back.
+class Change(NamedTuple):
+    """What is left to be done after an override has begun or ended."""
+
+    told: Sequence[Overridable[Any]] = ()
+    """The providers that something else may replace now."""
+    steps: Sequence[Step] = ()
+    """What closes all that was built in the override."""
+
+
+def put_in_force(layer: Layer) -> Layer:
+    """Begin an override, and tell those that follow it. If one of them fails, the override is taken back.
+
+    :raises InjectionError: it is to be isolated, and one of the providers can't do that.
+    """
+    change = begin(layer)
+    try:
+        _tell(change)
+    except BaseException:
+        close(take_back(layer))
+        raise
+    return layer
+
+
+def take_back(layer: Layer, only: Overridable[Any] | None = None, exc: BaseException | None = None) -> Sequence[Step]:
+    """End an override, tell those that follow it, and return what closes all that was built in it."""
+    change = end(layer, only, exc)
+    try:
+        _tell(change)
+    except BaseException:
+        close(change.steps)  # a follower may fail; what was opened is closed all the same
+        raise
+    return change.steps
+
+
+def _tell(change: Change) -> None:
+    for provider in change.told:
+        provider.on_change()
+
+
+def begin(layer: Layer) -> Change:
+    """Put a layer in force, as a whole and at once, and return who is to be told.
 
     :raises InjectionError: it is to be isolated, and one of the providers can't do that.
     """
@@ -238,25 +274,18 @@ def begin(layer: Layer) -> Layer:
     if layer.isolated:
         context.isolate(layer)
     context.changed()
-    try:
-        for provider in ours:
-            provider.on_change()
-    except BaseException:
-        close(end(layer))
-        raise
-    return layer
+    return Change(ours)
 
 
-def end(layer: Layer, only: Overridable[Any] | None = None, exc: BaseException | None = None) -> list[Step]:
-    """Take a layer out of force, or one provider out of it, and return what closes all that was built in it.
+def end(layer: Layer, only: Overridable[Any] | None = None, exc: BaseException | None = None) -> Change:
+    """Take a layer out of force, or one provider out of it, and return who is to be told, and what is to be closed.
 
-    What is closed is told of `exc`, the exception that ends it.
-
-    It may be below others, which stay as they are. Nothing happens if it has ended before.
+    What is closed is told of `exc`, the exception that ends it. The layer may be below others, which stay as they are.
+    Nothing happens if it has ended before.
     """
     with _changing:
         if not layer.active:
-            return []
+            return Change()
         remaining = {provider: value for provider, value in layer.replaced.items() if only not in (None, provider)}
         ended = [provider for provider in layer.replaced if provider not in remaining]
         gone = [layer.replaced[provider] for provider in ended]
@@ -268,34 +297,22 @@ def end(layer: Layer, only: Overridable[Any] | None = None, exc: BaseException |
         ours = [provider for provider in ended if isinstance(provider, Overridable)]
         _count(ours)
         held, layer.held = layer.held, {}
-    context.rejoin(layer)
+    if layer.isolated and not layer.active:
+        context.rejoin(layer)
     context.changed()
     steps = [step for kept, key in held for step in kept.take(key, exc)]
     steps += [step for holder in brought(gone) for step in ending(holder)]
-    try:
-        for provider in ours:
-            provider.on_change()
-    except BaseException:
-        close(steps)  # who hears of it may fail; what was opened is closed all the same
-        raise
-    return steps
+    return Change(ours, steps)
 
 
-def commit(kept: Kept, footprint: Footprint, keep: Callable[[], bool]) -> bool:
-    """Call `keep` if nothing that `footprint` has looked at was overridden since; return whether it kept."""
-    with _changing:
-        if not footprint.holds or not keep():
-            return False
-        for layer in footprint.key:
-            layer.held[kept, footprint.key] = None
-        return True
+def changes_made() -> int:
+    """Return how many times an override has begun or ended."""
+    return _changes
 
 
-def forget(kept: Kept, key: Key) -> None:
-    """Take back `commit`, when what was kept for a key has been closed."""
-    with _changing:
-        for layer in key:
-            layer.held.pop((kept, key), None)
+def changing() -> threading.RLock:
+    """Return the lock that whoever begins or ends an override holds."""
+    return _changing
 
 
 class Override(Generic[T]):
@@ -310,7 +327,7 @@ class Override(Generic[T]):
 
     def end(self) -> None:
         """End it, and close what was opened in it."""
-        close(end(self._layer))
+        close(take_back(self._layer))
 
     def __enter__(self) -> T:
         return self._entered()
@@ -318,7 +335,7 @@ class Override(Generic[T]):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        close(end(self._layer, exc=exc))
+        close(take_back(self._layer, exc=exc))
 
     async def __aenter__(self) -> T:
         return self._entered()
@@ -326,57 +343,7 @@ class Override(Generic[T]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await close_async(end(self._layer, exc=exc))
-
-
-def footprint(provider: providers.Provider[Any]) -> Footprint:
-    """Walk over what the provider's value is built from, as it stands here and now."""
-    found: set[Layer] = set()
-    marks: list[tuple[Overridable[Any], int]] = []
-    scoped: list[Overridable[Any]] = []
-    seen: set[Any] = {provider}
-    waiting = list(_needed(provider))
-    while waiting:
-        needed = waiting.pop()
-        if needed in seen:
-            continue
-        seen.add(needed)
-        if isinstance(needed, Overridable):
-            marks.append((needed, needed.changes))  # before its layer is looked at
-            layer = needed.layer()
-        else:
-            layer = _active(_foreign.get(needed, ()))
-        replacement = None if layer is None else layer.replaced.get(needed)
-        if layer is None or replacement is None:
-            waiting.extend(_needed(needed))
-            if isinstance(needed, Overridable) and needed.scope is not None:
-                scoped.append(needed)
-        else:
-            found.add(layer)
-            waiting.append(replacement)
-    return Footprint(tuple(sorted(found, key=lambda layer: layer.number)), marks, tuple(scoped))
-
-
-def owned(roots: Iterable[providers.Provider[Any]]) -> dict[providers.Provider[Any], None]:
-    """Return the providers and all that they are built from, without those that only override one of them."""
-    seen: dict[providers.Provider[Any], None] = {}
-    waiting = list(roots)
-    while waiting:
-        provider = waiting.pop()
-        if provider not in seen:
-            seen[provider] = None
-            overriding = provider.overridden
-            waiting.extend(child for child in provider.related if child not in overriding)
-    return seen
-
-
-def brought(overriding: Iterable[providers.Provider[Any]]) -> list[providers.Provider[Any]]:
-    """Return what came along with overriding providers: what they are built from and no container has as its own."""
-    roots = [provider for provider in overriding if not isinstance(provider, providers.Object)]
-    if not roots:
-        return []
-    others = owned(provider for container in tuple(containers) for provider in container.providers.values())
-    return [provider for provider in owned(roots) if provider not in others]
+        await close_async(take_back(self._layer, exc=exc))
 
 
 def ending(provider: providers.Provider[Any]) -> list[Step]:
@@ -388,40 +355,7 @@ def ending(provider: providers.Provider[Any]) -> list[Step]:
     return []
 
 
-def described(provider: Any) -> str:
-    """Return how messages call a provider: by its kind and the name of what it provides, never by a value of it."""
-    provides = getattr(provider, "provides", None)
-    name = getattr(provides, "__name__", None) or (type(provides).__name__ if provides is not None else "")
-    return f"{type(provider).__name__}({name})"
-
-
-def named(provider: Any) -> str:
-    """Return the name of a provider in its container, such as `Application.notes`; of one that has none, its kind."""
-    for container in tuple(containers):
-        for name, each in container.providers.items():
-            if each is provider:
-                return f"{container.parent_name}.{name}"
-    return described(provider)
-
-
-def path_to(provider: providers.Provider[Any], needed: providers.Provider[Any]) -> list[str]:
-    """Return how messages call the providers from what `provider` is made of down to `needed`."""
-    waiting: list[tuple[Any, list[str]]] = [(provider, [])]
-    seen: set[Any] = set()
-    while waiting:
-        each, path = waiting.pop()
-        if each is needed:
-            return path
-        if each not in seen:
-            seen.add(each)
-            layer = each.layer() if isinstance(each, Overridable) else None
-            replacement = None if layer is None else layer.replaced.get(each)
-            for child in _needed(each) if replacement is None else (replacement,):
-                waiting.append((child, [*path, named(child)]))
-    return [named(needed)]
-
-
-def _needed(provider: providers.Provider[Any]) -> Iterator[providers.Provider[Any]]:
+def needed(provider: providers.Provider[Any]) -> Iterator[providers.Provider[Any]]:
     """Yield what the provider's value is built from. Who is handed a provider itself asks it anew at each use."""
     if isinstance(provider, providers.Delegate):
         return
@@ -429,9 +363,24 @@ def _needed(provider: providers.Provider[Any]) -> Iterator[providers.Provider[An
         yield provider.last_overriding
         return
     overriding = provider.overridden
-    yield from (
-        needed for needed in provider.related if needed not in overriding and not providers.is_delegated(needed)
-    )
+    yield from (each for each in provider.related if each not in overriding and not providers.is_delegated(each))
+
+
+def covering(provider: Any) -> tuple[Layer, providers.Provider[Any]] | None:
+    """Return the layer that replaces a provider here and now, and what it puts in its place."""
+    layer = provider.layer() if isinstance(provider, Overridable) else _active(_foreign.get(provider, ()))
+    replacement = None if layer is None else layer.replaced.get(provider)
+    return None if layer is None or replacement is None else (layer, replacement)
+
+
+def effective(provider: Any) -> Any:
+    """Return what stands in the place of a provider here and now, or itself."""
+    while True:
+        layer = provider.layer() if isinstance(provider, Overridable) else None
+        replacement = provider.last_overriding if layer is None else layer.replaced.get(provider)
+        if replacement is None:
+            return provider
+        provider = replacement
 
 
 def _active(layers: tuple[Layer, ...]) -> Layer | None:
@@ -442,8 +391,10 @@ def _active(layers: tuple[Layer, ...]) -> Layer | None:
 
 
 def _count(changed: list[Overridable[Any]]) -> None:
+    global _changes  # noqa: PLW0603
+    _changes += 1
     for provider in changed:
-        provider.changes += 1
+        provider.changed_at = _changes
 
 
 def _uncover(provider: Any, layer: Layer) -> None:

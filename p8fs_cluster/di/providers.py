@@ -7,13 +7,17 @@ import functools
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from dependency_injector import providers
 
 from p8fs_cluster.di import context
+from p8fs_cluster.di.compiling import called_deep, compiled
+from p8fs_cluster.di.depth import LEVELS, build_deep, is_deep
 from p8fs_cluster.di.entering import Opened, generator_of, is_asynchronous, is_awaited, leave, open_in_task, open_now
-from p8fs_cluster.di.overriding import Footprint, Holder, Kept, Key, Overridable, commit, described, named, path_to
+from p8fs_cluster.di.footprints import Footprint, commit, footprint, path_to
+from p8fs_cluster.di.overriding import Holder, Kept, Key, Overridable
+from p8fs_cluster.di.ownership import described, named
 from p8fs_cluster.di.teardown import OPENED, Closable, Step, close
 from p8fs_cluster.exceptions import InjectionError
 
@@ -55,7 +59,6 @@ class Cell:
 
 
 _NOTHING: Final = Opened(None, None)
-_UNKNOWN: Final = object()
 
 
 class Building(NamedTuple):
@@ -64,9 +67,45 @@ class Building(NamedTuple):
     provider: Any
     scopes: frozenset[str]
     number: int
+    level: int
+    """How many others are being built here, because each asked for the next."""
 
 
 building: ContextVar[Building | None] = ContextVar("p8fs_cluster_building", default=None)
+
+
+class Shortened(Overridable[T]):
+    """A provider that a function may answer for until the next change, with no step of ours in between.
+
+    Its kinds have a slot `__call__`, from which Python takes the function when an instance is called.
+    """
+
+    _shortcut: Any
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__call__" in vars(cls).get("__slots__", ()):
+            cls._shortcut = vars(cls)["__call__"]
+
+    def __init__(self, provides: Any = None, *args: Any, **kwargs: Any) -> None:
+        self.drop_shortcut()
+        super().__init__(provides, *args, **kwargs)  # type: ignore[call-arg]
+
+    def shorten(self, call: Any) -> None:
+        """Let a function answer."""
+        self._shortcut = call
+
+    def drop_shortcut(self) -> None:
+        """Answer as every provider does."""
+        self._shortcut = self._answer
+
+    def enable_async_mode(self) -> None:
+        """Give promises from now on."""
+        super().enable_async_mode()
+        self.drop_shortcut()
+
+    def _answer(self, *args: Any, **kwargs: Any) -> T:
+        return Overridable.__call__(self, *args, **kwargs)
 
 
 class Keeping(Holder[T]):
@@ -75,21 +114,12 @@ class Keeping(Holder[T]):
     def __init__(self, provides: Any = None, *args: Any, **kwargs: Any) -> None:
         self.cells: dict[Key, Cell] = {}
         self._inherited: list[dict[Key, Cell]] = []
-        self._latest: tuple[object, Any] = (_UNKNOWN, None)
         super().__init__(provides, *args, **kwargs)  # type: ignore[call-arg]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
-        epoch: object
-        value: T
-        epoch, value = self._latest
-        if epoch is context.epoch and not context.in_force.get().isolated:
-            return value
-        return super().__call__(*args, **kwargs)
 
     @property
     def built(self) -> bool:
         """Return whether there is a value here and now."""
-        cell = self.cells.get(self.footprint().key)
+        cell = self.cells.get(footprint(self).key)
         return cell is not None and cell.ready
 
     @property
@@ -101,7 +131,6 @@ class Keeping(Holder[T]):
         """Forget what is kept for `key`, by default all of it, and return what closes it."""
         keys = tuple(self.cells) if key is None else (key,)
         cells = [cell for each in keys if (cell := self.cells.pop(each, None)) and cell.ready]
-        self._latest = (_UNKNOWN, None)
         context.changed()
         return [step for cell in cells for step in self._ending(cell, exc)]
 
@@ -113,45 +142,41 @@ class Keeping(Holder[T]):
         """In a forked child: build anew, and keep what is the parent's referenced, so that nothing finalizes it."""
         self._inherited.append(self.cells)
         self.cells = {}
-        self._latest = (_UNKNOWN, None)
-
-    def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        epoch, value = self._kept_value(self, args, kwargs)
-        isolated = context.in_force.get().isolated
-        if not (isolated or self.layers or self.is_async_mode_enabled() or is_awaited(value)):
-            self._latest = (epoch, value)
-        return value
 
     def _kept_value(self, kept: Kept, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[object, Any]:
         """Return what `kept` has, built if need be, and the epoch it was found for."""
         while True:
-            epoch, footprint = context.epoch, self.footprint()
-            cell = kept.cells.get(footprint.key) or kept.cells.setdefault(footprint.key, Cell())
-            if cell.ready or self._filled(kept, footprint, args, kwargs):
+            epoch, found = context.epoch, footprint(self)
+            cell = kept.cells.get(found.key) or kept.cells.setdefault(found.key, Cell())
+            if cell.ready or self._filled(kept, found, args, kwargs):
                 value = cell.opened.value
                 if asyncio.isfuture(value) and not value.done():
                     value = asyncio.shield(value)  # whoever gives up waiting does so alone
                 return epoch, value
 
-    def _filled(self, kept: Kept, footprint: Footprint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def _filled(self, kept: Kept, found: Footprint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Build the value, once. Return False when what it depends on was overridden meanwhile."""
-        key, cells = footprint.key, kept.cells
+        self._require_lifetimes(found)
+        outer = building.get()
+        level = 0 if outer is None else outer.level + 1
+        if not args and not kwargs and level % LEVELS == 0:
+            build_deep(self)
+        key, cells = found.key, kept.cells
         cell: Cell | None = cells.get(key)
         if cell is None:  # forgotten meanwhile
             return False
         with cell.lock:
             if cell.ready:
                 return True
-            self._require_lifetimes(footprint)
-            token = building.set(Building(self, self._may_need(), next(OPENED)))
+            token = building.set(Building(self, self._may_need(), next(OPENED), level))
             try:
                 opened = self._open(args, kwargs)
             finally:
                 building.reset(token)
-            if commit(kept, footprint, functools.partial(_fill_cell, cells, key, cell, opened)):
+            if commit(kept, self, found, functools.partial(_fill_cell, cells, key, cell, opened)):
                 _watch(cells, cell, key)
                 return True
-            self._memo = (None, {})
+            self.footprints = (None, {})
         left = leave(opened, None)
         if is_awaited(left):
             asyncio.ensure_future(left)  # noqa: RUF006
@@ -161,12 +186,12 @@ class Keeping(Holder[T]):
         """Return the scopes that last as long as what this keeps."""
         return frozenset()
 
-    def _require_lifetimes(self, footprint: Footprint) -> None:
+    def _require_lifetimes(self, found: Footprint) -> None:
         """Refuse to be made of what ends sooner.
 
         :raises InjectionError: something that it needs lives in a scope.
         """
-        for needed in footprint.scoped:
+        for needed in found.scoped:
             raise InjectionError(
                 f"{named(self)} lives as long as its container, but {' → '.join(path_to(self, needed))} ends "
                 f"with the scope {needed.scope!r}: make it Scoped as well, or a Factory"
@@ -177,6 +202,31 @@ class Keeping(Holder[T]):
 
     def _ending(self, cell: Cell, exc: BaseException | None) -> list[Step]:
         raise NotImplementedError
+
+
+class Cached(Shortened[T], Keeping[T]):
+    """Keeps its values as long as its container is open, and answers with the one in force until the next change."""
+
+    @property
+    def is_constant(self) -> bool:
+        return self.built
+
+    def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        epoch, value = self._kept_value(self, args, kwargs)
+        if not (self.layers or self.is_async_mode_enabled() or is_awaited(value)):
+            context.put_shortcut(self, _always(value), epoch)
+        return value
+
+
+def _given(value: Any) -> Any:
+    return value() if isinstance(value, providers.Provider) and not providers.is_delegated(value) else value
+
+
+def _always(value: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return value
+
+    return call
 
 
 def _fill_cell(cells: Mapping[Key, Cell], key: Key, cell: Cell, opened: Opened) -> bool:
@@ -194,7 +244,7 @@ def _watch(cells: dict[Key, Cell], cell: Cell, key: Key) -> None:
         cell.opened.value.add_done_callback(settled)
 
 
-class Singleton(Keeping[T], providers.Singleton[T]):
+class Singleton(Cached[T], providers.Singleton[T]):
     """A `providers.Singleton` that is built once. None counts as a value.
 
     >>> numbers = Singleton(lambda: 7)
@@ -202,15 +252,31 @@ class Singleton(Keeping[T], providers.Singleton[T]):
     (7, True)
     """
 
+    __slots__ = ("__call__",)
+
     def reset(self) -> Any:
         """Forget the instance in force; the next call builds another. A storage handle is closed."""
-        close(self.take(self.footprint().key))
+        close(self.take(footprint(self).key))
         return super().reset()
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
-        factory = providers.Factory(self.provides, *self.args, **self.kwargs).add_attributes(**self.attributes)
-        value: Any = factory(*args, **kwargs)
+        value = self._called(args, kwargs)
         return Opened(asyncio.ensure_future(value) if is_awaited(value) else value, None)
+
+    def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what the class or function gives. dependency-injector joins promises, at several times the cost."""
+        provides: Any = self.provides
+        own_args: tuple[Any, ...] = self.args
+        own_kwargs: dict[str, Any] = self.kwargs
+        if not (args or kwargs or self.attributes or providers.is_provider(provides)):
+            given = [_given(value) for value in own_args]
+            by_name = {name: _given(value) for name, value in own_kwargs.items()}
+            if not any(map(is_awaited, (*given, *by_name.values()))):
+                return provides(*given, **by_name)
+            own_args = tuple(map(providers.Object, given))
+            own_kwargs = {name: providers.Object(value) for name, value in by_name.items()}
+        factory = providers.Factory(provides, *own_args, **own_kwargs).add_attributes(**self.attributes)
+        return factory(*args, **kwargs)
 
     def _ending(self, cell: Cell, exc: BaseException | None) -> list[Step]:
         value = cell.opened.value
@@ -221,7 +287,7 @@ class Singleton(Keeping[T], providers.Singleton[T]):
         )
 
 
-class Resource(Keeping[T], providers.Resource[T]):
+class Resource(Cached[T], providers.Resource[T]):
     """A `providers.Resource` that is opened once, and closed when its container closes.
 
     >>> def connection():
@@ -231,6 +297,8 @@ class Resource(Keeping[T], providers.Resource[T]):
     ('open', True)
     """
 
+    __slots__ = ("__call__",)
+
     @property
     def initialized(self) -> bool:
         """Return whether it is open here and now."""
@@ -238,7 +306,7 @@ class Resource(Keeping[T], providers.Resource[T]):
 
     def shutdown(self) -> Any:
         """Close what is open here and now. Return something to await if it is asynchronous."""
-        for _, _, step in self.take(self.footprint().key):
+        for _, _, step in self.take(footprint(self).key):
             return step()
         return super().shutdown()
 
@@ -261,16 +329,42 @@ def maker_of(resource: providers.BaseResource[Any], bare: bool = False) -> Any:
     return providers.Callable(functools.partial(provides), *args, **kwargs) if args or kwargs else provides
 
 
-class Factory(Overridable[T], providers.Factory[T]):
+class Calling(Shortened[T]):
+    """A provider that calls what it provides each time: compiled at the second call of an epoch."""
+
+    _called_in: object = None
+    """The epoch in which it was called before."""
+
+    def _answer(self, *args: Any, **kwargs: Any) -> T:
+        epoch, before = context.epoch, self._called_in
+        if not args and not kwargs and not self.layers:
+            self._called_in = epoch
+            if before is epoch and context.takes_shortcuts() and (call := compiled(self, self._answer)):
+                context.put_shortcut(self, call, epoch)
+                return cast("T", call())
+            if is_deep(self):
+                return cast("T", called_deep(self))
+        return super()._answer(*args, **kwargs)
+
+
+class Factory(Calling[T], providers.Factory[T]):
     """A `providers.Factory` whose overrides are layers."""
 
+    __slots__ = ("__call__",)
+    is_plain = True
 
-class Callable(Overridable[T], providers.Callable[T]):
+
+class Callable(Calling[T], providers.Callable[T]):
     """A `providers.Callable` whose overrides are layers."""
+
+    __slots__ = ("__call__",)
+    is_plain = True
 
 
 class Object(Overridable[T], providers.Object[T]):
     """A `providers.Object` whose overrides are layers."""
+
+    is_constant = True
 
 
 _OURS: Mapping[type, type[Overridable[Any]]] = {

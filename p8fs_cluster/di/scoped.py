@@ -22,7 +22,9 @@ from p8fs_cluster.di.entering import (
     open_now,
     opens_asynchronously,
 )
-from p8fs_cluster.di.overriding import Footprint, Key, Overridable, footprint, named, path_to
+from p8fs_cluster.di.footprints import Footprint, footprint, path_to
+from p8fs_cluster.di.overriding import Key, Overridable
+from p8fs_cluster.di.ownership import named
 from p8fs_cluster.di.providers import Keeping, building
 from p8fs_cluster.di.scopes import InThread, has_ended, here, opened_here, serving_scope
 from p8fs_cluster.di.teardown import Step
@@ -119,7 +121,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def built(self) -> bool:
         """Return whether there is a value here and now."""
         try:
-            cell = serving_scope(self).cells_of(self).cells.get(self.footprint().key)
+            cell = serving_scope(self).cells_of(self).cells.get(footprint(self).key)
         except InjectionError:
             return False
         return cell is not None and cell.ready
@@ -146,7 +148,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
         if self.provides is None:
             raise InjectionError(f"{named(self)} has nothing to provide: give it a function or a class")
         made: Any
-        if self.footprint().asynchronous:  # dependency-injector takes a generator for a coroutine then
+        if footprint(self).asynchronous:  # dependency-injector takes a generator for a coroutine then
             call = functools.partial(_managed, self.provides)
             made = providers.Callable(call, *self.args, **self.kwargs)(*args, **kwargs)
         else:
@@ -169,9 +171,9 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def _may_need(self) -> frozenset[str]:
         return frozenset(scope.name for scope in serving_scope(self).chain())
 
-    def _require_lifetimes(self, footprint: Footprint) -> None:
+    def _require_lifetimes(self, found: Footprint) -> None:
         names = {scope.name for scope in serving_scope(self).chain()}
-        for needed in footprint.scoped:
+        for needed in found.scoped:
             if needed.scope not in names:
                 raise InjectionError(
                     f"{named(self)} lives as long as the scope {self.scope!r}, but "

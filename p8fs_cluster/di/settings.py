@@ -14,7 +14,7 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.store import SettingsStore
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.di import context
-from p8fs_cluster.di.overriding import Layer, Overridable, Override, begin
+from p8fs_cluster.di.overriding import Layer, Overridable, Override, put_in_force
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.forking import Stage, after_fork
 
@@ -73,6 +73,12 @@ class SettingsProvider(Overridable[P8FSConfig]):
         return not context.in_force.get().isolated and (
             not self.layers or self.last_overriding is None or isinstance(self.last_overriding, providers.Object)
         )
+
+    is_frozen = True
+
+    @property
+    def is_constant(self) -> bool:
+        return self.announced
 
     @property
     def fault(self) -> Exception | None:
@@ -158,7 +164,7 @@ class SettingsProvider(Overridable[P8FSConfig]):
         :raises ConfigurationError: the result would not be valid; nothing is changed then.
         """
         replacement = self.replacement(value)
-        return Override(begin(Layer({self: replacement}, isolated)), replacement)
+        return Override(put_in_force(Layer({self: replacement}, isolated)), replacement)
 
     def replacement(self, value: Any) -> providers.Provider[Any]:
         """Return the provider of the settings that `override(value)` puts in force."""

@@ -14,7 +14,7 @@ from fastapi.requests import HTTPConnection
 from p8fs_cluster.containers.injection import Closing, Provide, inject
 from p8fs_cluster.di.entering import closes, opens_asynchronously
 from p8fs_cluster.di.markers import MARKER
-from p8fs_cluster.di.overriding import named
+from p8fs_cluster.di.ownership import named
 from p8fs_cluster.di.scoped import scoped_in
 from p8fs_cluster.exceptions import InjectionError
 from p8fs_cluster.frameworks.starlette import RequestContext, Values, install, lifespan, until_sent
