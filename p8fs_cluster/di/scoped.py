@@ -23,9 +23,9 @@ from p8fs_cluster.di.entering import (
     opens_asynchronously,
 )
 from p8fs_cluster.di.footprints import Footprint, footprint, path_to
+from p8fs_cluster.di.keeping import Keeping, building
 from p8fs_cluster.di.overriding import Key, Overridable
 from p8fs_cluster.di.ownership import named
-from p8fs_cluster.di.providers import Keeping, building
 from p8fs_cluster.di.scopes import InThread, has_ended, here, opened_here, serving_scope
 from p8fs_cluster.di.teardown import Step
 from p8fs_cluster.exceptions import InjectionError

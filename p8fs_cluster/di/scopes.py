@@ -16,10 +16,10 @@ from typing import Any, Self
 from p8fs_cluster.di import context
 from p8fs_cluster.di.entering import leave
 from p8fs_cluster.di.footprints import forget
+from p8fs_cluster.di.keeping import Cell
 from p8fs_cluster.di.lookup import with_subcontainers
 from p8fs_cluster.di.overriding import Key, Overridable
 from p8fs_cluster.di.ownership import containers, described, named, owned
-from p8fs_cluster.di.providers import Cell
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError
 from p8fs_cluster.forking import Stage, after_fork
