@@ -49,9 +49,6 @@ S = TypeVar("S", bound=Section)
 
 log = logging.getLogger(__name__)
 
-_HANDLES = (Lasting, Loggers, ApiSettings, SqlEngines)
-"""The handles that stay valid when their container is closed and entered again."""
-
 
 class _Lifecycle:
     """Entering makes a container the active one; the outermost exit closes what was opened, in reverse order."""
@@ -221,11 +218,6 @@ class _Lifecycle:
             if isinstance(provider, Singleton):
                 yield from (value for value in provider.values if isinstance(value, Closable))
 
-    def _storages(self) -> Iterator[Storage | AsyncStorage]:
-        for provider in self._owned():
-            if isinstance(provider, Singleton):
-                yield from (value for value in provider.values if isinstance(value, Storage | AsyncStorage))
-
     def _owned(self) -> list[Any]:
         """Return the container's providers, and those that came with an override of one of them."""
         own = owned(self.providers.values())
@@ -233,7 +225,7 @@ class _Lifecycle:
 
 
 def _is_handle(provider: Any) -> bool:
-    return isinstance(provider, Singleton) and any(isinstance(value, _HANDLES) for value in provider.values)
+    return isinstance(provider, Singleton) and any(isinstance(value, Lasting) for value in provider.values)
 
 
 class _Instance(_Lifecycle, containers.DynamicContainer):  # type: ignore[misc]

@@ -36,6 +36,9 @@ class Closable(Lasting, ABC):
     def reopen(self) -> None:
         """Serve (again)."""
 
+    def cut_off(self) -> None:
+        """End what borrowers still hold, when a process ends; a handle that lends nothing has nothing to do."""
+
 
 OPENED = itertools.count(1)
 """Numbers whatever is opened, so that it can be closed in reverse order."""

@@ -263,8 +263,8 @@ class _Loop:
             self._runner.close()
         self._stop.late = _nothing
         if self._left:
-            for storage in self._container._storages():
-                storage.cut_off()
+            for handle in self._container._handles():
+                handle.cut_off()
 
     def _name(self, number: int, workers: int) -> str:
         name = getattr(self._work, "__qualname__", type(self._work).__qualname__)

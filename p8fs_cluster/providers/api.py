@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pydantic import SecretStr
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.di.teardown import Lasting
 
 __all__ = ["ApiSettings"]
 
 
-class ApiSettings:
+class ApiSettings(Lasting):
     """The settings of an API server; safe to keep, each read shows the settings in force.
 
     >>> api = ApiSettings(lambda: P8FSConfig(api_port=9000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p8fs_cluster.di.settings import SettingsSource
+from p8fs_cluster.di.teardown import Lasting
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.logging.loggers import FieldLogger, made, taking_fields
 from p8fs_cluster.logging.setup import LoggingSetup, usable
@@ -10,7 +11,7 @@ from p8fs_cluster.logging.setup import LoggingSetup, usable
 __all__ = ["Loggers"]
 
 
-class Loggers:
+class Loggers(Lasting):
     """Sets logging up at the first logger that is asked for, and again whenever the settings change.
 
     Logging belongs to the process: with several containers, the one that changed last decides.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from p8fs_cluster.config.problems import variable_of
+from p8fs_cluster.di.teardown import Lasting
 from p8fs_cluster.exceptions import StorageError
 from p8fs_cluster.providers.storage.handle import Storage
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SqlEngines"]
 
 
-class SqlEngines:
+class SqlEngines(Lasting):
     """Gives the SQLAlchemy engine for the provider in force. One engine object a provider, valid across swaps."""
 
     def __init__(self, storage: Storage) -> None:
