@@ -11,6 +11,8 @@ import pytest
 from dependency_injector import providers
 
 from p8fs_cluster import Container, Provide, Scoped, inject
+from p8fs_cluster.di import context
+from p8fs_cluster.di.providers import Factory
 from p8fs_cluster.exceptions import InjectionError
 
 LONG = 1_000
@@ -86,6 +88,19 @@ def test_an_isolated_override_is_not_seen_by_others(application: Application) ->
     assert seen == [before] * 3
 
 
+def test_shortcuts_are_taken_again_after_an_isolated_override(application: Application) -> None:
+    with application.repo.override("fake", isolated=True):
+        assert not context.takes_shortcuts()
+    assert context.takes_shortcuts()
+
+
+def test_no_shortcut_is_taken_that_was_found_before_a_change(application: Application) -> None:
+    before = context.epoch
+    with application.mailer.override("fake"):
+        context.put_shortcut(application.repo, lambda: "found before", before)
+        assert application.repo() != "found before"
+
+
 def test_changed_settings_are_followed(application: Application) -> None:
     with application.config.override({"pg_host": "second"}):
         assert [told(application.handler())[1] for _ in range(3)] == ["second"] * 3
@@ -115,12 +130,14 @@ def test_a_part_that_is_given_other_arguments_is_made_of_them(application: Appli
     assert [application.handler().extra for _ in range(3)] == [application.repo()] * 3
 
 
-def test_what_gives_promises_from_now_on_does(application: Application) -> None:
-    application.notes.enable_async_mode()
+@pytest.mark.parametrize("name", ["notes", "handler", "repo"])
+def test_what_gives_promises_from_now_on_does(application: Application, name: str) -> None:
+    provider: Any = application.providers[name]
+    provider.enable_async_mode()
 
     async def main() -> None:
         for _ in range(3):
-            assert isinstance(await application.notes(), Part)
+            assert isinstance(await provider(), Part)
 
     asyncio.run(main())
 
@@ -148,8 +165,9 @@ def test_a_reset_singleton_is_built_anew(application: Application) -> None:
     assert told(application.handler())[0] is application.repo()
 
 
-def test_a_kind_of_ones_own_is_called_itself() -> None:
-    class Counting(providers.Factory):  # type: ignore[misc, type-arg]
+@pytest.mark.parametrize("kind", [providers.Factory, Factory])
+def test_a_kind_of_ones_own_is_called_itself(kind: Any) -> None:
+    class Counting(kind):  # type: ignore[misc]
         calls = 0
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
