@@ -316,6 +316,7 @@ class Container(_Lifecycle, _Declarative):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls.scope_order = tuple(map(tuple, cls.scope_order))
         bases = cls.__mro__[1:]
         inherited = [provider for base in bases for provider in getattr(base, "providers", {}).values()]
         for name, provider in adopted(cls.cls_providers, inherited).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 from asyncio import _get_running_loop
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -13,7 +14,7 @@ from typing import Any
 
 from dependency_injector import providers
 
-from p8fs_cluster.di.entering import Opened, is_asynchronous, is_awaited, open_async, open_now
+from p8fs_cluster.di.entering import Opened, end_by, is_asynchronous, is_awaited, leave, open_async, open_now
 from p8fs_cluster.di.overriding import Overridable, effective
 from p8fs_cluster.di.ownership import described, named
 from p8fs_cluster.di.providers import maker_of
@@ -83,7 +84,7 @@ class Call:
                     for _ in end:
                         raise RuntimeError(f"{end!r} yielded more than once")
                 else:
-                    _leave(end, raised)
+                    end_by(end, raised)
             except BaseException as fault:
                 raised = fault
         if raised is not exc and raised is not None:
@@ -95,7 +96,7 @@ class Call:
         self._withdraw()
         while self._exits:
             try:
-                left = _leave(self._exits.pop(), raised)
+                left = end_by(self._exits.pop(), raised)
                 if is_awaited(left):
                     await left
             except BaseException as fault:
@@ -186,8 +187,7 @@ def _opened(provider: Any, made: dict[Any, Any]) -> Generator[Any, None, None]:
         values = {}
         for resource, each in made.items():
             opened = open_now(each)
-            if opened.exit is not None:
-                stack.push(opened.exit)
+            stack.push(functools.partial(_left, opened))
             values[resource] = opened.value
         yield _built(provider, values)
 
@@ -198,19 +198,19 @@ async def _opened_async(provider: Any, made: dict[Any, Any]) -> AsyncGenerator[A
         values = {}
         for resource, each in made.items():
             opened = await open_async(each) if is_asynchronous(each) else open_now(each)
-            if opened.exit is not None:
-                stack.push_async_exit(_awaitable(opened.exit))
+            stack.push_async_exit(functools.partial(_left_async, opened))
             values[resource] = opened.value
         value = _built(provider, values)
         yield await value if is_awaited(value) else value
 
 
-def _awaitable(leave: Callable[..., Any]) -> Callable[..., Any]:
-    async def left(*exc_info: Any) -> Any:
-        result = leave(*exc_info)
-        return await result if is_awaited(result) else result
+def _left(opened: Opened, kind: Any, exc: BaseException | None, traceback: Any) -> Any:
+    return leave(opened, exc)
 
-    return left
+
+async def _left_async(opened: Opened, kind: Any, exc: BaseException | None, traceback: Any) -> Any:
+    result = leave(opened, exc)
+    return await result if is_awaited(result) else result
 
 
 def _built(provider: Any, values: dict[Any, Any]) -> Any:
@@ -235,15 +235,3 @@ def _enterable(provider: providers.Provider[Any]) -> Any:
     if type(made) is GeneratorType or hasattr(made, "__enter__") or is_asynchronous(made):
         return made
     raise InjectionError(f"{described(provider)} gives nothing that could be closed: Closing is for what yields")
-
-
-def _leave(end: Any, exc: BaseException | None) -> Any:
-    if type(end) is not GeneratorType:
-        return end(None, None, None) if exc is None else end(type(exc), exc, exc.__traceback__)
-    if exc is None:
-        for _ in end:
-            raise RuntimeError(f"{end!r} yielded more than once")
-        return None
-    manager = contextlib.contextmanager(lambda: end)()
-    manager.gen = end  # already begun
-    return manager.__exit__(type(exc), exc, exc.__traceback__)

@@ -19,7 +19,7 @@ from p8fs_cluster.di.overriding import Overridable, effective
 from p8fs_cluster.di.ownership import named
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["called_deep", "compiled", "compiled_all", "constant"]
+__all__ = ["called_deep", "compiled", "compiled_all", "compiled_call", "constant", "is_written"]
 
 _DEEPEST = 64
 """How many factories within each other one function writes out; deeper ones have functions of their own."""
@@ -55,6 +55,15 @@ def _first(provider: Any, value: Any) -> Any:
     if provider.is_async_mode_undefined():
         provider.disable_async_mode()
     return value
+
+
+def compiled_call(provider: Any, enter: Callable[[Any], Any], leave: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """Return a function that calls what a provider provides, with its arguments, between `enter(mine)` and `leave`.
+
+    What `enter` returns is given to `leave`. The arguments are made before.
+    """
+    program = _Program()
+    return program.function(_ENTERED, program.call(provider), enter=enter, leave=leave)
 
 
 def compiled_all(sources: Sequence[Any], settled: Callable[[Any], Any] | None) -> Callable[[], Iterator[Any]] | None:
@@ -114,11 +123,15 @@ class _Program:
             return self._line(f"{self._constant(provider)}()")
         if isinstance(called, Overridable):
             called.is_read = True
-        call = self._constant(called.provides)
-        args = [self._argument(value, depth) for value in called.args]
-        args += [f"{name}={self._argument(value, depth)}" for name, value in called.kwargs.items()]
-        made = f"{call}({', '.join(args)})"
+        made = self.call(called, depth)
         return self._line(made if called.is_async_mode_disabled() else f"first({self._constant(called)}, {made})")
+
+    def call(self, provider: Any, depth: int = 0) -> str:
+        """Return the expression of a call of what a provider provides, after the lines that its arguments need."""
+        call = self._constant(provider.provides)
+        args = [self._argument(value, depth) for value in provider.args]
+        args += [f"{name}={self._argument(value, depth)}" for name, value in provider.kwargs.items()]
+        return f"{call}({', '.join(args)})"
 
     def function(self, text: str, value: str, **names: Any) -> Callable[..., Any]:
         """Return the function that gives a value."""
@@ -152,6 +165,14 @@ def function(*args, **kwargs):
         return otherwise(*args, **kwargs)
 {lines}    return {value}
 """
+_ENTERED = """
+def function(mine):
+{lines}    token = enter(mine)
+    try:
+        return {value}
+    finally:
+        leave(token)
+"""
 _ITERATOR = """
 def function():
 {lines}    return iter(({value}))
@@ -175,9 +196,12 @@ def _is_call(provider: Any) -> bool:
     """Return whether calling a provider does nothing but call what it provides, in a way that can be written."""
     if not _is_plain(type(provider)):
         return False
-    if providers.is_provider(provider.provides) or (isinstance(provider, providers.Factory) and provider.attributes):
-        return False
-    return _are_written(provider.kwargs)
+    return is_written(provider) and not (isinstance(provider, providers.Factory) and provider.attributes)
+
+
+def is_written(provider: Any) -> bool:
+    """Return whether a call of what a provider provides can be written, by its arguments."""
+    return not providers.is_provider(provider.provides) and _are_written(provider.kwargs)
 
 
 def _is_plain(kind: type) -> bool:

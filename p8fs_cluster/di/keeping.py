@@ -7,7 +7,7 @@ import functools
 import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from p8fs_cluster.di import context
 from p8fs_cluster.di.depth import LEVELS, build_deep
@@ -26,13 +26,12 @@ T = TypeVar("T")
 class Cell:
     """The place of one value, with a lock of its own, so that an unrelated build never waits for it."""
 
-    __slots__ = ("lock", "opened", "opened_at", "ready")
+    ready = False
+    opened = Opened(None, None)
+    opened_at = 0
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.ready = False
-        self.opened: Opened = _NOTHING
-        self.opened_at = 0
 
     def fill(self, opened: Opened) -> bool:
         self.opened = opened
@@ -41,18 +40,9 @@ class Cell:
         return True
 
 
-_NOTHING: Final = Opened(None, None)
-
-
-class Building(NamedTuple):
-    """The provider that is being built here, the scopes whose values it may take, and the number of the build."""
-
-    provider: Any
-    scopes: frozenset[str]
-    number: int
-    level: int
-    """How many others are being built here, because each asked for the next."""
-
+Building = tuple[Any, frozenset[str], int, int]
+"""The provider that is being built here, the scopes whose values it may take, the number of the build, and how many
+others are being built here, because each asked for the next."""
 
 building: ContextVar[Building | None] = ContextVar("p8fs_cluster_building", default=None)
 
@@ -107,7 +97,7 @@ class Keeping(Holder[T]):
         """Build the value, once. Return False when what it depends on was overridden meanwhile."""
         self._require_lifetimes(found)
         outer = building.get()
-        level = 0 if outer is None else outer.level + 1
+        level = 0 if outer is None else outer[3] + 1
         if not args and not kwargs and level % LEVELS == 0:
             build_deep(self)
         key, cells = found.key, kept.cells
@@ -117,7 +107,7 @@ class Keeping(Holder[T]):
         with cell.lock:
             if cell.ready:
                 return True
-            token = building.set(Building(self, self._may_need(), next(OPENED), level))
+            token = building.set((self, self._may_need(), next(OPENED), level))
             try:
                 opened = self._open(args, kwargs)
             finally:

@@ -8,26 +8,28 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from dependency_injector import providers
 
 from p8fs_cluster.di import context
+from p8fs_cluster.di.compiling import compiled_call, is_written
 from p8fs_cluster.di.entering import (
     Opened,
     is_asynchronous,
     is_awaited,
+    leave,
     open_async,
     open_generator,
     open_now,
     opens_asynchronously,
 )
 from p8fs_cluster.di.footprints import Footprint, footprint, path_to
-from p8fs_cluster.di.keeping import Keeping, building
+from p8fs_cluster.di.keeping import Cell, Keeping, building
 from p8fs_cluster.di.overriding import Key, Overridable
 from p8fs_cluster.di.ownership import named
-from p8fs_cluster.di.scopes import InThread, has_ended, here, opened_here, serving_scope
-from p8fs_cluster.di.teardown import Step
+from p8fs_cluster.di.scopes import InThread, Scope, has_ended, here, opened_here, serving_scope
+from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError
 
 __all__ = ["Scoped", "blocking_in", "scoped_in", "thread_for"]
@@ -58,6 +60,8 @@ class Scoped(Keeping[T], providers.Callable[T]):
     """
 
     scope = "request"
+    _call: tuple[object, Any] = (None, None)
+    """An epoch, and the function that calls what this provides in it; None if there is none."""
     wanted: Any = None
     """The type of a value that is given when the scope is opened; None for what is built."""
 
@@ -107,11 +111,46 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
         stack = here.get()
         if stack is not None and building.get() is None:
-            epoch, values = stack[0].latest
+            scope = stack[0]
+            epoch, values = scope.latest
             if epoch is context.epoch and self in values and not context.in_force.get().isolated:
                 found: T = values[self]
                 return found
+            if scope.name == self.scope and not (args or kwargs or scope.ended) and (call := self._compiled()):
+                return cast("T", self._given_quickly(scope, call))
         return Overridable.__call__(self, *args, **kwargs)
+
+    def _compiled(self) -> Any:
+        """Return a function that calls what this provides, None if that takes more than a plain call."""
+        epoch, call = self._call
+        if epoch is not context.epoch:
+            if not self.is_async_mode_disabled():  # dependency-injector has not seen yet what it gives
+                return None
+            epoch, found = context.epoch, footprint(self)
+            is_plain = self.wanted is None and is_written(self)
+            if not is_plain or found.key or found.scoped or found.asynchronous or self.layers:
+                call = None
+            else:
+                call = compiled_call(self, building.set, building.reset)
+            self._call = (epoch, call)
+        return call if context.takes_shortcuts() else None
+
+    def _given_quickly(self, scope: Scope, call: Any) -> Any:
+        """Do as `_provide` in the innermost scope, where neither overrides nor outer scopes have a part."""
+        epoch = context.epoch
+        if not scope.owns(self):
+            return Overridable.__call__(self)
+        cells = scope.cells_of(self).cells
+        cell = cells.get(()) or cells.setdefault((), Cell())
+        with cell.lock:
+            if not cell.ready:
+                opened = self._opened(call((self, scope.names, next(OPENED), 0)))
+                if scope.ended or epoch is not context.epoch or cells.get(()) is not cell:
+                    leave(opened, None)
+                    return Overridable.__call__(self)
+                cell.fill(opened)
+        scope.remember(self, epoch, cell.opened.value)
+        return cell.opened.value
 
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Return nothing: what scopes keep ends with them."""
@@ -128,10 +167,10 @@ class Scoped(Keeping[T], providers.Callable[T]):
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         serving = serving_scope(self)
-        keeper = building.get()
-        if keeper is not None and self.scope not in keeper.scopes and serving.number < keeper.number:
+        keeper, scopes, number, _ = building.get() or (None, (), 0, 0)
+        if keeper is not None and self.scope not in scopes and serving.number < number:
             raise InjectionError(
-                f"{named(self)} ends with the scope {self.scope!r}, and was asked for while {named(keeper.provider)} "
+                f"{named(self)} ends with the scope {self.scope!r}, and was asked for while {named(keeper)} "
                 f"was built, which lives longer: hand it {named(self)}.provider, to ask each time"
             )
         if self.wanted is not None:
@@ -153,6 +192,9 @@ class Scoped(Keeping[T], providers.Callable[T]):
             made = providers.Callable(call, *self.args, **self.kwargs)(*args, **kwargs)
         else:
             made = providers.Callable._provide(self, args, kwargs)  # type: ignore[attr-defined]
+        return self._opened(made)
+
+    def _opened(self, made: Any) -> Opened:
         if type(made) is GeneratorType:
             return open_generator(made)
         made = _manager(made)
@@ -241,7 +283,7 @@ def _open_in_a_task_of_its_own(made: Any) -> Opened:
         else:
             value.set_result(opened.value)
         exc_info = await told
-        if opened.exit is not None and is_awaited(left := opened.exit(*exc_info)):
+        if is_awaited(left := leave(opened, exc_info[1])):
             await left
 
     async def end(*exc_info: Any) -> None:

@@ -75,6 +75,24 @@ class Scope:
     one that an earlier step raised.
     """
 
+    asynchronous = False
+    """True if asynchronous values can be opened in this scope."""
+    latest: tuple[object, dict[Any, Any]] = (None, {})
+    """The epoch of the context, and the values that are the same as long as that is in force."""
+    outer: Scope | None = None
+    ended = False
+    number = 0
+    """The number of its opening, counted together with everything else that is opened."""
+    successor: Scope | None = None
+    """The scope that takes the place of this one after its end."""
+    in_thread: InThread | None = None
+    """Awaits what opens or closes a synchronous value of an asynchronous scope; None: that happens at once."""
+    _entered = 0
+    """1 while the container serves calls because of this scope; read by `di.context`."""
+    _given: Mapping[Overridable[Any], Any] = {}
+    _resumed: Any = (None, None, None)
+    """The latest stack and context that it was resumed by, and the context before."""
+
     def __init__(
         self,
         container: Any,
@@ -83,31 +101,13 @@ class Scope:
         *,
         order: Order = ORDER,
     ) -> None:
-        known = {each for chain in order for each in chain}
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "declare it in the container's `scope_order`"
-            raise InjectionError(f"there is no scope {name!r}: {hint}")
+        if name not in _names_in(order):
+            raise _unknown(name, order)
         self.name = name
         self.container = container
-        self.asynchronous = False
-        """True if asynchronous values can be opened in this scope."""
-        self.latest: tuple[object, dict[Any, Any]] = (None, {})
-        """The epoch of the context, and the values that are the same as long as that is in force."""
-        self.outer: Scope | None = None
-        self.ended = False
-        self.number = 0
-        """The number of its opening, counted together with everything else that is opened."""
-        self.successor: Scope | None = None
-        """The scope that takes the place of this one after its end."""
-        self._entered = 0
-        """1 while the container serves calls because of this scope; read by `di.context`."""
         self._order = order
-        self.in_thread: InThread | None = None
-        """Awaits what opens or closes a synchronous value of an asynchronous scope; None: that happens at once."""
         self._lock = threading.Lock()
         self._cells: dict[Overridable[Any], _Cells] = {}
-        self._given: dict[Overridable[Any], Any] = {}
         if values:
             self.give(values)
 
@@ -136,20 +136,31 @@ class Scope:
         """
         if self.ended or self._entered:
             raise InjectionError(f"the scope {self.name!r} was opened before: ask the container for another one")
-        self.outer = self._enclosing()
-        self.asynchronous = asynchronous
+        if here.get() is not None:
+            self.outer = self._enclosing()
+        if asynchronous:
+            self.asynchronous = True
         self._entered, self.number = 1, next(OPENED)
         self.resume()
 
     def resume(self) -> None:
         """Make it, and its container, the ones in force here, as where it was opened."""
+        before = context.in_force.get()
         context.serve(self.container, self)
-        here.set((self, here.get()))
+        stack = (self, here.get())
+        here.set(stack)
+        self._resumed = (stack, context.in_force.get(), before)
 
     def suspend(self) -> None:
         """Take back `resume`."""
-        context.stop_serving(self)
-        here.set(_without(self, here.get()))
+        stack, inside, before = self._resumed
+        if here.get() is stack and context.in_force.get() is inside:  # nothing was opened in it that is open still
+            context.in_force.set(before)
+            here.set(stack[1])
+            self._resumed = (None, None, None)
+        else:
+            context.stop_serving(self)
+            here.set(_without(self, here.get()))
 
     @contextlib.contextmanager
     def resumed(self) -> Iterator[Self]:
@@ -217,7 +228,7 @@ class Scope:
                         f"the scope {self.name!r} was given {type(value).__name__} for {_name_of(asked)}, which wants "
                         f"{_name_of(wanted_by(each))}"
                     )
-                self._given[each] = value
+                self._given = {**self._given, each: value}
 
     def chain(self) -> Iterator[Scope]:
         """Yield this scope and those that it lies in."""
@@ -225,6 +236,15 @@ class Scope:
         while scope is not None:
             yield scope
             scope = scope.outer
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of this scope and of those that it lies in."""
+        return _alone(self.name) if self.outer is None else frozenset(scope.name for scope in self.chain())
+
+    def owns(self, provider: Overridable[Any]) -> bool:
+        """Return whether a provider is one of this scope's container."""
+        return provider in _scoped(self.container)
 
     def cells_of(self, provider: Overridable[Any]) -> _Cells:
         """Return where a provider's values in this scope are."""
@@ -246,7 +266,7 @@ class Scope:
 
     def serves(self, provider: Overridable[Any]) -> bool:
         """Return whether a provider is one of this scope's container, or of none."""
-        if provider in self._cells or provider in self._given or provider in _scoped(self.container):
+        if provider in self._cells or provider in self._given or self.owns(provider):
             return True
         return not any(provider in _scoped(other) for other in tuple(containers))
 
@@ -299,10 +319,33 @@ class Scope:
             for key in tuple(kept.cells):
                 cell = kept.cells.pop(key, None)
                 if cell is not None and cell.ready:
-                    forget(kept, key)
+                    if key:
+                        forget(kept, key)
                     if cell.opened.exit is not None:
                         cells.append(cell)
-        return sorted(cells, key=lambda cell: cell.opened_at, reverse=True)
+        if len(cells) > 1:
+            cells.sort(key=_opened_at, reverse=True)
+        return cells
+
+
+@functools.lru_cache(64)
+def _alone(name: str) -> frozenset[str]:
+    return frozenset((name,))
+
+
+def _opened_at(cell: Cell) -> int:
+    return cell.opened_at
+
+
+@functools.lru_cache(64)
+def _names_in(order: Order) -> frozenset[str]:
+    return frozenset(name for chain in order for name in chain)
+
+
+def _unknown(name: str, order: Order) -> InjectionError:
+    near = difflib.get_close_matches(name, _names_in(order), 1)
+    hint = f"did you mean {near[0]!r}?" if near else "declare it in the container's `scope_order`"
+    return InjectionError(f"there is no scope {name!r}: {hint}")
 
 
 def opened_here() -> Iterator[Scope]:
@@ -327,9 +370,10 @@ def innermost(container: Any) -> Scope | None:
     return next((scope for scope in opened_here() if scope.container is container), None)
 
 
-def above(order: Order, name: str) -> set[str]:
+@functools.lru_cache(256)
+def above(order: Order, name: str) -> frozenset[str]:
     """Return the scopes that may lie around another one."""
-    return {each for chain in order if name in chain for each in chain[: chain.index(name)]}
+    return frozenset(each for chain in order if name in chain for each in chain[: chain.index(name)])
 
 
 def given_in(container: Any, scope: str) -> list[Overridable[Any]]:
