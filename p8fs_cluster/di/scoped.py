@@ -127,7 +127,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
             if not self.is_async_mode_disabled():  # dependency-injector has not seen yet what it gives
                 return None
             epoch, found = context.epoch, footprint(self)
-            is_plain = self.wanted is None and is_written(self)
+            is_plain = self.wanted is None and is_written(self) and not opens_asynchronously(self.provides)
             if not is_plain or found.key or found.scoped or found.asynchronous or self.layers:
                 call = None
             else:
@@ -149,8 +149,11 @@ class Scoped(Keeping[T], providers.Callable[T]):
                     leave(opened, None)
                     return Overridable.__call__(self)
                 cell.fill(opened)
-        scope.remember(self, epoch, cell.opened.value)
-        return cell.opened.value
+        value = cell.opened.value
+        if is_awaited(value):
+            return Overridable.__call__(self)
+        scope.remember(self, epoch, value)
+        return value
 
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Return nothing: what scopes keep ends with them."""

@@ -79,6 +79,13 @@ class Application(Container):
     row = Scoped(Transaction, "row").within("row")
 
 
+@pytest.fixture(autouse=True, params=["first", "again"])
+def _calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each provider do as at its first call, or as if what it gives had been seen: then its calls are compiled."""
+    if request.param == "again":
+        monkeypatch.setattr(Scoped, "is_async_mode_disabled", lambda self: True)
+
+
 @pytest.fixture
 def application() -> Application:
     return Application()
