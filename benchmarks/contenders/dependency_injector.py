@@ -1,19 +1,26 @@
-"""dependency-injector's own `@inject`, wired. `Singleton` is its fastest one, and not safe in threads."""
+"""dependency-injector's own `@inject`, wired. `Singleton` is its fastest one, and not safe in threads.
+
+It has no scopes.
+"""
 
 from __future__ import annotations
 
 from dependency_injector import containers, providers
 from dependency_injector.wiring import Closing, Provide, inject
 
-from benchmarks.contenders import Cache, Mailer, Service, Transaction, transaction
+from benchmarks.contenders import Cache, Handler, Mailer, Notes, Repo, Service, Transaction, transaction
 
 RESOLVE = "container.service()"
+GRAPH = "container.handler()"
 
 
 class Container(containers.DeclarativeContainer):
     service = providers.Singleton(Service)
     cache = providers.Singleton(Cache)
     mailer = providers.Singleton(Mailer)
+    repo = providers.Singleton(Repo)
+    notes = providers.Factory(Notes, repo)
+    handler = providers.Factory(Handler, notes, mailer)
     transaction = providers.Resource(transaction)
 
 
@@ -34,6 +41,24 @@ def three(
 @inject
 async def one_async(service: Service = Provide[Container.service]) -> Service:
     return service
+
+
+@inject
+def mixed(
+    service: Service = Provide[Container.service],
+    cache: Cache = Provide[Container.cache],
+    notes: Notes = Provide[Container.notes],
+) -> tuple[Service, Cache, Notes]:
+    return service, cache, notes
+
+
+@inject
+async def mixed_async(
+    service: Service = Provide[Container.service],
+    cache: Cache = Provide[Container.cache],
+    notes: Notes = Provide[Container.notes],
+) -> tuple[Service, Cache, Notes]:
+    return service, cache, notes
 
 
 @inject

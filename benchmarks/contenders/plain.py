@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from benchmarks.contenders import Cache, Mailer, Service, Transaction, transaction
+from benchmarks.contenders import Cache, Handler, Mailer, Notes, Repo, Service, Transaction, transaction
 from p8fs_cluster.config.settings import P8FSConfig
 
 RESOLVE = "service()"
+GRAPH = "handler()"
 
 _service: Service | None = None
 _cache: Cache | None = None
 _mailer: Mailer | None = None
+_repo: Repo | None = None
 _settings: P8FSConfig | None = None
 _transaction = contextmanager(transaction)
 
@@ -37,6 +39,21 @@ def mailer() -> Mailer:
     return _mailer
 
 
+def repo() -> Repo:
+    global _repo  # noqa: PLW0603
+    if _repo is None:
+        _repo = Repo()
+    return _repo
+
+
+def notes() -> Notes:
+    return Notes(repo())
+
+
+def handler() -> Handler:
+    return Handler(notes(), mailer())
+
+
 def settings() -> P8FSConfig:
     global _settings  # noqa: PLW0603
     if _settings is None:
@@ -60,6 +77,22 @@ def three() -> tuple[Service, Cache, Mailer]:
     return use_three(service(), cache(), mailer())
 
 
+def use_mixed(service: Service, cache: Cache, notes: Notes) -> tuple[Service, Cache, Notes]:
+    return service, cache, notes
+
+
+def mixed() -> tuple[Service, Cache, Notes]:
+    return use_mixed(service(), cache(), notes())
+
+
+async def use_mixed_async(service: Service, cache: Cache, notes: Notes) -> tuple[Service, Cache, Notes]:
+    return service, cache, notes
+
+
+async def mixed_async() -> tuple[Service, Cache, Notes]:
+    return await use_mixed_async(service(), cache(), notes())
+
+
 async def use_async(service: Service) -> Service:
     return service
 
@@ -75,6 +108,9 @@ def use_resource(transaction: Transaction) -> tuple[Transaction, int]:
 def with_resource() -> tuple[Transaction, int]:
     with _transaction() as opened:
         return use_resource(opened)
+
+
+in_scope = with_resource
 
 
 def made() -> Service:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from that_depends import BaseContainer, ContextScopes, inject, providers
 
-from benchmarks.contenders import Cache, Mailer, Service, Transaction, transaction
+from benchmarks.contenders import Cache, Handler, Mailer, Notes, Repo, Service, Transaction, transaction
 
 RESOLVE = "Container.service.resolve_sync()"
+GRAPH = "Container.handler.resolve_sync()"
 
 
 class Container(BaseContainer):
@@ -14,6 +15,9 @@ class Container(BaseContainer):
     service = providers.Singleton(Service)
     cache = providers.Singleton(Cache)
     mailer = providers.Singleton(Mailer)
+    repo = providers.Singleton(Repo)
+    notes = providers.Factory(Notes, repo.cast)
+    handler = providers.Factory(Handler, notes.cast, mailer.cast)
     transaction = providers.ContextResource(transaction)
 
 
@@ -34,10 +38,27 @@ async def one_async(service: Service = Container.service) -> Service:
     return service
 
 
+@inject
+def mixed(
+    service: Service = Container.service, cache: Cache = Container.cache, notes: Notes = Container.notes
+) -> tuple[Service, Cache, Notes]:
+    return service, cache, notes
+
+
+@inject
+async def mixed_async(
+    service: Service = Container.service, cache: Cache = Container.cache, notes: Notes = Container.notes
+) -> tuple[Service, Cache, Notes]:
+    return service, cache, notes
+
+
 def use(transaction: Transaction) -> tuple[Transaction, int]:
     return transaction, transaction.closed
 
 
 def with_resource() -> tuple[Transaction, int]:
-    with Container.transaction.context_sync():  # `@inject` opens it as well, and takes longer
+    with Container.transaction.context_sync():  # `@inject` and `container_context` take longer
         return use(Container.transaction.resolve_sync())
+
+
+in_scope = with_resource
