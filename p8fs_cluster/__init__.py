@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from p8fs_cluster.config.section import Section as Section
     from p8fs_cluster.containers.container import Container as Container
     from p8fs_cluster.containers.injection import Closing as Closing
+    from p8fs_cluster.containers.injection import Injected as Injected
     from p8fs_cluster.containers.injection import Joining as Joining
     from p8fs_cluster.containers.injection import Provide as Provide
+    from p8fs_cluster.containers.injection import all_of as all_of
     from p8fs_cluster.containers.injection import inject as inject
     from p8fs_cluster.containers.validation import validate_configuration as validate_configuration
     from p8fs_cluster.di.scoped import Scoped as Scoped
@@ -38,9 +40,11 @@ _PLACES = {
     "NotSecret": "p8fs_cluster.config.secrets",
     "Section": "p8fs_cluster.config.section",
     "Closing": "p8fs_cluster.containers.injection",
+    "Injected": "p8fs_cluster.containers.injection",
     "Joining": "p8fs_cluster.containers.injection",
     "Provide": "p8fs_cluster.containers.injection",
     "Scoped": "p8fs_cluster.di.scoped",
+    "all_of": "p8fs_cluster.containers.injection",
     "inject": "p8fs_cluster.containers.injection",
     "ClusterError": "p8fs_cluster.exceptions",
     "ConfigurationError": "p8fs_cluster.exceptions",

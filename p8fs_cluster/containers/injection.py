@@ -15,6 +15,7 @@ from dependency_injector import providers
 from p8fs_cluster.containers.default import default
 from p8fs_cluster.containers.replacing import nearest
 from p8fs_cluster.di import context
+from p8fs_cluster.di.by_type import all_of, asks_by_type
 from p8fs_cluster.di.call_scope import Call, joined, maker
 from p8fs_cluster.di.compiling import compiled_all, constant
 from p8fs_cluster.di.entering import is_awaited
@@ -23,6 +24,7 @@ from p8fs_cluster.di.markers import (
     INJECTED,
     MARKER,
     Closing,
+    Injected,
     Injection,
     Joining,
     Provide,
@@ -35,7 +37,7 @@ from p8fs_cluster.di.overriding import effective
 from p8fs_cluster.di.scoped import Scoped, blocking_in, thread_for
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Closing", "Joining", "Provide", "inject"]
+__all__ = ["Closing", "Injected", "Joining", "Provide", "all_of", "inject"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -257,6 +259,8 @@ class _Plan:
         return _Bound(injection.name, maker(opened), opened, injection.way == "joining")
 
     def _provider(self, injection: Injection, container: Any) -> Any:
+        if asks_by_type(injection.target):
+            return self._provider_by_type(injection, container)
         provider = found(injection.target, map(ProvidersOf, with_subcontainers(container)))
         if provider is not None:
             return provider
@@ -265,14 +269,23 @@ class _Plan:
             f"the active container ({container.parent_name}){_hint(container, injection.target)}"
         )
 
+    def _provider_by_type(self, injection: Injection, container: Any) -> Any:
+        from p8fs_cluster.containers.graph.candidates import asked_for
+
+        provider, fault = asked_for(injection.target, container)
+        if fault is None:
+            return provider
+        told = f"{name_of(self._function)}: parameter {injection.name!r}: {text_of(injection.marker)}"
+        raise InjectionError(f"{told}: {'; '.join(filter(None, fault))}")
+
 
 def inject(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with its marked parameters filled at each call; what the caller gives wins.
 
-    Markers stand as default (`storage: Storage = Provide[Container.storage]`) or in `Annotated`. They resolve against
-    the active container: the innermost `with container:`, else the process's default one. `Closing[Provide[...]]`
-    opens a resource for the call. A class has its `__init__` injected. Frameworks that look at the signature see only
-    what is not injected.
+    Markers stand as default (`storage: Storage = Provide[Container.storage]`) or in `Annotated`; `Injected[Storage]`
+    chooses the provider by its type. They resolve against the active container: the innermost `with container:`, else
+    the process's default one. `Closing[Provide[...]]` opens a resource for the call. A class has its `__init__`
+    injected. Frameworks that look at the signature see only what is not injected.
 
     :raises InjectionError: at the call, when a marker can't be resolved.
 

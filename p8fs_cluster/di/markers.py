@@ -8,8 +8,10 @@ import types
 from collections.abc import Callable, Mapping
 from typing import (
     TYPE_CHECKING,
+    Annotated,
     Any,
     Final,
+    ForwardRef,
     Literal,
     NamedTuple,
     Protocol,
@@ -22,12 +24,25 @@ from typing import (
 
 from dependency_injector import containers, providers, wiring
 
+from p8fs_cluster.di.annotations import type_text
+from p8fs_cluster.di.by_type import AllOf, ByType
 from p8fs_cluster.di.ownership import described
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Closing", "Injection", "Joining", "Provide", "injections_of", "name_of", "signature_of", "text_of"]
+__all__ = [
+    "Closing",
+    "Injected",
+    "Injection",
+    "Joining",
+    "Provide",
+    "injections_of",
+    "name_of",
+    "signature_of",
+    "text_of",
+]
 
 T = TypeVar("T")
+C = TypeVar("C", bound=containers.DeclarativeContainer)
 
 MARKER: Final[Any] = wiring._Marker
 
@@ -43,6 +58,8 @@ if TYPE_CHECKING:
         def __getitem__(self, marked: providers.Resource[T]) -> T: ...
         @overload
         def __getitem__(self, marked: providers.Provider[T]) -> T: ...
+        @overload
+        def __getitem__(self, marked: type[C]) -> C: ...
         @overload
         def __getitem__(self, marked: Any) -> Any: ...
 
@@ -62,6 +79,11 @@ else:
     class Joining(wiring._Marker):
         """`Joining[Provide[Container.tx]]`: the one that a call around this one has opened, else as `Closing`."""
 
+
+_BY_TYPE: Final = object()
+
+Injected = Annotated[T, _BY_TYPE]
+"""`notes: Injected[Notes]`: what the one provider gives, in the active container and its parts, whose type fits."""
 
 Way = Literal["value", "provider", "closing", "joining"]
 
@@ -97,7 +119,7 @@ def injections_of(
         try:
             marker = _marked(parameter, function, names)
         except NameError:
-            if "Annotated" in parameter.annotation:
+            if _may_mark(parameter.annotation):
                 raise
             marker = None
             if unread is not None:
@@ -141,11 +163,17 @@ def name_of(function: Callable[..., Any]) -> str:
 def text_of(marker: Any) -> str:
     """Return a marker nearly as it is written."""
     provided = marker.provider
+    if isinstance(marker, ByType):
+        return f"{marker.name}[{type_text(provided)}]"
     shown = text_of(provided) if isinstance(provided, MARKER) else _path_of(provided) or _shown(provided)
     return f"{type(marker).__name__}[{shown}]"
 
 
 def _shown(provided: Any) -> str:
+    if isinstance(provided, AllOf):
+        return f"all_of({type_text(provided.wanted)})"
+    if isinstance(provided, providers.Self) and isinstance(declared := provided(), type):
+        return declared.__name__
     return described(provided) if providers.is_provider(provided) else repr(provided)
 
 
@@ -174,7 +202,10 @@ def _marked(parameter: inspect.Parameter, function: Callable[..., Any], names: M
         return marker
     if isinstance(annotation, str):
         annotation = _evaluated(annotation, function, names)
-    return _in_annotation(annotation, function, parameter)
+    marker = _in_annotation(annotation, function, parameter)
+    if isinstance(marker, ByType) and isinstance(marker.provider, ForwardRef):
+        return ByType(_evaluated(marker.provider.__forward_arg__, function, names))
+    return marker
 
 
 def _in_annotation(annotation: Any, function: Callable[..., Any], parameter: inspect.Parameter) -> Any | None:
@@ -183,6 +214,8 @@ def _in_annotation(annotation: Any, function: Callable[..., Any], parameter: ins
     :raises InjectionError: it stands deeper, where nothing can be injected.
     """
     for metadata in getattr(annotation, "__metadata__", ()):  # of Annotated
+        if metadata is _BY_TYPE:
+            return ByType(annotation.__origin__)
         marker = getattr(metadata, "dependency", metadata)
         if isinstance(marker, MARKER):
             return marker
@@ -191,9 +224,10 @@ def _in_annotation(annotation: Any, function: Callable[..., Any], parameter: ins
         marker = None if inner is annotation else _in_annotation(inner, function, parameter)
         if marker is not None and not is_union:
             told = f"{name_of(function)}: parameter {parameter.name!r}: {text_of(marker)} stands within another type"
-            raise InjectionError(f"{told}: write Annotated[...] around the whole of it")
+            around = "Injected" if isinstance(marker, ByType) else "Annotated"
+            raise InjectionError(f"{told}: write {around}[...] around the whole of it")
         if marker is not None:
-            return marker
+            return ByType(annotation) if isinstance(marker, ByType) else marker
     return None
 
 
@@ -215,9 +249,14 @@ def _evaluated(annotation: str, function: Callable[..., Any], names: Mapping[str
     except NameError:
         raise
     except Exception:
-        if "Annotated" in annotation:
+        if _may_mark(annotation):
             raise
         return None
+
+
+def _may_mark(annotation: str) -> bool:
+    """Return whether an annotation that can't be read is likely to hold a marker."""
+    return "Annotated" in annotation or "Injected" in annotation
 
 
 @functools.lru_cache(1024)
@@ -230,7 +269,7 @@ def _injection(parameter: inspect.Parameter, position: int, marker: Any, functio
     if parameter.kind not in _INJECTABLE:
         raise InjectionError(f"{name_of(function)}: {name!r} is {parameter.kind.description} and can't be injected")
     position = -1 if parameter.kind is _KEYWORD else position
-    way = next(way for kind, way in _WAYS.items() if isinstance(marker, kind))
+    way: Way = next((way for kind, way in _WAYS.items() if isinstance(marker, kind)), "value")
     if way in ("value", "provider"):
         return Injection(name, position, marker, marker, way)
     inner = marker.provider if isinstance(marker.provider, MARKER) else _PROVIDE[marker.provider]

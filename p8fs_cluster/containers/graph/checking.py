@@ -19,10 +19,10 @@ from p8fs_cluster.containers.graph.inference import (
     given,
     injected,
     signature_of,
-    text_of,
 )
 from p8fs_cluster.containers.graph.injections import Injection, functions_of, injections_of, resolved, unfilled
 from p8fs_cluster.containers.graph.model import Providers, cycles
+from p8fs_cluster.di.annotations import type_text
 from p8fs_cluster.di.lookup import ProvidersOf
 from p8fs_cluster.di.scoped import Scoped
 from p8fs_cluster.di.scopes import ORDER, Order, above
@@ -77,9 +77,11 @@ class _Check:
         self._order: Order = getattr(declaring, "scope_order", ORDER)
         functions = tuple(functions)
         searched = [ProvidersOf(each) for each in (container, *self._reached.containers())] if functions else []
-        self._injections = [found for function in functions_of(functions) for found in resolved(function, searched)]
+        self._injections = [
+            found for function in functions_of(functions) for found in resolved(function, container, searched)
+        ]
         for injection in self._injections:
-            if injection.provider is not None:
+            if injection.provider is not None and injection.fault is None:
                 self._reached.reach(injection.provider, f"{injection.function}({injection.parameter.name})")
         self._unfilled = tuple(unfilled(functions))
         self._known: dict[Any, Given] = {}
@@ -104,7 +106,9 @@ class _Check:
             for link in links:
                 if not link.live and (link.key != "" or isinstance(provider, providers.AttributeGetter)):
                     yield link.provider
-        yield from (found.provider for found in self._injections if found.provider is not None and not found.live)
+        yield from (
+            found.provider for found in self._injections if found.provider in self._reached.paths and not found.live
+        )
 
     def _use(self, provider: Any) -> None:
         """Note that `provider` is called without arguments, and so is what stands in for it."""
@@ -186,19 +190,23 @@ class _Check:
             return
         classes = classes_of(wanted)
         if classes is not None and not fits(what, classes):
-            yield f"{where} wants {text_of(wanted)}, not {self._told(what, value)}", self._offer(wanted)
+            yield f"{where} wants {type_text(wanted)}, not {self._told(what, value)}", self._offer(wanted)
 
     def _told(self, what: Given, value: Any) -> str:
         """Return what is given instead, and where it comes from; never a value, which may be a secret."""
         if not isinstance(value, providers.Provider):
-            return text_of(what.annotation)
+            return type_text(what.annotation)
         source = self._reached.text(value)
         if what == Given(type(value), exact=True) or isinstance(value, providers.Delegate):
             return f"{source} itself, a provider"
-        return f"{text_of(what.annotation)} (from {source})"
+        return f"{type_text(what.annotation)} (from {source})"
 
     def _faults_of_injection(self, injection: Injection) -> Iterator[Fault]:
         name, provider = injection.parameter.name, injection.provider
+        if injection.fault is not None:
+            fault, hint = injection.fault
+            yield f"argument {name!r}: {injection.asked_for}: {fault}", hint
+            return
         if provider is None:
             asked = injection.marker.provider
             paths = [path for _, path in self._reached.named()]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
+import contextlib
 import functools
 import inspect
-import re
 import sys
 import types
 from collections.abc import (
@@ -13,23 +14,27 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Coroutine,
     Generator,
     Iterable,
     Iterator,
     Mapping,
 )
-from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Self, Union, cast, get_args, get_origin
 
 from dependency_injector import providers, resources
 from pydantic import BaseModel
 
 from p8fs_cluster.config.settings import P8FSConfig
+from p8fs_cluster.containers.graph.checker_imports import names_for_checkers
+from p8fs_cluster.di.annotations import UNKNOWN
 from p8fs_cluster.di.scoped import Scoped
 from p8fs_cluster.di.settings import SettingsProvider
 
 __all__ = [
     "CALLING",
     "GETTERS",
+    "AsDeclared",
     "Given",
     "classes_of",
     "fits",
@@ -37,7 +42,6 @@ __all__ = [
     "injected",
     "is_delegated",
     "signature_of",
-    "text_of",
 ]
 
 CALLING = (providers.Factory, providers.Callable, providers.BaseSingleton, providers.BaseResource)
@@ -46,14 +50,13 @@ CALLING = (providers.Factory, providers.Callable, providers.BaseSingleton, provi
 GETTERS = (providers.ProvidedInstance, providers.AttributeGetter, providers.ItemGetter, providers.MethodCaller)
 """Providers that take a part of what another one gives."""
 
-UNKNOWN: Any = inspect.Parameter.empty
-
 _STREAMS = (Iterator, Generator, Iterable, AsyncIterator, AsyncGenerator, AsyncIterable)
+_PROMISES = (Coroutine, asyncio.Future, asyncio.Task)
+_MANAGERS = (contextlib.AbstractContextManager, contextlib.AbstractAsyncContextManager)
+_SELVES = (Self, "Self", "typing.Self")
 _CUSTOM = (resources.Resource, resources.AsyncResource)
 _NEW: Any = object.__new__
 _CONTEXTS = ("__enter__", "__aenter__")
-_MODULE = re.compile(r"\w+\.")
-_WRITTEN = re.compile(r"[\w.\[\], |]+")
 _TOWER: Mapping[type, tuple[type, ...]] = {float: (int,), complex: (int, float)}
 
 
@@ -65,6 +68,10 @@ class Given(NamedTuple):
 
 
 Known = dict[Any, Given]
+
+
+class AsDeclared(Known):
+    """Remembers types as they are declared, whatever override is in force."""
 
 
 class Signature(NamedTuple):
@@ -81,6 +88,8 @@ class Signature(NamedTuple):
 def given(provider: Any, known: Known | None = None) -> Given:
     """Return what calling `provider` gives, its override in force included. `known` remembers it.
 
+    With `AsDeclared` as `known`, no override counts.
+
     >>> given(providers.Factory(dict)).annotation
     <class 'dict'>
     """
@@ -88,7 +97,8 @@ def given(provider: Any, known: Known | None = None) -> Given:
     found = known.get(provider)
     if found is None:
         known[provider] = Given()  # who needs himself gives nothing that is known
-        overriding, kind = provider.last_overriding, cast(Any, type(provider))
+        kind = cast(Any, type(provider))
+        overriding = None if isinstance(known, AsDeclared) else provider.last_overriding
         found = _giver(kind)(provider, known) if overriding is None else given(overriding, known)
         known[provider] = found
     return found
@@ -158,28 +168,6 @@ def fits(what: Given, wanted: tuple[type, ...]) -> bool:
     return any(_may_be(cls, other, what.exact) for cls in classes for other in wanted)
 
 
-def text_of(annotation: Any) -> str:
-    """Return an annotation as it is written, without modules and metadata; "" when it is not known.
-
-    >>> text_of(dict[str, int | None])
-    'dict[str, int | None]'
-    """
-    if annotation is UNKNOWN:
-        return ""
-    if annotation is None or annotation is type(None):
-        return "None"
-    if isinstance(annotation, str):
-        return _MODULE.sub("", annotation) if _WRITTEN.fullmatch(annotation) else ""
-    origin, parts = get_origin(annotation), [text_of(part) for part in get_args(annotation)]
-    if origin is Annotated:
-        return parts[0]
-    if origin in (Union, types.UnionType):
-        return " | ".join(parts)
-    if origin is not None:
-        return f"{text_of(origin)}[{', '.join(parts)}]" if all(parts) else text_of(origin)
-    return str(getattr(annotation, "__name__", ""))
-
-
 def _given_by_call(provider: Any, known: Known) -> Given:
     call = provider.provides
     if isinstance(call, providers.Provider):
@@ -188,23 +176,31 @@ def _given_by_call(provider: Any, known: Known) -> Given:
         return Given(provider.wanted)
     if isinstance(provider, providers.BaseResource | Scoped):
         return _given_by_resource(call)
-    is_class = isinstance(call, type)
-    return Given(call, exact=call.__new__ is _NEW) if is_class else Given(_returned(call))
+    if isinstance(call, type):
+        return Given(call, exact=call.__new__ is _NEW)
+    returned = _returned(call)
+    return Given(get_args(returned)[-1] if get_origin(returned) in _PROMISES else returned)
 
 
 def _given_by_resource(call: Any) -> Given:
-    """A generator gives what it yields; a context manager gives what it is entered as, which is not known."""
+    """A generator gives what it yields; a context manager gives what its `__enter__` says that it is entered as."""
     if _is_custom(call):
         return Given(_returned(call.init))
     returned = call if isinstance(call, type) else _returned(call)
-    if get_origin(returned) in _STREAMS:
+    if get_origin(returned) in (*_STREAMS, *_MANAGERS):
         return Given(get_args(returned)[0])
-    entered = any(hasattr(cls, name) for cls in classes_of(returned) or () for name in _CONTEXTS)
-    return Given() if entered else Given(returned)
+    classes = classes_of(returned) or ()
+    enter = next((getattr(cls, name) for name in _CONTEXTS for cls in classes if hasattr(cls, name)), None)
+    if enter is None:
+        return Given(returned)
+    entered = _returned(enter)
+    return Given(returned if entered in _SELVES else entered)
 
 
 def _given_by_dependency(dependency: Any, known: Known) -> Given:
-    return Given(dependency.instance_of) if dependency.default is None else given(dependency.default, known)
+    if dependency.default is None and (dependency.instance_of is not object or not dependency.overridden):
+        return Given(dependency.instance_of)
+    return given(dependency.default or dependency.overridden[0], known)
 
 
 def _attribute(owner: Given, name: str) -> Given:
@@ -258,10 +254,12 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
     for known in (names, vars(builtins)):  # far quicker, and most are plain names
         if annotation in known:
             return known[annotation]
-    try:
-        return eval(annotation, names)  # noqa: S307  # the module's own text, as `inspect` evaluates it
-    except Exception:  # it names what is only there for type checkers
-        return annotation
+    for also in (dict, names_for_checkers):  # the second reads the module's text
+        try:
+            return eval(annotation, names, also(names))  # noqa: S307  # the module's own, as `inspect` evaluates it
+        except Exception:  # noqa: S112  # it names what is only there for type checkers
+            continue
+    return annotation
 
 
 def _names_seen_by(call: Any) -> dict[str, Any]:

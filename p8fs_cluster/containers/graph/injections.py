@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from dependency_injector import providers, wiring
 
+from p8fs_cluster.containers.graph.candidates import asked_for
 from p8fs_cluster.containers.graph.inference import signature_of
 from p8fs_cluster.di import markers
+from p8fs_cluster.di.by_type import asks_by_type
 from p8fs_cluster.di.lookup import ProvidersOf, found
 from p8fs_cluster.exceptions import InjectionError
 
@@ -29,6 +31,8 @@ class Injection(NamedTuple):
     wanted: Any
     marker: Any
     provider: Any
+    fault: tuple[str, str] | None = None
+    """Why nothing can be chosen by type, and the way out."""
 
     @property
     def live(self) -> bool:
@@ -106,10 +110,13 @@ def _modules(module: ModuleType) -> Iterator[ModuleType]:
             yield import_module(part.name)
 
 
-def resolved(function: Any, searched: Iterable[ProvidersOf]) -> Iterator[Injection]:
+def resolved(function: Any, container: Any, searched: Sequence[ProvidersOf]) -> Iterator[Injection]:
     """Yield what each marked parameter of `function` gets of the first container that has it."""
     signature = signature_of(providers.Callable(inspect.unwrap(function)))
     for parameter, marker in injections_of(function):
         wanted = signature.annotation(parameter) if signature else parameter.empty
         name = f"{function.__module__}.{function.__qualname__}"
-        yield Injection(name, parameter, wanted, marker, found(marker, searched))
+        if asks_by_type(marker):
+            yield Injection(name, parameter, wanted, marker, *asked_for(marker, container))
+        else:
+            yield Injection(name, parameter, wanted, marker, found(marker, searched))

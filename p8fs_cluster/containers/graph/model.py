@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from dependency_injector import providers
 
-from p8fs_cluster.containers.graph.inference import CALLING, GETTERS, given, is_delegated, signature_of, text_of
+from p8fs_cluster.containers.graph.inference import CALLING, GETTERS, given, is_delegated, signature_of
+from p8fs_cluster.di.annotations import type_text
 
 __all__ = ["Edge", "Graph", "Link", "Node", "Providers", "cycles", "in_force", "read"]
 
@@ -186,7 +187,7 @@ class Providers:
     def _node(self, provider: Any) -> Node:
         kind = type(provider).__name__
         gives = given(provider).annotation
-        node = Node(self.paths[provider], kind, "" if gives is object else text_of(gives))
+        node = Node(self.paths[provider], kind, "" if gives is object else type_text(gives))
         last = in_force(provider, self._named)
         if last is provider or isinstance(provider, providers.Dependency):
             return node
@@ -273,7 +274,7 @@ def _is_plain(provider: Any) -> bool:
 
 
 def _described(provider: Any) -> str:
-    return f"{type(provider).__name__} {text_of(given(provider).annotation)}".strip()
+    return f"{type(provider).__name__} {type_text(given(provider).annotation)}".strip()
 
 
 def _step(provider: Any, key: int | str) -> str:
