@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from dependency_injector import providers, wiring
@@ -67,7 +68,7 @@ class AllOf(_List):
         return asyncio.ensure_future(_awaited(values)) if any(map(is_awaited, values)) else values
 
 
-def all_of(wanted: type[T]) -> providers.Provider[list[T]]:
+def all_of(wanted: Callable[..., T]) -> providers.Provider[list[T]]:
     """Return what `Provide[...]` takes for all that the active container gives of a type, as a new list.
 
     The providers are those of the container and its sub-containers whose declared types fit: first those that base

@@ -24,6 +24,7 @@ from typing import (
 
 from dependency_injector import containers, providers, wiring
 
+from p8fs_cluster.config.section import Section
 from p8fs_cluster.di.annotations import type_text
 from p8fs_cluster.di.by_type import AllOf, ByType
 from p8fs_cluster.di.ownership import described
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-C = TypeVar("C", bound=containers.DeclarativeContainer)
+S = TypeVar("S", bound=Section)
 
 MARKER: Final[Any] = wiring._Marker
 
@@ -59,9 +60,11 @@ if TYPE_CHECKING:
         @overload
         def __getitem__(self, marked: providers.Provider[T]) -> T: ...
         @overload
-        def __getitem__(self, marked: type[C]) -> C: ...
+        def __getitem__(self, marked: type[T]) -> T: ...
         @overload
-        def __getitem__(self, marked: Any) -> Any: ...
+        def __getitem__(self, marked: S) -> S: ...
+        @overload
+        def __getitem__(self, marked: str | tuple[str, Any]) -> Any: ...
 
     class _Closing(Protocol):
         def __getitem__(self, marked: T) -> T: ...

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from logging import Logger
-from typing import Annotated, Any, assert_type
+from typing import Annotated, Any, Protocol, assert_type
 
 from dependency_injector import providers
 from key_value.aio.protocols.key_value import AsyncKeyValue
 from sqlalchemy import Engine
 
-from p8fs_cluster import Closing, Container, FieldLogger, NotSecret, Provide, Section, Storage, container, inject
+from p8fs_cluster import (
+    Closing,
+    Container,
+    FieldLogger,
+    Injected,
+    NotSecret,
+    Provide,
+    Section,
+    Storage,
+    all_of,
+    container,
+    inject,
+)
 from p8fs_cluster.config import P8FSConfig, config
 from p8fs_cluster.coordination import AsyncCluster, AsyncLock, Change, Cluster, Lock, Node, Token, View
 from p8fs_cluster.kv import KV, AsyncKV, AsyncTransaction, Counted, Entry, Transaction
@@ -214,3 +227,47 @@ def calls() -> None:
     assert_type(save(1), str)
     assert_type(save(1, Container().storage()), str)
     assert_type(log(), Logger)
+
+
+class Handler(Protocol):
+    def handle(self) -> int: ...
+
+
+class Base(ABC):
+    @abstractmethod
+    def run(self) -> None: ...
+
+
+class Application(App):
+    by_type = providers.Factory(Service)
+
+
+@inject
+def handled(
+    handlers: list[Handler] = Provide[all_of(Handler)],
+    bases: list[Base] = Provide[all_of(Base)],
+    services: list[Service] = Provide[all_of(Service)],
+    app: Application = Provide[Application],
+    named: Service = Provide["service"],
+) -> int:
+    assert_type(app, Application)
+    return len(handlers)
+
+
+@inject
+def endpoint(
+    number: int,
+    service: Injected[Service],
+    maybe: Injected[Service | None],
+    annotated: Annotated[Service, Provide[App.service]],
+) -> int:
+    assert_type(service, Service)
+    assert_type(maybe, Service | None)
+    return number
+
+
+def by_type(register: Callable[[Callable[..., Any]], None]) -> None:
+    assert_type(handled(), int)
+    assert_type(handled([], services=[]), int)
+    assert_type(Application.by_type(), Service)
+    register(endpoint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p8fs_cluster import Container, Provide, Storage, container, inject
+from p8fs_cluster import Container, Injected, Provide, Storage, all_of, container, inject
 from p8fs_cluster.providers.api import ApiSettings
 
 container.storge()  # wrong
@@ -75,3 +75,24 @@ async def look_up() -> None:
     await async_user()  # wrong
     await async_user.forget("text")  # wrong
     (await async_user(1)).missing()  # wrong
+
+
+@inject
+def other_members(users: list[User] = Provide[all_of(ApiSettings)]) -> None: ...  # wrong
+
+
+@inject
+def not_a_list(user: User = Provide[all_of(User)]) -> None: ...  # wrong
+
+
+@inject
+def other_container(user: User = Provide[Container]) -> None: ...  # wrong
+
+
+@inject
+def by_type(user: Injected[User]) -> str:
+    user.missing()  # wrong
+    return user.name
+
+
+by_type("text")  # wrong
