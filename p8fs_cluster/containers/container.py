@@ -19,7 +19,8 @@ from p8fs_cluster.containers.replacing import replacements
 from p8fs_cluster.coordination import make_async_cluster, make_cluster, make_coordinators
 from p8fs_cluster.di import context
 from p8fs_cluster.di.adopting import adopted, following, sharing
-from p8fs_cluster.di.overriding import Layer, Override, ending, put_in_force
+from p8fs_cluster.di.layers import Layer, ending, put_in_force
+from p8fs_cluster.di.overriding import Override
 from p8fs_cluster.di.ownership import brought, owned
 from p8fs_cluster.di.ownership import containers as known
 from p8fs_cluster.di.providers import Callable, Resource, Singleton

@@ -19,6 +19,7 @@ from p8fs_cluster.di.by_type import all_of, asks_by_type
 from p8fs_cluster.di.call_scope import Call, joined, maker
 from p8fs_cluster.di.compiling import compiled_all, constant
 from p8fs_cluster.di.entering import is_awaited
+from p8fs_cluster.di.layers import effective
 from p8fs_cluster.di.lookup import ProvidersOf, found, with_subcontainers
 from p8fs_cluster.di.markers import (
     INJECTED,
@@ -33,7 +34,6 @@ from p8fs_cluster.di.markers import (
     signature_of,
     text_of,
 )
-from p8fs_cluster.di.overriding import effective
 from p8fs_cluster.di.scoped import Scoped, blocking_in, thread_for
 from p8fs_cluster.exceptions import InjectionError
 

@@ -15,7 +15,8 @@ from typing import Any
 from dependency_injector import providers
 
 from p8fs_cluster.di.entering import Opened, end_by, is_asynchronous, is_awaited, leave, open_async, open_now
-from p8fs_cluster.di.overriding import Overridable, effective
+from p8fs_cluster.di.layers import effective
+from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import described, named
 from p8fs_cluster.di.providers import maker_of
 from p8fs_cluster.exceptions import InjectionError

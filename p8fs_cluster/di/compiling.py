@@ -15,7 +15,8 @@ from typing import Any, Final
 from dependency_injector import providers
 
 from p8fs_cluster.di.entering import is_awaited
-from p8fs_cluster.di.overriding import Overridable, effective
+from p8fs_cluster.di.layers import effective
+from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named
 from p8fs_cluster.exceptions import InjectionError
 

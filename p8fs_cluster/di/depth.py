@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from dependency_injector import providers
 
-from p8fs_cluster.di.overriding import Holder, effective
+from p8fs_cluster.di.layers import effective
+from p8fs_cluster.di.overriding import Holder
 from p8fs_cluster.di.ownership import named
 from p8fs_cluster.exceptions import InjectionError
 

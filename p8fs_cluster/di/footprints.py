@@ -13,7 +13,8 @@ from dependency_injector import providers
 
 from p8fs_cluster.di import context
 from p8fs_cluster.di.entering import opens_asynchronously
-from p8fs_cluster.di.overriding import Kept, Key, Layer, Overridable, changes_made, changing, covering, needed
+from p8fs_cluster.di.layers import Kept, Key, Layer, changes_made, changing, covering, needed
+from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named
 
 __all__ = ["Footprint", "commit", "footprint", "forget", "path_to"]

@@ -13,7 +13,8 @@ from p8fs_cluster.di import context
 from p8fs_cluster.di.depth import LEVELS, build_deep
 from p8fs_cluster.di.entering import Opened, is_awaited, leave
 from p8fs_cluster.di.footprints import Footprint, commit, footprint, path_to
-from p8fs_cluster.di.overriding import Holder, Kept, Key
+from p8fs_cluster.di.layers import Kept, Key
+from p8fs_cluster.di.overriding import Holder
 from p8fs_cluster.di.ownership import named
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError

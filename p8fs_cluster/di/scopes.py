@@ -17,8 +17,9 @@ from p8fs_cluster.di import context
 from p8fs_cluster.di.entering import leave
 from p8fs_cluster.di.footprints import forget
 from p8fs_cluster.di.keeping import Cell
+from p8fs_cluster.di.layers import Key
 from p8fs_cluster.di.lookup import with_subcontainers
-from p8fs_cluster.di.overriding import Key, Overridable
+from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import containers, described, named, owned
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError

@@ -14,7 +14,8 @@ from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.store import SettingsStore
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.di import context
-from p8fs_cluster.di.overriding import Layer, Overridable, Override, put_in_force
+from p8fs_cluster.di.layers import Layer, put_in_force
+from p8fs_cluster.di.overriding import Overridable, Override
 from p8fs_cluster.exceptions import ConfigurationError
 from p8fs_cluster.forking import Stage, after_fork
 

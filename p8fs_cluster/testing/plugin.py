@@ -62,7 +62,7 @@ def container(
     from p8fs_cluster.config.problems import variable_of
     from p8fs_cluster.config.sources.source import unprefixed
     from p8fs_cluster.di import context
-    from p8fs_cluster.di.overriding import take_back
+    from p8fs_cluster.di.layers import take_back
     from p8fs_cluster.di.teardown import close
 
     for name in [name for name in os.environ if unprefixed(name) is not None and name != "P8FS_PREFIX"]:
