@@ -15,12 +15,11 @@ from dependency_injector import containers, providers
 from p8fs_cluster.config.section import Section
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.config.watching import Watch
-from p8fs_cluster.containers.replacing import replacements
 from p8fs_cluster.coordination import make_async_cluster, make_cluster, make_coordinators
 from p8fs_cluster.di import context
 from p8fs_cluster.di.adopting import adopted, following, sharing
 from p8fs_cluster.di.layers import Layer, ending, put_in_force
-from p8fs_cluster.di.overriding import Override
+from p8fs_cluster.di.overriding import Override, replacements
 from p8fs_cluster.di.ownership import brought, owned
 from p8fs_cluster.di.ownership import containers as known
 from p8fs_cluster.di.providers import Callable, Resource, Singleton

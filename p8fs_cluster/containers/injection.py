@@ -13,14 +13,13 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from dependency_injector import providers
 
 from p8fs_cluster.containers.default import default
-from p8fs_cluster.containers.replacing import nearest
 from p8fs_cluster.di import context
 from p8fs_cluster.di.by_type import all_of, asks_by_type
 from p8fs_cluster.di.call_scope import Call, joined, maker
 from p8fs_cluster.di.compiling import compiled_all, constant
 from p8fs_cluster.di.entering import is_awaited
 from p8fs_cluster.di.layers import effective
-from p8fs_cluster.di.lookup import ProvidersOf, found, with_subcontainers
+from p8fs_cluster.di.lookup import ProvidersOf, found, nearest, with_subcontainers
 from p8fs_cluster.di.markers import (
     INJECTED,
     MARKER,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dependency_injector import providers, wiring
 
-__all__ = ["ProvidersOf", "found", "with_subcontainers"]
+from p8fs_cluster.exceptions import InjectionError
+
+__all__ = ["ProvidersOf", "found", "named_in", "nearest", "with_subcontainers"]
 
 
 class ProvidersOf(wiring.ProvidersMap):
@@ -28,6 +31,23 @@ def found(marker: Any, searched: Iterable[ProvidersOf]) -> Any:
         if isinstance(provider, providers.Provider):
             return provider
     return None
+
+
+def named_in(container: Any, name: str) -> providers.Provider[Any]:
+    """Return the provider of a name.
+
+    :raises InjectionError: there is none.
+    """
+    provider: providers.Provider[Any] | None = container.providers.get(name)
+    if provider is None:
+        raise InjectionError(f"{container.parent_name} has no provider {name!r}{nearest(name, container)}")
+    return provider
+
+
+def nearest(name: str, container: Any) -> str:
+    """Return how a message ends that misses a provider: the nearest name, or all there are."""
+    found = difflib.get_close_matches(name, container.providers, n=1)
+    return f"; did you mean {found[0]!r}?" if found else f"; it has {', '.join(sorted(container.providers))}"
 
 
 def with_subcontainers(container: Any) -> Iterator[Any]:

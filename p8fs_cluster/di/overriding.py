@@ -8,20 +8,21 @@ closed when one of them ends. So nothing has to be put back.
 from __future__ import annotations
 
 from asyncio import _get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from dependency_injector import providers
+from dependency_injector import containers, providers
 
 from p8fs_cluster.di import context
 from p8fs_cluster.di.entering import is_awaited, opens_asynchronously
 from p8fs_cluster.di.layers import Key, Layer, Layered, last_active, put_in_force, take_back
+from p8fs_cluster.di.lookup import named_in
 from p8fs_cluster.di.ownership import described
 from p8fs_cluster.di.teardown import Step, close, close_async
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Holder", "Overridable", "Override"]
+__all__ = ["Holder", "Overridable", "Override", "replacements"]
 
 T = TypeVar("T")
 
@@ -181,3 +182,21 @@ class Override(Generic[T]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await close_async(take_back(self._layer, exc=exc))
+
+
+def replacements(container: Any, overriding: Mapping[str, Any]) -> dict[Any, providers.Provider[Any]]:
+    """Return each provider of a container that is named, with the provider that is to stand in its place.
+
+    :raises InjectionError: there is no such provider.
+    """
+    named = {named_in(container, name): value for name, value in overriding.items()}
+    return {provider: _replacement(provider, value) for provider, value in named.items()}
+
+
+def _replacement(provider: providers.Provider[Any], value: Any) -> providers.Provider[Any]:
+    if isinstance(provider, Overridable):
+        return provider.replacement(value)
+    is_part = isinstance(provider, (providers.Container, providers.DependenciesContainer))
+    if is_part and isinstance(value, containers.DynamicContainer):
+        return providers.Container(type(value), value)
+    return value if providers.is_provider(value) else providers.Object(value)
