@@ -14,7 +14,7 @@
 #              believed and wrote: 10 minutes on all servers (ARGS="--seconds 60 --server mariadb --seed 7" for others)
 # make bench   the handle against the bare pool of each engine, the live settings, and the three that follow
 #              (ARGS="--rtt 1": the former over a network whose round trips take a millisecond more)
-# make bench-injection   @inject against plain Python and six peers, and what starting costs
+# make bench-injection   @inject against plain Python and six peers, FastAPI requests, long chains, and what starting costs
 # make bench-coordination   locks against bare statements and tooz, failover, hand-over, a thousand nodes
 # make bench-kv        the key-value store against bare drivers and peers
 # make bench-kv-large  the same with ten million keys, a million expired ones, a million writes of the same ones
@@ -78,6 +78,8 @@ bench: $(VENV)/tests bench-injection bench-logging bench-coordination bench-kv
 
 bench-injection: $(VENV)/benches
 	$(BIN)/python -m benchmarks.injection
+	$(BIN)/python -m benchmarks.requests
+	$(BIN)/python -m benchmarks.chains
 	$(BIN)/python -m benchmarks.starting
 
 bench-coordination: $(VENV)/benches
