@@ -115,10 +115,13 @@ def serving(container: _Container) -> Iterator[None]:
         stop_serving(container)
 
 
-def serve(container: _Container, holder: Any) -> None:
-    """Make `container` the active one here alone, as long as `holder._entered`."""
+def serve(container: _Container, holder: Any) -> Context:
+    """Make `container` the active one here alone, as long as `holder._entered`; return the context then in force."""
     context = in_force.get()
-    in_force.set(_context((container, context.entered, holder), context.isolated))
+    cache = Cache() if context.isolated else container._cache
+    inside = Context(cache, (container, context.entered, holder), context.isolated)
+    in_force.set(inside)
+    return inside
 
 
 def stop_serving(holder: Any) -> None:

@@ -37,6 +37,9 @@ __all__ = ["Scoped", "blocking_in", "scoped_in", "thread_for"]
 
 T = TypeVar("T")
 
+_Compiled = tuple[object, Any, Any]
+"""An epoch, the function that calls what a provider provides in it, if there is one, and a container that it is of."""
+
 
 class Scoped(Keeping[T], providers.Callable[T]):
     """A provider whose value is built once in a scope, and closed at the scope's end with the exception that ends it.
@@ -61,8 +64,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
     """
 
     scope = "request"
-    _call: tuple[object, Any] = (None, None)
-    """An epoch, and the function that calls what this provides in it; None if there is none."""
+    _compiled: _Compiled = (None, None, None)
     wanted: Any = None
     """The type of a value that is given when the scope is opened; None for what is built."""
 
@@ -117,43 +119,42 @@ class Scoped(Keeping[T], providers.Callable[T]):
             if epoch is context.epoch and self in values and not context.in_force.get().isolated:
                 found: T = values[self]
                 return found
-            if scope.name == self.scope and not (args or kwargs or scope.ended) and (call := self._compiled()):
-                return cast("T", self._given_quickly(scope, call))
+            if scope.name == self.scope and not (args or kwargs or scope.ended) and context.takes_shortcuts():
+                compiled = self._compiled if self._compiled[0] is context.epoch else self._compile()
+                if compiled[1] is not None and (compiled[2] is scope.container or scope.owns(self)):
+                    return cast("T", self._opened_quickly(scope, compiled))
         return Overridable.__call__(self, *args, **kwargs)
 
-    def _compiled(self) -> Any:
-        """Return a function that calls what this provides, None if that takes more than a plain call."""
-        epoch, call = self._call
-        if epoch is not context.epoch:
-            if not self.is_async_mode_disabled():  # dependency-injector has not seen yet what it gives
-                return None
-            epoch, found = context.epoch, footprint(self)
-            is_plain = self.wanted is None and is_written(self) and not opens_asynchronously(self.provides)
-            if not is_plain or found.key or found.scoped or found.asynchronous or self.layers:
-                call = None
-            else:
-                call = compiled_call(self, building.set, building.reset)
-            self._call = (epoch, call)
-        return call if context.takes_shortcuts() else None
+    def _compile(self) -> _Compiled:
+        """Find out whether building a value takes no more than a plain call, and keep the function for that."""
+        epoch, found, call = context.epoch, footprint(self), None
+        if not self.is_async_mode_disabled():  # dependency-injector has not seen yet what it gives
+            return (epoch, None, None)
+        is_plain = self.wanted is None and is_written(self) and not opens_asynchronously(self.provides)
+        if is_plain and not (found.key or found.scoped or found.asynchronous or self.layers):
+            call = compiled_call(self, building.set, building.reset)
+        self._compiled = (epoch, call, None)
+        return self._compiled
 
-    def _given_quickly(self, scope: Scope, call: Any) -> Any:
+    def _opened_quickly(self, scope: Scope, compiled: _Compiled) -> Any:
         """Do as `_provide` in the innermost scope, where neither overrides nor outer scopes have a part."""
-        epoch = context.epoch
-        if not scope.owns(self):
-            return Overridable.__call__(self)
+        epoch, call, owner = compiled
         cells = scope.cells_of(self).cells
         cell = cells.get(()) or cells.setdefault((), Cell())
         with cell.lock:
-            if not cell.ready:
-                opened = self._opened(call((self, scope.names, next(OPENED), 0)))
-                if scope.ended or epoch is not context.epoch or cells.get(()) is not cell:
-                    leave(opened, None)
-                    return Overridable.__call__(self)
-                cell.fill(opened)
-        value = cell.opened.value
-        if is_awaited(value):
+            if cell.ready:  # by another thread
+                return Overridable.__call__(self)
+            opened = self._opened(call((self, scope.names, next(OPENED), 0)))
+            if scope.ended or epoch is not context.epoch or cells.get(()) is not cell:
+                leave(opened, None)
+                return Overridable.__call__(self)
+            cell.fill(opened)
+        value = opened.value
+        if type(opened.exit) is not GeneratorType and is_awaited(value):
             return Overridable.__call__(self)
         scope.remember(self, epoch, value)
+        if owner is None:
+            self._compiled = (epoch, call, scope.container)
         return value
 
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:

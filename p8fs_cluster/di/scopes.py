@@ -147,10 +147,10 @@ class Scope:
     def resume(self) -> None:
         """Make it, and its container, the ones in force here, as where it was opened."""
         before = context.in_force.get()
-        context.serve(self.container, self)
+        inside = context.serve(self.container, self)
         stack = (self, here.get())
         here.set(stack)
-        self._resumed = (stack, context.in_force.get(), before)
+        self._resumed = (stack, inside, before)
 
     def suspend(self) -> None:
         """Take back `resume`."""
@@ -182,7 +182,7 @@ class Scope:
             for cell in self._closing():
                 try:
                     left: Any = leave(cell.opened, raised)
-                    if inspect.isawaitable(left):
+                    if left is not None and inspect.isawaitable(left):
                         raise InjectionError(f"the scope {self.name!r} has asynchronous values: use `async with`")
                 except BaseException as fault:
                     raised = fault
