@@ -307,6 +307,10 @@ class Container(_Lifecycle, _Declarative):
         for itself in selves:
             if itself() in bases:  # as dependency-injector gives it, a class in place of what was made of it
                 itself.set_container(made)
+        if cls is not Container:
+            from p8fs_cluster.containers.graph.filling import fill
+
+            fill(made)
         return made  # type: ignore[no-any-return]
 
     @classmethod

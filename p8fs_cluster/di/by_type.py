@@ -119,9 +119,13 @@ class Missing(_Provider):
 
 def without_covered(provider: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     """Return the keyword arguments of a provider, without those filled by type that `args` of a call stand for."""
-    first = len(provider.args)
-    covered = provider.filled.intersection(provider.positional[first : first + len(args)])
-    return {name: value for name, value in provider.kwargs.items() if name not in covered}
+    kwargs: dict[str, Any] = provider.kwargs
+    filled: frozenset[str] = getattr(provider, "filled", frozenset())
+    if filled:
+        first = len(provider.args)
+        for name in filled.intersection(provider.positional[first : first + len(args)]):
+            del kwargs[name]
+    return kwargs
 
 
 def _settled(value: Any) -> Any:

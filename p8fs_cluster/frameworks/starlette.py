@@ -20,6 +20,7 @@ from p8fs_cluster.containers.validation import validate_configuration
 from p8fs_cluster.di.scopes import Scope
 from p8fs_cluster.exceptions import InjectionError, RequestRefused
 from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given, set_logging_up
+from p8fs_cluster.frameworks._endpoints import endpoints
 from p8fs_cluster.frameworks._refusing import mounted, refuse_in
 from p8fs_cluster.frameworks.asgi import RequestContext
 
@@ -44,8 +45,8 @@ def lifespan(
     Each worker process enters it at its own start. It is the active one in every request, websocket and background
     task of this application, whatever else is entered in the process. `around` is a lifespan of yours, which runs
     within: the container is the active one there. Logging is set up, the server's own included. With `validate`, the
-    container, the settings and one round trip to the storage are checked first, and changed settings are followed from
-    then on, if `P8FS_RELOAD` says so or the environment is development.
+    container, what is injected into handlers, the settings and one round trip to the storage are checked first, and
+    changed settings are followed from then on, if `P8FS_RELOAD` says so or the environment is development.
 
     The scope "application" lasts as long as the application, "request" until an answer begins to leave: it has been
     closed, and a transaction in it committed, before the client learns of success. If that fails, the application's
@@ -65,7 +66,7 @@ def lifespan(
         async with container_of(container) as opened:
             set_logging_up(opened)
             if validate:
-                opened.check()
+                opened.check(functions=endpoints(app.routes))
                 await run_in_threadpool(validate_configuration, opened)
                 opened.watch()
             if values is None:

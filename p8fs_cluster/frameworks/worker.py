@@ -100,7 +100,7 @@ class _Loop:
             with self._entered():
                 set_logging_up(container)
                 if validate:
-                    container.check()
+                    container.check(functions=filter(inspect.isfunction, [self._work]))
                     validate_configuration(container)
                     container.watch()
                 require_given(container, "job", ())

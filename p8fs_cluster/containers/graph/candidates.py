@@ -57,9 +57,17 @@ class Found(NamedTuple):
             return f"{len(self.fitting)} providers of {self.container} give {text}: {told}", self._offer(self.fitting)
         if self.fitting or _NONE in alternatives(self.wanted):
             return None
-        untyped = ", ".join(each.path for each in self.untyped)
+        unread = [each for each in self.untyped if each.type is UNKNOWN or type_text(each.type) == text]
+        untyped = ", ".join(each.path for each in unread)
         what = f"no provider of {self.container} is declared to give {text}"
         return what + (f" (not known of {untyped})" if untyped else ""), self._offer(())
+
+    def without(self, provider: Any) -> Found:
+        """Return the same without a provider, which can't be built from itself."""
+        fitting = tuple(each for each in self.fitting if each.provider is not provider)
+        return self._replace(
+            fitting=fitting, doubtful=tuple(each for each in self.doubtful if each.provider is not provider)
+        )
 
     @property
     def provider(self) -> Any:
@@ -79,20 +87,28 @@ class Candidates:
         self._name = _declaring(container).__name__
         self._known = AsDeclared()
         self._all = tuple(self._candidates(container, "", {}))
+        self._untyped = tuple(each for each in self._all if each.type is UNKNOWN or isinstance(each.type, str))
+        self._found: dict[int, Found] = {}
 
     def of(self, wanted: Any, besides: Any = None) -> Found:
         """Return the providers that give what is wanted, except for `besides`."""
         if _is_container(wanted):
             return self._containers(wanted)
+        found = self._found.get(id(wanted))
+        if found is None or found.wanted is not wanted:
+            found = self._found[id(wanted)] = self._look_up(wanted)
+        return found if besides is None else found.without(besides)
+
+    def _look_up(self, wanted: Any) -> Found:
         if isinstance(wanted, str) or not is_known(wanted) or is_common(wanted):
             return Found(wanted, self._name, ())
-        verdicts = [(each, match(each.type, wanted)) for each in self._all if each.provider is not besides]
+        verdicts = [(each, match(each.type, wanted)) for each in self._all]
         return Found(
             wanted,
             self._name,
             tuple(each for each, verdict in verdicts if verdict),
             tuple(each for each, verdict in verdicts if verdict is None),
-            tuple(each for each, _ in verdicts if each.type is UNKNOWN or type_text(each.type) == type_text(wanted)),
+            self._untyped,
         )
 
     def _containers(self, wanted: Any) -> Found:

@@ -10,6 +10,7 @@ from dependency_injector import providers
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.containers.graph.arguments import bind, did_you_mean
+from p8fs_cluster.containers.graph.filling import filled
 from p8fs_cluster.containers.graph.inference import (
     CALLING,
     Given,
@@ -23,6 +24,7 @@ from p8fs_cluster.containers.graph.inference import (
 from p8fs_cluster.containers.graph.injections import Injection, functions_of, injections_of, resolved, unfilled
 from p8fs_cluster.containers.graph.model import Providers, cycles
 from p8fs_cluster.di.annotations import type_text
+from p8fs_cluster.di.by_type import Missing
 from p8fs_cluster.di.lookup import ProvidersOf
 from p8fs_cluster.di.scoped import Scoped
 from p8fs_cluster.di.scopes import ORDER, Order, above
@@ -72,6 +74,7 @@ def require(container: Any, *, functions: Iterable[Any] = ()) -> None:
 
 class _Check:
     def __init__(self, container: Any, functions: Iterable[Any]) -> None:
+        container = filled(container)
         self._reached = Providers(container)
         declaring = getattr(container, "declarative_parent", None) or container
         self._order: Order = getattr(declaring, "scope_order", ORDER)
@@ -168,13 +171,19 @@ class _Check:
     def _faults_of_arguments(self, provider: Any, signature: Signature) -> Iterator[Fault]:
         call = provider.provides
         name = getattr(call, "__qualname__", type(call).__name__)
-        binding = bind(signature.parameters, provider.args, provider.kwargs)
+        lacking = {name: value for name, value in provider.kwargs.items() if isinstance(value, Missing)}
+        bound = {name: value for name, value in provider.kwargs.items() if name not in lacking}
+        binding = bind(signature.parameters, provider.args, bound)
         for fault, hint in binding.faults:
             yield f"{name}: {fault}", hint
-        if binding.missing and (provider in self._bare or isinstance(provider, _COMPLETE)):
-            filled = {parameter.name for parameter, _ in injections_of(call)}
+        is_called_so = provider in self._bare or isinstance(provider, _COMPLETE)
+        for argument, missing in lacking.items():
+            if is_called_so or not missing.needed:
+                yield f"{name}: argument {argument!r}: {missing.what}", missing.hint
+        if binding.missing and is_called_so:
+            others = {parameter.name for parameter, _ in injections_of(call)} | lacking.keys()
             for parameter in binding.missing:
-                if parameter.name not in filled:
+                if parameter.name not in others:
                     hint = self._offer(signature.annotation(parameter))
                     yield f"{name}: argument {parameter.name!r} is missing", hint
         if hasattr(call, "__signature__"):  # who writes it himself, as pydantic does, converts what is given

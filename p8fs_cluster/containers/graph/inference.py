@@ -255,6 +255,8 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
         if annotation in known:
             return known[annotation]
     for also in (dict, names_for_checkers):  # the second reads the module's text
+        if also is dict and annotation.isidentifier():
+            continue
         try:
             return eval(annotation, names, also(names))  # noqa: S307  # the module's own, as `inspect` evaluates it
         except Exception:  # noqa: S112  # it names what is only there for type checkers

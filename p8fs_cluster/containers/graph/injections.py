@@ -62,7 +62,7 @@ def injections_of(function: Any) -> tuple[tuple[inspect.Parameter, Any], ...]:
 
 
 def unfilled(things: Iterable[Any]) -> Iterator[tuple[str, str]]:
-    """Yield functions and classes whose markers nobody fills, each with the reason."""
+    """Yield functions and classes whose markers nobody fills, or can read, each with the reason."""
     for function in functions_of(things):
         chain = [function]
         while (inner := getattr(chain[-1], "__wrapped__", None)) is not None:
@@ -70,10 +70,20 @@ def unfilled(things: Iterable[Any]) -> Iterator[tuple[str, str]]:
         filled = any(hasattr(each, markers.INJECTED) or wiring._is_patched(each) for each in chain)
         if not filled and injections_of(function):
             yield markers.name_of(function), "its markers are not filled: @inject is missing"
+        if filled and "<locals>" not in function.__qualname__:
+            yield from ((markers.name_of(function), what) for what in _unread(chain[-1]))
     for cls in classes_of(things):
         for name, field in getattr(cls, "__pydantic_fields__", {}).items():
             if isinstance(field.default, markers.MARKER):
                 yield markers.name_of(cls), f"{name!r} is a field of a pydantic model, where no marker is filled"
+
+
+def _unread(function: Any) -> Iterator[str]:
+    """Yield why the markers of a function can't be read, if they can't."""
+    try:
+        markers.injections_of(function, inspect.signature(function), {})
+    except NameError as exc:
+        yield f"an annotation can't be read: {exc}"
 
 
 def classes_of(things: Iterable[Any]) -> Iterator[type]:

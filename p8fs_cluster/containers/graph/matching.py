@@ -20,6 +20,8 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
     >>> alternatives(int | None)
     (<class 'int'>, <class 'NoneType'>)
     """
+    if type(annotation) is type:
+        return (annotation,)
     origin = get_origin(annotation)
     if origin is Annotated:
         return alternatives(get_args(annotation)[0])
@@ -60,6 +62,8 @@ def match(declared: Any, wanted: Any) -> bool | None:
     >>> match(Notes, Repository[str]), match(Notes, Repository[int]), match(Repository, Repository[str])
     (True, False, None)
     """
+    if type(declared) is type and type(wanted) is type:  # quick, and most are
+        return wanted in declared.__mro__
     options = alternatives(wanted)
     verdicts = [
         _best(_match_one(each, option) for option in options)

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from dependency_injector import providers
 
+from p8fs_cluster.containers.graph.filling import filled
 from p8fs_cluster.containers.graph.inference import CALLING, GETTERS, given, is_delegated, signature_of
 from p8fs_cluster.di.annotations import type_text
+from p8fs_cluster.di.by_type import Missing
 
 __all__ = ["Edge", "Graph", "Link", "Node", "Providers", "cycles", "in_force", "read"]
 
@@ -77,7 +79,7 @@ def read(container: Any) -> Graph:
     >>> read(Container).edges[0]
     Edge(source='storage', target='config', argument='settings', part='', live=True)
     """
-    return Providers(container).graph()
+    return Providers(filled(container)).graph()
 
 
 def cycles(links: Mapping[T, Sequence[T]]) -> Iterator[tuple[T, ...]]:
@@ -240,7 +242,7 @@ def _links(provider: Any) -> Iterator[Link]:
     kind: Any = type(provider)
     for reader in _readers(kind):
         for key, value in reader(provider):
-            if isinstance(value, providers.Provider):
+            if isinstance(value, providers.Provider) and not isinstance(value, Missing):
                 yield Link(key, value, always_live or is_delegated(value))
 
 
