@@ -120,11 +120,10 @@ class Missing(_Provider):
 def without_covered(provider: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     """Return the keyword arguments of a provider, without those filled by type that `args` of a call stand for."""
     kwargs: dict[str, Any] = provider.kwargs
-    filled: frozenset[str] = getattr(provider, "filled", frozenset())
-    if filled:
+    if args and getattr(provider, "filled", None):
         first = len(provider.args)
-        for name in filled.intersection(provider.positional[first : first + len(args)]):
-            del kwargs[name]
+        covered = provider.filled.intersection(provider.positional[first : first + len(args)])
+        return {name: value for name, value in kwargs.items() if name not in covered}
     return kwargs
 
 

@@ -53,6 +53,10 @@ class Overridable(Layered[T]):
     """True if calling one of exactly this class does nothing but call what it provides with its arguments."""
     is_read = False
     """True if something may have been found out from what it is made of."""
+    filled: frozenset[str] = frozenset()
+    """The names of the arguments that were filled by type."""
+    positional: tuple[str, ...] = ()
+    """The names of the arguments that may be given by position, if some were filled."""
     footprints: tuple[object, dict[Key, Any]] = (None, {})
     """The epoch, and what the value depends on in it, by the isolated layers of a context."""
 
@@ -128,6 +132,7 @@ class Overridable(Layered[T]):
         return False
 
     def _copy_overridings(self, copied: Any, memo: Any) -> None:
+        copied.filled, copied.positional = self.filled, self.positional
         for layer in self.layers:
             twin = memo.get(id(layer))
             if twin is None:

@@ -9,11 +9,13 @@ from typing import Any, TypeVar, cast
 from dependency_injector import providers
 
 from p8fs_cluster.di import context
+from p8fs_cluster.di.by_type import without_covered
 from p8fs_cluster.di.compiling import called_deep, compiled
 from p8fs_cluster.di.depth import is_deep
 from p8fs_cluster.di.entering import Opened, generator_of, is_asynchronous, is_awaited, leave, open_in_task, open_now
 from p8fs_cluster.di.footprints import footprint
 from p8fs_cluster.di.keeping import Cell, Keeping
+from p8fs_cluster.di.layers import covering
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import described
 from p8fs_cluster.di.teardown import Closable, Step, close
@@ -105,7 +107,7 @@ class Singleton(Cached[T], providers.Singleton[T]):
         """Return what the class or function gives. dependency-injector joins promises, at several times the cost."""
         provides: Any = self.provides
         own_args: tuple[Any, ...] = self.args
-        own_kwargs: dict[str, Any] = self.kwargs
+        own_kwargs = without_covered(self, args)
         if not (args or kwargs or self.attributes or providers.is_provider(provides)):
             given = [_given(value) for value in own_args]
             by_name = {name: _given(value) for name, value in own_kwargs.items()}
@@ -149,21 +151,22 @@ class Resource(Cached[T], providers.Resource[T]):
         return super().shutdown()
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
-        made = maker_of(self)(*args, **kwargs)
+        made = maker_of(self, given=args)(*args, **kwargs)
         return open_in_task(made) if is_asynchronous(made) else open_now(made)
 
     def _ending(self, cell: Cell, exc: BaseException | None) -> list[Step]:
         return [(cell.opened_at, described(self), lambda: leave(cell.opened, exc))]
 
 
-def maker_of(resource: providers.BaseResource[Any], bare: bool = False) -> Any:
+def maker_of(resource: providers.BaseResource[Any], bare: bool = False, given: tuple[Any, ...] = ()) -> Any:
     """Return what calls that which a resource provides, with its arguments: what is returned is not open yet.
 
-    `bare`: of a generator function, the generator itself rather than a context manager over it.
+    `bare`: of a generator function, the generator itself rather than a context manager over it. `given` are the
+    positional arguments that it will be called with.
     """
     provides: Any = (bare and generator_of(resource.provides)) or resource.provides
     args: tuple[Any, ...] = resource.args
-    kwargs: dict[str, Any] = resource.kwargs
+    kwargs = without_covered(resource, given) if given else resource.kwargs
     return providers.Callable(functools.partial(provides), *args, **kwargs) if args or kwargs else provides
 
 
@@ -182,7 +185,17 @@ class Calling(Shortened[T]):
                 return cast("T", call())
             if is_deep(self):
                 return cast("T", called_deep(self))
+        elif args and self.filled and covering(self) is None:
+            return cast("T", _uncovered(self, args)(*args, **kwargs))
         return super()._answer(*args, **kwargs)
+
+
+def _uncovered(provider: Any, args: tuple[Any, ...]) -> Any:
+    """Return a provider without the arguments filled by type that positions of a call stand for."""
+    kwargs = without_covered(provider, args)
+    if isinstance(provider, providers.Factory):
+        return providers.Factory(provider.provides, *provider.args, **kwargs).add_attributes(**provider.attributes)
+    return providers.Callable(provider.provides, *provider.args, **kwargs)
 
 
 class Factory(Calling[T], providers.Factory[T]):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 from dependency_injector import providers
 
 from p8fs_cluster.di import context
+from p8fs_cluster.di.by_type import without_covered
 from p8fs_cluster.di.compiling import compiled_call, is_written
 from p8fs_cluster.di.entering import (
     Opened,
@@ -194,7 +195,9 @@ class Scoped(Keeping[T], providers.Callable[T]):
         made: Any
         if footprint(self).asynchronous:  # dependency-injector takes a generator for a coroutine then
             call = functools.partial(_managed, self.provides)
-            made = providers.Callable(call, *self.args, **self.kwargs)(*args, **kwargs)
+            made = providers.Callable(call, *self.args, **without_covered(self, args))(*args, **kwargs)
+        elif args and self.filled:
+            made = providers.Callable(self.provides, *self.args, **without_covered(self, args))(*args, **kwargs)
         else:
             made = providers.Callable._provide(self, args, kwargs)  # type: ignore[attr-defined]
         return self._opened(made)

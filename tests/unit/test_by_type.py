@@ -760,3 +760,32 @@ class TestFastAPI:
 
         with pytest.raises(InjectionError, match="2 providers of Two"), TestClient(app):
             pass
+
+
+@pytest.mark.parametrize(
+    "kind", [providers.Factory, providers.Callable, providers.Singleton, providers.Resource, Scoped]
+)
+def test_positions_of_a_call_stand_for_filled_arguments(kind: Any) -> None:
+    class Group: ...
+
+    class Notes: ...
+
+    def made(group: Group, notes: Notes, name: str = "nobody") -> tuple[Any, ...]:
+        return group, notes, name
+
+    made.__annotations__.update(group=Group, notes=Notes)
+
+    class Users(Container):
+        group = providers.Singleton(Group)
+        notes = providers.Singleton(Notes)
+        user = kind(made)
+
+    with Users() as container, container.scope("request"):
+        mine = Group()
+        assert container.user(mine, name="me") == (mine, container.notes(), "me")
+        if kind in (providers.Factory, providers.Callable):
+            for _ in range(3):
+                assert container.user() == (container.group(), container.notes(), "nobody")
+            assert container.user(mine, notes=None) == (mine, None, "nobody")
+            with container.user.override(providers.Callable(lambda *args: args)):
+                assert container.user(mine) == (mine,)
