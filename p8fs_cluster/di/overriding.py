@@ -79,13 +79,15 @@ class Overridable(Layered[T]):
     @property
     def overridden(self) -> tuple[providers.Provider[Any], ...]:  # type: ignore[override]
         """Return what stands in its place for the whole process, innermost last."""
+        if not self.layers:
+            return ()
         found = (layer.replaced.get(self) for layer in self.layers if layer.active)
         return tuple(replacement for replacement in found if replacement is not None)
 
     @property
     def last_overriding(self) -> providers.Provider[Any] | None:
         """Return what stands in its place, None if nothing does."""
-        overridden = self.overridden
+        overridden = self.overridden if self.layers else ()
         return overridden[-1] if overridden else None
 
     def override(self, value: Any, *, isolated: bool = False) -> Override[Any]:  # type: ignore[override]

@@ -108,7 +108,7 @@ def _value(
     needed = parameter.default is Parameter.empty
     if isinstance(wanted, str) and needed:
         return Missing(argument, f"its annotation {wanted!r} can't be read", _GIVE_IT)
-    if isinstance(wanted, str) or not _may_be_filled(wanted, needed):
+    if isinstance(wanted, str):
         return None
     if needed:
         wanted = functools.reduce(operator.or_, (each for each in alternatives(wanted) if each is not _NONE))
@@ -142,11 +142,16 @@ def _lacking(provider: Any) -> list[Parameter]:
     signature = _signature(provider)
     positional = [each.name for each in signature.parameters.values() if each.kind in _POSITIONAL]
     given.update(positional[: len(provider.args)])
-    return [
-        each
-        for each in signature.parameters.values()
-        if each.kind in _NAMED and each.name not in given and (each.default is None or each.default is each.empty)
-    ]
+    left_out = (each for each in signature.parameters.values() if each.kind in _NAMED and each.name not in given)
+    return [each for each in left_out if _is_fillable(each, signature)]
+
+
+def _is_fillable(parameter: Parameter, signature: Signature) -> bool:
+    needed = parameter.default is Parameter.empty
+    if not needed and parameter.default is not None:
+        return False
+    wanted = signature.annotation(parameter)
+    return isinstance(wanted, str) or _may_be_filled(wanted, needed)
 
 
 def _is_complete(call: Any, given: int) -> bool:

@@ -27,6 +27,7 @@ from pydantic import BaseModel
 
 from p8fs_cluster.config.settings import P8FSConfig
 from p8fs_cluster.containers.graph.checker_imports import names_for_checkers
+from p8fs_cluster.di import markers
 from p8fs_cluster.di.annotations import UNKNOWN
 from p8fs_cluster.di.scoped import Scoped
 from p8fs_cluster.di.settings import SettingsProvider
@@ -127,7 +128,7 @@ def signature_of(provider: Any) -> Signature | None:
         return None
     method = _method_called(call)
     try:
-        parameters = dict(inspect.signature(method or call).parameters)
+        parameters = dict(markers.signature_of(method or call).parameters)
     except (TypeError, ValueError):
         return None
     first = next(iter(parameters.values()), None)

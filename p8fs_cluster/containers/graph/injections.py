@@ -54,7 +54,7 @@ def injections_of(function: Any) -> tuple[tuple[inspect.Parameter, Any], ...]:
     """
     plain = inspect.unwrap(function)
     try:
-        signature = inspect.signature(plain)
+        signature = markers.signature_of(plain)
         marked = markers.injections_of(plain, signature, {})
     except (NameError, TypeError, ValueError, InjectionError):  # is told when it is called
         return ()
@@ -81,7 +81,7 @@ def unfilled(things: Iterable[Any]) -> Iterator[tuple[str, str]]:
 def _unread(function: Any) -> Iterator[str]:
     """Yield why the markers of a function can't be read, if they can't."""
     try:
-        markers.injections_of(function, inspect.signature(function), {})
+        markers.injections_of(function, markers.signature_of(function), {})
     except NameError as exc:
         yield f"an annotation can't be read: {exc}"
 
