@@ -219,10 +219,12 @@ class Scoped(Keeping[T], providers.Callable[T]):
         return _open_in_a_task_of_its_own(made)
 
     def _may_need(self) -> frozenset[str]:
-        return frozenset(scope.name for scope in serving_scope(self).chain())
+        return serving_scope(self).names
 
     def _require_lifetimes(self, found: Footprint) -> None:
-        names = {scope.name for scope in serving_scope(self).chain()}
+        if not found.scoped:
+            return
+        names = serving_scope(self).names
         for needed in found.scoped:
             if needed.scope not in names:
                 raise InjectionError(

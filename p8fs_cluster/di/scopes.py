@@ -49,6 +49,9 @@ ORDER: Order = (("application", "websocket", "request"), ("application", "job"))
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Awaits a function that a worker thread runs."""
 
+Shield = Callable[[], contextlib.AbstractContextManager[object]]
+"""What no cancellation gets into."""
+
 _Stack = tuple["Scope", "_Stack"] | None
 here: ContextVar[Any] = ContextVar("p8fs_cluster_scopes", default=None)
 """The scopes that were opened here, as a `_Stack`, innermost first; some may have ended."""
@@ -82,6 +85,8 @@ class Scope:
     """The epoch of the context, and the values that are the same as long as that is in force."""
     outer: Scope | None = None
     ended = False
+    names: frozenset[str] = frozenset()
+    """The names of this scope and of those that it lies in, once it is open."""
     number = 0
     """The number of its opening, counted together with everything else that is opened."""
     successor: Scope | None = None
@@ -139,6 +144,7 @@ class Scope:
             raise InjectionError(f"the scope {self.name!r} was opened before: ask the container for another one")
         if here.get() is not None:
             self.outer = self._enclosing()
+        self.names = _alone(self.name) if self.outer is None else self.outer.names | {self.name}
         if asynchronous:
             self.asynchronous = True
         self._entered, self.number = 1, next(OPENED)
@@ -191,28 +197,37 @@ class Scope:
         if raised is not exc and raised is not None:
             raise raised
 
-    async def end_async(self, exc: BaseException | None = None) -> None:
-        """Do as `end`, and await what is asynchronous."""
+    async def end_async(self, exc: BaseException | None = None, shield: Shield = contextlib.nullcontext) -> None:
+        """Do as `end`, and await what is asynchronous, within `shield()`."""
         raised = exc
         try:
-            for cell in self._closing():
-                try:
-                    if self.in_thread is not None and not asyncio.isfuture(cell.opened.value):
-                        await self.in_thread(functools.partial(leave, cell.opened, raised))
-                    elif inspect.isawaitable(left := leave(cell.opened, raised)):
-                        await left
-                except BaseException as fault:
-                    raised = fault
+            if cells := self._closing():
+                with shield():
+                    raised = await self._left(cells, exc)
         finally:
             self._stop_serving()
         if raised is not exc and raised is not None:
             raise raised
+
+    async def _left(self, cells: list[Cell], raised: BaseException | None) -> BaseException | None:
+        """Close values, and return the exception that the last step has left."""
+        for cell in cells:
+            try:
+                if self.in_thread is not None and not asyncio.isfuture(cell.opened.value):
+                    await self.in_thread(functools.partial(leave, cell.opened, raised))
+                elif inspect.isawaitable(left := leave(cell.opened, raised)):
+                    await left
+            except BaseException as fault:
+                raised = fault
+        return raised
 
     def give(self, values: Mapping[Any, Any], *, declared_or_not: bool = False) -> None:
         """Give it values, by the type or the name that `Scoped.given` declares them with.
 
         :raises InjectionError: nothing is declared for one of them, unless that may be; or it is of another type.
         """
+        if not values:
+            return
         declared = given_in(self.container, self.name)
         for asked, value in values.items():
             called_so = self.container.providers.get(asked) if isinstance(asked, str) else None
@@ -237,11 +252,6 @@ class Scope:
         while scope is not None:
             yield scope
             scope = scope.outer
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of this scope and of those that it lies in."""
-        return _alone(self.name) if self.outer is None else frozenset(scope.name for scope in self.chain())
 
     def owns(self, provider: Overridable[Any]) -> bool:
         """Return whether a provider is one of this scope's container."""
@@ -315,7 +325,9 @@ class Scope:
                 return []
             self.ended = True
         self.latest = (None, {})
-        cells = []
+        cells: list[Cell] = []
+        if not self._cells:
+            return cells
         for kept in tuple(self._cells.values()):
             for key in tuple(kept.cells):
                 cell = kept.cells.pop(key, None)
@@ -379,7 +391,12 @@ def above(order: Order, name: str) -> frozenset[str]:
 
 def given_in(container: Any, scope: str) -> list[Overridable[Any]]:
     """Return the providers of a container whose values are to be given when that scope is opened."""
-    return [provider for provider in _scoped(container) if wanted_by(provider) is not None and provider.scope == scope]
+    kept = container._cache.values
+    found: list[Overridable[Any]] | None = kept.get((given_in, scope))
+    if found is None:
+        found = [each for each in _scoped(container) if wanted_by(each) is not None and each.scope == scope]
+        kept[given_in, scope] = found
+    return found
 
 
 def serving_scope(provider: Overridable[Any]) -> Scope:
@@ -388,6 +405,11 @@ def serving_scope(provider: Overridable[Any]) -> Scope:
     :raises InjectionError: there is none.
     """
     name, strangers = provider.scope, []
+    stack = here.get()
+    if stack is not None:
+        nearest: Scope = stack[0]
+        if nearest.name == name and not nearest.ended and nearest.owns(provider):
+            return nearest
     for inner in opened_here():
         if inner.serves(provider):
             for scope in inner.chain():

@@ -12,6 +12,7 @@ from fastapi import Depends
 from fastapi.requests import HTTPConnection
 
 from p8fs_cluster.containers.injection import Closing, Provide, inject
+from p8fs_cluster.di import context
 from p8fs_cluster.di.entering import closes, opens_asynchronously
 from p8fs_cluster.di.markers import MARKER
 from p8fs_cluster.di.ownership import named
@@ -118,4 +119,9 @@ _Provider: Any = wiring.Provider
 
 
 def _container_of(connection: HTTPConnection) -> AbstractContextManager[Any]:
-    return getattr(connection.app.state, "container", None) or nullcontext()
+    container = getattr(connection.app.state, "container", None)
+    if container is None:
+        return nullcontext()
+    if not container._entered:
+        return container  # type: ignore[no-any-return]
+    return nullcontext() if context.innermost(context.here())[0] is container else context.serving(container)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from typing import Any
@@ -126,12 +126,15 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         kind = _KINDS.get(scope["type"])
-        with application.resumed():
+        application.resume()
+        try:
             if kind is None:
                 await around(scope, receive, send)
                 return
             scope[_KEY] = served = kind(application, values, scope, receive, send)
             await served.serve(around)
+        finally:
+            application.suspend()
 
     async def route(scope: Any, receive: Any, send: Any) -> None:
         served = scope.get(_KEY)
@@ -199,26 +202,41 @@ class _Served:
         if handlers is not None:
             scope[_HANDLERS] = [self._noting(each) for each in handlers]
 
-    def _noting(self, handlers: Mapping[Any, Any]) -> dict[Any, Any]:
-        def noting(handler: Any) -> Any:
-            if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+    def _noting(self, handlers: Mapping[Any, Any]) -> _Noting:
+        return _Noting(self, handlers)
 
-                async def note_async(connection: Any, exc: Exception) -> Any:
-                    self._handled = exc
-                    return await handler(connection, exc)
+    def noting(self, handler: Any) -> Any:
+        """Return an exception handler that notes the exception it gets."""
+        if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
 
-                return note_async
-
-            def note(connection: Any, exc: Exception) -> Any:
+            async def note_async(connection: Any, exc: Exception) -> Any:
                 self._handled = exc
-                return handler(connection, exc)
+                return await handler(connection, exc)
 
-            return note
+            return note_async
 
-        return {key: noting(handler) for key, handler in handlers.items()}
+        def note(connection: Any, exc: Exception) -> Any:
+            self._handled = exc
+            return handler(connection, exc)
+
+        return note
 
     def _made(self, scope: Any, receive: Any, send: Any) -> HTTPConnection:
         raise NotImplementedError
+
+
+class _Noting(dict[Any, Any]):
+    """Exception handlers, each of which is wrapped when an exception has come."""
+
+    def __init__(self, served: _Served, handlers: Mapping[Any, Any]) -> None:
+        super().__init__(handlers)
+        self._served = served
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._served.noting(super().__getitem__(key))
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self[key] if key in self else default  # noqa: SIM401 (dict's own would not wrap it)
 
 
 class _Http(_Served):
@@ -363,8 +381,11 @@ def _is_last(message: _Message) -> bool:
 
 
 async def _ended(scope: Scope, exc: BaseException | None) -> None:
-    with anyio.CancelScope(shield=True):  # a client that has gone does not keep it from its end
-        await scope.end_async(exc)
+    await scope.end_async(exc, _shield)
+
+
+def _shield() -> AbstractContextManager[object]:
+    return anyio.CancelScope(shield=True)  # a client that has gone does not keep a scope from its end
 
 
 async def _in_thread(step: Callable[[], Any]) -> Any:
