@@ -155,7 +155,11 @@ class TestArguments:
         ]
 
     def test_missing(self) -> None:
-        assert problems_of(service=providers.Singleton(Service)) == [
+        class Plain(containers.DeclarativeContainer):
+            storage = providers.Singleton(Storage, Container.config)
+            service = providers.Singleton(Service)
+
+        assert [str(each) for each in check(Plain) if each.where == "service"] == [
             "service: Service: argument 'storage' is missing; storage would fit"
         ]
         assert problems_of(client=providers.Resource(opened)) == ["client: opened: argument 'host' is missing"]
@@ -177,8 +181,8 @@ class TestArguments:
         assert len(found) == 4
 
     def test_a_factory_may_be_completed_by_its_caller(self) -> None:
-        assert problems_of(make=providers.Factory(Service), call=providers.Callable(client_of)) == []
-        make = providers.Factory(Service)
+        assert problems_of(make=providers.Factory(Client), call=providers.Callable(client_of)) == []
+        make = providers.Factory(Client)
         assert problems_of(make=make, live=providers.Factory(dict, make=make.provider)) == []
         assert problems_of(make=make, part=providers.FactoryAggregate(one=make)) == []
 
@@ -187,15 +191,13 @@ class TestArguments:
         [
             lambda make: providers.Factory(dict, make=make),
             lambda make: providers.Factory(dict, make=providers.List(make)),
-            lambda make: providers.Factory(dict, make=make.provided.storage),
+            lambda make: providers.Factory(dict, make=make.provided.host),
             lambda make: providers.Selector(lambda: "one", one=make),
         ],
     )
     def test_but_not_one_that_another_provider_calls(self, use: Callable[[Any], Any]) -> None:
-        make = providers.Factory(Service)
-        assert problems_of(make=make, user=use(make)) == [
-            "make: Service: argument 'storage' is missing; storage would fit"
-        ]
+        make = providers.Factory(Client)
+        assert problems_of(make=make, user=use(make)) == ["make: Client: argument 'host' is missing"]
 
     def test_what_is_injected_is_not_missing(self) -> None:
         assert problems_of(saved=providers.Singleton(injected_by_annotation)) == []
@@ -499,7 +501,7 @@ async def injected_wrongly(
 
 
 @inject
-def calls_a_factory(make: Service = Provide["make"]) -> None: ...
+def calls_a_factory(make: Client = Provide["make"]) -> None: ...
 
 
 def marked_for_others(
@@ -571,7 +573,7 @@ class TestFunctions:
         assert container.providers == before
 
     def test_call_factories_without_arguments(self) -> None:
-        application = container_of(make=providers.Factory(Service))
+        application = container_of(make=providers.Factory(Client))
         assert check(application) == ()
         assert len(check(application, functions=[calls_a_factory])) == 1
 

@@ -222,8 +222,8 @@ class _Check:
             hint = did_you_mean(asked, paths) if isinstance(asked, str) else self._offer(injection.wanted)
             yield f"argument {name!r}: {injection.asked_for} is not in {self._reached.name}", hint
             return
-        if provider.last_overriding is not None and not injection.live:
-            return  # a test's replacement may be of any type that does
+        if not injection.live and provider.last_overriding is not None:  # a test's fake may be of any type
+            return
         what = Given(type(provider), exact=True) if injection.live else injected(provider, self._known)
         yield from self._faults_of_type(f"argument {name!r}", injection.wanted, what, provider)
 
