@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from dependency_injector import containers, providers
@@ -89,6 +89,11 @@ class Candidates:
         self._all = tuple(self._candidates(container, "", {}))
         self._untyped = tuple(each for each in self._all if each.type is UNKNOWN or isinstance(each.type, str))
         self._found: dict[int, Found] = {}
+        self._by_class: dict[type | None, list[int]] = {}
+        """The positions of those with each class among their bases, under None of those of other types."""
+        for position, each in enumerate(self._all):
+            for base in each.type.__mro__ if type(each.type) is type else (None,):
+                self._by_class.setdefault(base, []).append(position)
 
     def of(self, wanted: Any, besides: Any = None) -> Found:
         """Return the providers that give what is wanted, except for `besides`."""
@@ -102,7 +107,7 @@ class Candidates:
     def _look_up(self, wanted: Any) -> Found:
         if isinstance(wanted, str) or not is_known(wanted) or is_common(wanted):
             return Found(wanted, self._name, ())
-        verdicts = [(each, match(each.type, wanted)) for each in self._all]
+        verdicts = [(each, match(each.type, wanted)) for each in self._worth_asking(wanted)]
         return Found(
             wanted,
             self._name,
@@ -110,6 +115,14 @@ class Candidates:
             tuple(each for each, verdict in verdicts if verdict is None),
             self._untyped,
         )
+
+    def _worth_asking(self, wanted: Any) -> Iterable[Candidate]:
+        """Return the candidates without most of those whose plain classes don't derive from the wanted ones."""
+        options = alternatives(wanted)
+        if any(type(option) is not type for option in options):
+            return self._all
+        positions = {position for option in (*options, None) for position in self._by_class.get(option, ())}
+        return [self._all[position] for position in sorted(positions)]
 
     def _containers(self, wanted: Any) -> Found:
         """Return the container itself if it is of that class, else its parts that are."""
