@@ -52,7 +52,7 @@ def following(cls: Any) -> dict[str, providers.Provider[Any]]:
     nothing is declared anew.
     """
     inherited = (pair for base in cls.__mro__[1:] for pair in getattr(base, "providers", {}).items())
-    if all(cls.providers[name] is provider for name, provider in inherited):
+    if all(cls.providers.get(name, provider) is provider for name, provider in inherited):
         return {}
     return {name: provider for name, provider in _Following(cls).all() if provider is not cls.providers[name]}
 
