@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from dependency_injector import providers, wiring
 
-from p8fs_cluster.di.entering import is_awaited
+from p8fs_cluster.di.entering import is_awaited, settled
 from p8fs_cluster.exceptions import InjectionError
 
 __all__ = ["AllOf", "ByType", "Missing", "all_of", "asks_by_type", "without_covered"]
@@ -64,7 +64,7 @@ class AllOf(_List):
                 "all_of(...) stands where its container is not known: write it in Provide[all_of(...)], or as an "
                 "argument of a provider in the class body of a Container"
             )
-        values = [_settled(provider()) for provider in self.args]
+        values = [settled(provider()) for provider in self.args]
         return asyncio.ensure_future(_awaited(values)) if any(map(is_awaited, values)) else values
 
 
@@ -125,10 +125,6 @@ def without_covered(provider: Any, args: tuple[Any, ...]) -> dict[str, Any]:
         covered = provider.filled.intersection(provider.positional[first : first + len(args)])
         return {name: value for name, value in kwargs.items() if name not in covered}
     return kwargs
-
-
-def _settled(value: Any) -> Any:
-    return value.result() if asyncio.isfuture(value) and value.done() else value
 
 
 async def _awaited(values: list[Any]) -> list[Any]:

@@ -24,6 +24,7 @@ __all__ = [
     "open_in_task",
     "open_now",
     "opens_asynchronously",
+    "settled",
 ]
 
 Exit: TypeAlias = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], Any]
@@ -78,6 +79,11 @@ def _unwrapped(provides: Any) -> Any:
 def is_awaited(made: Any) -> bool:
     """Return whether `made` is a promise. An object that merely can be awaited is a value."""
     return asyncio.isfuture(made) or inspect.iscoroutine(made)
+
+
+def settled(value: Any) -> Any:
+    """Return what a promise that was kept has brought, else the value itself."""
+    return value.result() if asyncio.isfuture(value) and value.done() else value
 
 
 def open_now(made: Any) -> Opened:
