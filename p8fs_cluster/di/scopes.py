@@ -30,6 +30,7 @@ __all__ = [
     "InThread",
     "Order",
     "Scope",
+    "Succession",
     "above",
     "given_in",
     "has_ended",
@@ -89,7 +90,7 @@ class Scope:
     """The names of this scope and of those that it lies in, once it is open."""
     number = 0
     """The number of its opening, counted together with everything else that is opened."""
-    successor: Scope | None = None
+    succession: Succession | None = None
     """The scope that takes the place of this one after its end."""
     in_thread: InThread | None = None
     """Awaits what opens or closes a synchronous value of an asynchronous scope; None: that happens at once."""
@@ -135,8 +136,8 @@ class Scope:
     ) -> None:
         await self.end_async(exc)
 
-    def begin(self, *, asynchronous: bool = False) -> None:
-        """Open it here.
+    def begin(self, *, asynchronous: bool = False, resumed: bool = True) -> None:
+        """Open it here, and make it the one in force here unless `resumed` is false.
 
         :raises InjectionError: it was opened before, or it may not be opened within the scopes that are open here.
         """
@@ -148,7 +149,8 @@ class Scope:
         if asynchronous:
             self.asynchronous = True
         self._entered, self.number = 1, next(OPENED)
-        self.resume()
+        if resumed:
+            self.resume()
 
     def resume(self) -> None:
         """Make it, and its container, the ones in force here, as where it was opened."""
@@ -168,6 +170,11 @@ class Scope:
         else:
             context.stop_serving(self)
             here.set(_without(self, here.get()))
+
+    def give_way(self, succession: Succession) -> None:
+        """After its end, be looked up here once more, and give way to the scope that takes its place then."""
+        self.succession = succession
+        here.set((self, here.get()))
 
     @contextlib.contextmanager
     def resumed(self) -> Iterator[Self]:
@@ -229,6 +236,8 @@ class Scope:
         if not values:
             return
         declared = given_in(self.container, self.name)
+        if not declared and declared_or_not:
+            return
         for asked, value in values.items():
             called_so = self.container.providers.get(asked) if isinstance(asked, str) else None
             fitting = [each for each in declared if wanted_by(each) is asked or each is called_so]
@@ -361,13 +370,38 @@ def _unknown(name: str, order: Order) -> InjectionError:
     return InjectionError(f"there is no scope {name!r}: {hint}")
 
 
+class Succession:
+    """A scope that takes the place of one that has ended, opened when it is first looked for."""
+
+    _lock = threading.RLock()
+
+    def __init__(self, make: Callable[[], Scope]) -> None:
+        self._make: Callable[[], Scope] | None = make
+        self._scope: Scope | None = None
+
+    def scope(self) -> Scope | None:
+        """Return the scope; None while it is being opened here, or if it was not before the succession ended."""
+        if self._make is not None:
+            with self._lock:
+                make, self._make = self._make, None
+                if make is not None:
+                    self._scope = make()
+        return self._scope
+
+    def end(self) -> Scope | None:
+        """Return the scope if it was opened, and open none from now on."""
+        with self._lock:
+            self._make = None
+        return self._scope
+
+
 def opened_here() -> Iterator[Scope]:
     """Yield the scopes that were opened here, innermost first; some may have ended."""
     stack = here.get()
     while stack is not None:
         scope, stack = stack
-        if scope.ended and scope.successor is not None:
-            scope = scope.successor
+        if scope.ended and scope.succession is not None:
+            scope = scope.succession.scope() or scope
         yield scope
 
 

@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket
 
 from p8fs_cluster.containers.validation import validate_configuration
-from p8fs_cluster.di.scopes import Scope
+from p8fs_cluster.di.scopes import Scope, Succession
 from p8fs_cluster.exceptions import InjectionError, RequestRefused
 from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given, set_logging_up
 from p8fs_cluster.frameworks._endpoints import endpoints
@@ -252,7 +252,7 @@ class _Http(_Served):
         """True after the message before which the scope ends."""
         self._fault: BaseException | None = None
         """The exception that the end of the scope raised."""
-        self._job: Scope | None = None
+        self._succession = Succession(self._job)
 
     async def serve(self, around: Any) -> None:
         scope, receive, send = self._asked
@@ -276,8 +276,8 @@ class _Http(_Served):
         async def answer(message: _Message) -> None:
             await self._before(message)
             await send(message)
-            if _is_last(message):
-                self._begin_job()
+            if _is_last(message) and self.scope.succession is None:
+                self.scope.give_way(self._succession)
 
         fault: BaseException | None = None
         self.note_what_is_handled(scope)
@@ -291,8 +291,10 @@ class _Http(_Served):
             await _ended(self.scope, exc)
             raise
         finally:
-            if self._job is not None:
-                await _ended(self._job, fault)
+            if (job := self._succession.end()) is not None:
+                await _ended(job, fault)
+            if self.scope.succession is not None:
+                self.scope.suspend()
 
     async def _before(self, message: _Message) -> None:
         """End the scope if this is the message before which it has to end."""
@@ -315,11 +317,11 @@ class _Http(_Served):
                 self._fault = exc
                 raise
 
-    def _begin_job(self) -> None:
-        if self._job is None:
-            self._job = opened_scope(self._container, "job", in_thread=_in_thread)
-            self._job.begin(asynchronous=True)
-            self.scope.successor = self._job  # for the task that runs what follows, if it is not this one
+    def _job(self) -> Scope:
+        """Open the scope of what follows the answer."""
+        job = opened_scope(self._container, "job", in_thread=_in_thread)
+        job.begin(asynchronous=True, resumed=False)
+        return job
 
     def _made(self, scope: Any, receive: Any, send: Any) -> HTTPConnection:
         return Request(scope)  # its body is the handler's to read
