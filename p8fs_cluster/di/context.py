@@ -125,9 +125,13 @@ def serve(container: _Container, holder: Any) -> Context:
 
 
 def stop_serving(holder: Any) -> None:
-    """Take back the latest `serve(…, holder)`."""
+    """Take back the latest `serve(…, holder)`, if there was one here."""
     context = in_force.get()
-    in_force.set(_context(_without(holder, context.entered), context.isolated))
+    entered = context.entered
+    while entered is not None and entered[2] is not holder:
+        entered = entered[1]
+    if entered is not None:
+        in_force.set(_context(_without(holder, context.entered), context.isolated))
 
 
 def enter(container: _Container) -> None:

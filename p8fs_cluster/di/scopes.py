@@ -167,7 +167,7 @@ class Scope:
             context.in_force.set(before)
             here.set(stack[1])
             self._resumed = (None, None, None)
-        else:
+        elif _is_in(self, here.get()):
             context.stop_serving(self)
             here.set(_without(self, here.get()))
 
@@ -403,6 +403,12 @@ def opened_here() -> Iterator[Scope]:
         if scope.ended and scope.succession is not None:
             scope = scope.succession.scope() or scope
         yield scope
+
+
+def _is_in(scope: Scope, stack: _Stack) -> bool:
+    while stack is not None and stack[0] is not scope:
+        stack = stack[1]
+    return stack is not None
 
 
 def _without(scope: Scope, stack: _Stack) -> _Stack:
