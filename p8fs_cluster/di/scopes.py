@@ -305,7 +305,8 @@ class Scope:
     def _enclosing(self) -> Scope | None:
         """Return the nearest open scope that may lie around this one; a scope beside it is not seen from within."""
         around = above(self._order, self.name)
-        inner = innermost(self.container)
+        nearest: Scope = here.get()[0]
+        inner = nearest if nearest.container is self.container and not nearest.ended else innermost(self.container)
         for scope in inner.chain() if inner else ():
             if self.name in above(self._order, scope.name) and not scope.ended:
                 raise InjectionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket
 
 from p8fs_cluster.containers.validation import validate_configuration
-from p8fs_cluster.di.scopes import Scope, Succession
+from p8fs_cluster.di.scopes import Scope, Succession, given_in
 from p8fs_cluster.exceptions import InjectionError, RequestRefused
 from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given, set_logging_up
 from p8fs_cluster.frameworks._endpoints import endpoints
@@ -183,17 +184,22 @@ class _Served:
 
     def __init__(self, application: Scope, values: Values | None, scope: Any, receive: Any, send: Any) -> None:
         self._values = values
-        self._connection = self._made(scope, receive, send)
         self._asked = (scope, receive, send)
         self._container = application.container
         self._handled: Exception | None = None
         """The exception of a route, for which one of the application's exception handlers answers."""
-        offered = {HTTPConnection: self._connection, type(self._connection): self._connection}
-        self.scope = opened_scope(self._container, self.name, offered=offered, in_thread=_in_thread)
+        self.scope = opened_scope(self._container, self.name, in_thread=_in_thread)
+        if given_in(self._container, self.name):
+            offered = {HTTPConnection: self._connection, type(self._connection): self._connection}
+            self.scope.give(offered, declared_or_not=True)
 
-    async def _asked_for(self) -> Mapping[Any, Any]:
+    @functools.cached_property
+    def _connection(self) -> HTTPConnection:
+        return self._made(*self._asked)
+
+    async def _asked_for(self, values: Values) -> Mapping[Any, Any]:
         """Ask the application for its values, where its exceptions become answers."""
-        found = {} if self._values is None else self._values(self._connection)
+        found = values(self._connection)
         return await found if inspect.isawaitable(found) else found
 
     def note_what_is_handled(self, scope: Any) -> None:
@@ -282,7 +288,8 @@ class _Http(_Served):
         fault: BaseException | None = None
         self.note_what_is_handled(scope)
         try:
-            self.scope.give(await self._asked_for())
+            if self._values is not None:
+                self.scope.give(await self._asked_for(self._values))
             await routes(scope, receive, answer)
         except BaseException as exc:
             fault = exc
@@ -298,6 +305,8 @@ class _Http(_Served):
 
     async def _before(self, message: _Message) -> None:
         """End the scope if this is the message before which it has to end."""
+        if self._complete and self._fault is None:
+            return
         if message["type"] == "http.response.start":
             self._status = message["status"]
         if not (_is_last(message) if self.lasting else message["type"] == "http.response.start"):
@@ -352,7 +361,8 @@ class _Socket(_Served):
 
         self.note_what_is_handled(scope)
         try:
-            offered = {**offered, **await self._asked_for()}
+            if self._values is not None:
+                offered = {**offered, **await self._asked_for(self._values)}
             self.scope.give(offered, declared_or_not=True)
             await routes(scope, hear, send)
         except BaseException as exc:
