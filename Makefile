@@ -15,6 +15,7 @@
 # make bench   the handle against the bare pool of each engine, the live settings, and the three that follow
 #              (ARGS="--rtt 1": the former over a network whose round trips take a millisecond more)
 # make bench-injection   @inject against plain Python and six peers, FastAPI requests, long chains, and what starting costs
+# make features   runs what docs/injection.md says of others, and writes its table (ARGS=--check compares it)
 # make bench-coordination   locks against bare statements and tooz, failover, hand-over, a thousand nodes
 # make bench-kv        the key-value store against bare drivers and peers
 # make bench-kv-large  the same with ten million keys, a million expired ones, a million writes of the same ones
@@ -30,7 +31,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test tidb compliance lint fuzz faults chaos chaos-kv simulation bench bench-injection bench-coordination bench-kv bench-kv-copy bench-kv-large bench-logging clean
+.PHONY: demo test tidb compliance lint fuzz faults chaos chaos-kv simulation bench bench-injection features bench-coordination bench-kv bench-kv-copy bench-kv-large bench-logging clean
 .DELETE_ON_ERROR:
 
 demo: export P8FS_STORAGE_PROVIDER ?= rocksdb
@@ -81,6 +82,9 @@ bench-injection: $(VENV)/benches
 	$(BIN)/python -m benchmarks.requests
 	$(BIN)/python -m benchmarks.chains
 	$(BIN)/python -m benchmarks.starting
+
+features: $(VENV)/benches
+	$(BIN)/python -m benchmarks.features $(ARGS)
 
 bench-coordination: $(VENV)/benches
 	$(BIN)/python -m benchmarks.coordination $(ARGS)
