@@ -23,7 +23,8 @@ from p8fs_cluster.di.overriding import Override, replacements
 from p8fs_cluster.di.ownership import brought, owned
 from p8fs_cluster.di.ownership import containers as known
 from p8fs_cluster.di.providers import Callable, Resource, Singleton
-from p8fs_cluster.di.scopes import ORDER, Order, Scope
+from p8fs_cluster.di.scope_order import ORDER, Order
+from p8fs_cluster.di.scopes import Scope
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.di.teardown import Closable, Lasting, Step, close, close_async, close_begun
 from p8fs_cluster.exceptions import CloseError

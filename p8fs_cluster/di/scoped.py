@@ -30,7 +30,8 @@ from p8fs_cluster.di.keeping import Cell, Keeping, building
 from p8fs_cluster.di.layers import Key
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named
-from p8fs_cluster.di.scopes import InThread, Scope, has_ended, here, opened_here, serving_scope
+from p8fs_cluster.di.scopes import InThread, Scope
+from p8fs_cluster.di.serving import has_ended, here, opened_here, serving_scope
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError
 

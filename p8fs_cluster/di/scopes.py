@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,44 +16,31 @@ from p8fs_cluster.di.entering import leave
 from p8fs_cluster.di.footprints import forget
 from p8fs_cluster.di.keeping import Cell
 from p8fs_cluster.di.layers import Key
-from p8fs_cluster.di.lookup import with_subcontainers
 from p8fs_cluster.di.overriding import Overridable
-from p8fs_cluster.di.ownership import containers, described, named, owned
+from p8fs_cluster.di.ownership import containers, described
+from p8fs_cluster.di.scope_order import ORDER, Order, above, names_in, unknown_scope
+from p8fs_cluster.di.serving import (
+    Stack,
+    Succession,
+    given_in,
+    here,
+    innermost,
+    name_of_wanted,
+    opened_here,
+    scoped_of,
+    wanted_by,
+)
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError
 from p8fs_cluster.forking import Stage, after_fork
 
-__all__ = [
-    "ORDER",
-    "InThread",
-    "Order",
-    "Scope",
-    "Succession",
-    "above",
-    "given_in",
-    "has_ended",
-    "here",
-    "innermost",
-    "opened_here",
-    "serving_scope",
-    "wanted_by",
-]
-
-Order = tuple[tuple[str, ...], ...]
-"""Chains of scopes, each from the longest to the shortest."""
-
-ORDER: Order = (("application", "websocket", "request"), ("application", "job"))
-"""The scopes that are declared for every container, and that the frameworks open."""
+__all__ = ["InThread", "Scope", "Shield"]
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Awaits a function that a worker thread runs."""
 
 Shield = Callable[[], contextlib.AbstractContextManager[object]]
 """What no cancellation gets into."""
-
-_Stack = tuple["Scope", "_Stack"] | None
-here: ContextVar[Any] = ContextVar("p8fs_cluster_scopes", default=None)
-"""The scopes that were opened here, as a `_Stack`, innermost first; some may have ended."""
 
 
 class _Cells:
@@ -108,8 +93,8 @@ class Scope:
         *,
         order: Order = ORDER,
     ) -> None:
-        if name not in _names_in(order):
-            raise _unknown(name, order)
+        if name not in names_in(order):
+            raise unknown_scope(name, order)
         self.name = name
         self.container = container
         self._order = order
@@ -242,16 +227,16 @@ class Scope:
             called_so = self.container.providers.get(asked) if isinstance(asked, str) else None
             fitting = [each for each in declared if wanted_by(each) is asked or each is called_so]
             if not fitting and not declared_or_not:
-                told = ", ".join(_name_of(wanted_by(each)) for each in declared) or "none"
+                told = ", ".join(name_of_wanted(wanted_by(each)) for each in declared) or "none"
                 raise InjectionError(
-                    f"the scope {self.name!r} was given a value for {_name_of(asked)}, which "
+                    f"the scope {self.name!r} was given a value for {name_of_wanted(asked)}, which "
                     f"{self.container.parent_name} does not declare by Scoped.given(…); declared for it: {told}"
                 )
             for each in fitting:
                 if isinstance(wanted_by(each), type) and not _is_one(value, wanted_by(each)):
                     raise InjectionError(
-                        f"the scope {self.name!r} was given {type(value).__name__} for {_name_of(asked)}, which wants "
-                        f"{_name_of(wanted_by(each))}"
+                        f"the scope {self.name!r} was given {type(value).__name__} for {name_of_wanted(asked)}, "
+                        f"which wants {name_of_wanted(wanted_by(each))}"
                     )
                 self._given = {**self._given, each: value}
 
@@ -264,7 +249,7 @@ class Scope:
 
     def owns(self, provider: Overridable[Any]) -> bool:
         """Return whether a provider is one of this scope's container."""
-        return provider in _scoped(self.container)
+        return provider in scoped_of(self.container)
 
     def cells_of(self, provider: Overridable[Any]) -> _Cells:
         """Return where a provider's values in this scope are."""
@@ -278,7 +263,7 @@ class Scope:
         try:
             return self._given[provider]
         except KeyError:
-            wanted = _name_of(wanted_by(provider))
+            wanted = name_of_wanted(wanted_by(provider))
             raise InjectionError(
                 f"the scope {self.name!r} was opened without a value for {wanted}: "
                 f"container.scope({self.name!r}, values={{{wanted}: …}}), or `values=` where a framework opens it"
@@ -288,7 +273,7 @@ class Scope:
         """Return whether a provider is one of this scope's container, or of none."""
         if provider in self._cells or provider in self._given or self.owns(provider):
             return True
-        return not any(provider in _scoped(other) for other in tuple(containers))
+        return not any(provider in scoped_of(other) for other in tuple(containers))
 
     def remember(self, provider: Overridable[Any], epoch: object, value: Any) -> None:
         """Keep a value at hand for as long as nothing is overridden."""
@@ -360,125 +345,17 @@ def _opened_at(cell: Cell) -> int:
     return cell.opened_at
 
 
-@functools.lru_cache(64)
-def _names_in(order: Order) -> frozenset[str]:
-    return frozenset(name for chain in order for name in chain)
-
-
-def _unknown(name: str, order: Order) -> InjectionError:
-    near = difflib.get_close_matches(name, _names_in(order), 1)
-    hint = f"did you mean {near[0]!r}?" if near else "declare it in the container's `scope_order`"
-    return InjectionError(f"there is no scope {name!r}: {hint}")
-
-
-class Succession:
-    """A scope that takes the place of one that has ended, opened when it is first looked for."""
-
-    _lock = threading.RLock()
-
-    def __init__(self, make: Callable[[], Scope]) -> None:
-        self._make: Callable[[], Scope] | None = make
-        self._scope: Scope | None = None
-
-    def scope(self) -> Scope | None:
-        """Return the scope; None while it is being opened here, or if it was not before the succession ended."""
-        if self._make is not None:
-            with self._lock:
-                make, self._make = self._make, None
-                if make is not None:
-                    self._scope = make()
-        return self._scope
-
-    def end(self) -> Scope | None:
-        """Return the scope if it was opened, and open none from now on."""
-        with self._lock:
-            self._make = None
-        return self._scope
-
-
-def opened_here() -> Iterator[Scope]:
-    """Yield the scopes that were opened here, innermost first; some may have ended."""
-    stack = here.get()
-    while stack is not None:
-        scope, stack = stack
-        if scope.ended and scope.succession is not None:
-            scope = scope.succession.scope() or scope
-        yield scope
-
-
-def _is_in(scope: Scope, stack: _Stack) -> bool:
+def _is_in(scope: Scope, stack: Stack) -> bool:
     while stack is not None and stack[0] is not scope:
         stack = stack[1]
     return stack is not None
 
 
-def _without(scope: Scope, stack: _Stack) -> _Stack:
+def _without(scope: Scope, stack: Stack) -> Stack:
     if stack is None:
         return None
     inner, outer = stack
     return outer if inner is scope else (inner, _without(scope, outer))
-
-
-def innermost(container: Any) -> Scope | None:
-    """Return the innermost scope of a container that was opened here; it may have ended."""
-    return next((scope for scope in opened_here() if scope.container is container), None)
-
-
-@functools.lru_cache(256)
-def above(order: Order, name: str) -> frozenset[str]:
-    """Return the scopes that may lie around another one."""
-    return frozenset(each for chain in order if name in chain for each in chain[: chain.index(name)])
-
-
-def given_in(container: Any, scope: str) -> list[Overridable[Any]]:
-    """Return the providers of a container whose values are to be given when that scope is opened."""
-    kept = container._cache.values
-    found: list[Overridable[Any]] | None = kept.get((given_in, scope))
-    if found is None:
-        found = [each for each in _scoped(container) if wanted_by(each) is not None and each.scope == scope]
-        kept[given_in, scope] = found
-    return found
-
-
-def serving_scope(provider: Overridable[Any]) -> Scope:
-    """Return the open scope that a provider's value belongs to here.
-
-    :raises InjectionError: there is none.
-    """
-    name, strangers = provider.scope, []
-    stack = here.get()
-    if stack is not None:
-        nearest: Scope = stack[0]
-        if nearest.name == name and not nearest.ended and nearest.owns(provider):
-            return nearest
-    for inner in opened_here():
-        if inner.serves(provider):
-            for scope in inner.chain():
-                if scope.name == name:
-                    if scope.ended:
-                        raise has_ended(provider, scope)
-                    return scope
-            break
-        strangers.append(inner)
-    stranger = next((inner.container for inner in strangers if inner.name == name), None)
-    if stranger is not None:
-        raise InjectionError(
-            f"{named(provider)}: the scope {name!r} that is open here is one of another container "
-            f"({stranger.parent_name})"
-        )
-    raise InjectionError(
-        f"{named(provider)} belongs to the scope {name!r}, and none is open in this task or thread: write "
-        f"`with container.scope({name!r}):`. {_OPENED_BY.get(name or '', '')}"
-        "A thread of your own sees the scope if it runs in a copy of the context"
-    )
-
-
-_OPENED_BY: Mapping[str, str] = {
-    "application": "The frameworks open one for as long as an application runs. ",
-    "websocket": "p8fs_cluster.frameworks opens one for each websocket. ",
-    "request": "p8fs_cluster.frameworks opens one for each request and each message of a websocket. ",
-    "job": "p8fs_cluster.frameworks opens one for each task, job, command and background task. ",
-}
 
 
 _inherited: list[Any] = []
@@ -490,33 +367,6 @@ def _after_fork() -> None:
 
 
 after_fork(Stage.CONTAINERS, _after_fork)
-
-
-def has_ended(provider: Overridable[Any], scope: Scope) -> InjectionError:
-    """Return the error of asking for a value after its scope."""
-    return InjectionError(
-        f"{named(provider)}: the scope {scope.name!r} of this task or thread has ended, and what was open in it is "
-        "closed: what goes on afterwards needs a scope of its own"
-    )
-
-
-def wanted_by(provider: Overridable[Any]) -> Any:
-    """Return the type of a value that is given to the scope; None if the provider builds it."""
-    return getattr(provider, "wanted", None)
-
-
-def _name_of(wanted: Any) -> str:
-    return getattr(wanted, "__name__", None) or str(wanted)
-
-
-def _scoped(container: Any) -> dict[Overridable[Any], None]:
-    """Return the scoped providers of a container and of what it is made of, found out once until something changes."""
-    kept = container._cache.values
-    found: dict[Overridable[Any], None] | None = kept.get(_scoped)
-    if found is None:
-        all_of_it = owned(provider for each in with_subcontainers(container) for provider in each.providers.values())
-        found = kept[_scoped] = {each: None for each in all_of_it if isinstance(each, Overridable) and each.scope}
-    return found
 
 
 def _is_one(value: Any, wanted: type) -> bool:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from p8fs_cluster.config import spelling
 from p8fs_cluster.containers.container import Container
-from p8fs_cluster.di.scopes import InThread, Scope, given_in, wanted_by
+from p8fs_cluster.di.scopes import InThread, Scope
+from p8fs_cluster.di.serving import given_in, wanted_by
 from p8fs_cluster.exceptions import InjectionError
 from p8fs_cluster.providers.storage.engines import Fault
 from p8fs_cluster.providers.storage.faults import fault_of

@@ -18,7 +18,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket
 
 from p8fs_cluster.containers.validation import validate_configuration
-from p8fs_cluster.di.scopes import Scope, Succession, given_in
+from p8fs_cluster.di.scopes import Scope
+from p8fs_cluster.di.serving import Succession, given_in
 from p8fs_cluster.exceptions import InjectionError, RequestRefused
 from p8fs_cluster.frameworks._common import Given, container_of, opened_scope, require_given, set_logging_up
 from p8fs_cluster.frameworks._endpoints import endpoints

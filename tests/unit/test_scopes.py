@@ -15,7 +15,8 @@ from dependency_injector import providers
 
 from p8fs_cluster import Closing, Container, InjectionError, Provide, Scoped, inject
 from p8fs_cluster.containers.graph.checking import check
-from p8fs_cluster.di.scopes import innermost
+from p8fs_cluster.di.scopes import Scope
+from p8fs_cluster.di.serving import Succession, innermost
 
 EVENTS: list[str] = []
 
@@ -661,3 +662,32 @@ def test_a_value_that_is_finished_when_its_scope_has_ended_is_closed() -> None:
         with pytest.raises(InjectionError, match="has ended"):
             asked.result()
     assert EVENTS == ["opened", "closed"]
+
+
+class TestSuccession:
+    def test_it_is_opened_once_by_all_who_ask(self, application: Application) -> None:
+        made, barrier, found = [], threading.Barrier(8), []
+
+        def make() -> Scope:
+            assert succession.scope() is None  # whoever opens it may look for it
+            made.append(application.scope("job"))
+            return made[0]
+
+        def ask() -> None:
+            barrier.wait()
+            found.append(succession.scope())
+
+        succession = Succession(make)
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 1
+        assert found == made * 8
+        assert succession.end() is succession.scope() is made[0]
+
+    def test_none_is_opened_after_its_end(self, application: Application) -> None:
+        succession = Succession(lambda: application.scope("job"))
+        assert succession.end() is None
+        assert succession.scope() is None

@@ -26,8 +26,8 @@ from p8fs_cluster.containers.graph.model import Providers, cycles
 from p8fs_cluster.di.annotations import type_text
 from p8fs_cluster.di.by_type import Missing
 from p8fs_cluster.di.lookup import ProvidersOf
+from p8fs_cluster.di.scope_order import ORDER, Order, above
 from p8fs_cluster.di.scoped import Scoped
-from p8fs_cluster.di.scopes import ORDER, Order, above
 from p8fs_cluster.exceptions import GraphProblem, InjectionError
 
 __all__ = ["check", "require"]
