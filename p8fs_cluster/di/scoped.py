@@ -15,6 +15,7 @@ from dependency_injector import providers
 from p8fs_cluster.di import context
 from p8fs_cluster.di.by_type import without_covered
 from p8fs_cluster.di.compiling import compiled_call, is_written
+from p8fs_cluster.di.depth import LEVELS
 from p8fs_cluster.di.entering import (
     Opened,
     is_asynchronous,
@@ -133,13 +134,14 @@ class Scoped(Keeping[T], providers.Callable[T]):
         if not self.is_async_mode_disabled():  # dependency-injector has not seen yet what it gives
             return (epoch, None, None)
         is_plain = self.wanted is None and is_written(self) and not opens_asynchronously(self.provides)
-        if is_plain and not (found.key or found.scoped or found.asynchronous or self.layers):
+        is_near = len(found.scoped) < LEVELS and all(each.scope == self.scope for each in found.scoped)
+        if is_plain and is_near and not (found.key or found.asynchronous or self.layers):
             call = compiled_call(self, building.set, building.reset)
         self._compiled = (epoch, call, None)
         return self._compiled
 
     def _opened_quickly(self, scope: Scope, compiled: _Compiled) -> Any:
-        """Do as `_provide` in the innermost scope, where neither overrides nor outer scopes have a part."""
+        """Do as `_provide` in the innermost scope, where neither overrides nor other scopes have a part."""
         epoch, call, owner = compiled
         cells = scope.cells_of(self).cells
         cell = cells.get(()) or cells.setdefault((), Cell())
