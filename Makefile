@@ -15,7 +15,8 @@
 # make bench   the handle against the bare pool of each engine, the live settings, and the three that follow
 #              (ARGS="--rtt 1": the former over a network whose round trips take a millisecond more)
 # make bench-injection   @inject against plain Python and six peers, FastAPI requests, long chains, and what starting costs
-# make features   runs what docs/injection.md says of others, and writes its table (ARGS=--check compares it)
+# make features   runs what docs/injection.md says of us and others, each in a process of its own, and writes its table
+#              (ARGS=--check compares it)
 # make bench-coordination   locks against bare statements and tooz, failover, hand-over, a thousand nodes
 # make bench-kv        the key-value store against bare drivers and peers
 # make bench-kv-large  the same with ten million keys, a million expired ones, a million writes of the same ones
@@ -83,7 +84,7 @@ bench-injection: $(VENV)/benches
 	$(BIN)/python -m benchmarks.chains
 	$(BIN)/python -m benchmarks.starting
 
-features: $(VENV)/benches
+features: $(VENV)/tests $(VENV)/benches
 	$(BIN)/python -m benchmarks.features $(ARGS)
 
 bench-coordination: $(VENV)/benches

@@ -2,74 +2,199 @@
 
 from __future__ import annotations
 
-from dishka import Container, FromDishka, Provider, Scope, make_container
-from dishka.integrations.base import wrap_injection
+import threading
+from collections.abc import Callable
 
-from benchmarks.features import parts
-from benchmarks.features.parts import Egg, Hen, Keeper, Notes, Repo, Transaction
+from dishka import Container, FromDishka, Provider, Scope, make_async_container, make_container
+from dishka.exception_base import DishkaError
+from dishka.integrations.base import wrap_injection
+from dishka.plotter import render_mermaid
+
+from benchmarks.features import judging, parts
+from benchmarks.features.parts import (
+    Box,
+    Connection,
+    Counted,
+    Egg,
+    Hen,
+    Keeper,
+    Lenient,
+    Notes,
+    OnePlugin,
+    OtherPlugin,
+    Plugin,
+    Repo,
+    Second,
+    Seen,
+    Slow,
+    Transaction,
+)
+
+
+def _provider() -> Provider:
+    provider = Provider(scope=Scope.APP)
+    provider.provide_all(Repo, Notes, Slow)
+    provider.provide(parts.connection)
+    provider.provide(parts.nothing, provides=type(None))
+    provider.provide(parts.transaction, scope=Scope.REQUEST)
+    provider.provide(parts.second, scope=Scope.REQUEST)
+    return provider
 
 
 def _container() -> Container:
-    provider = Provider(scope=Scope.APP)
-    provider.provide_all(Repo, Notes)
-    provider.provide(parts.transaction, scope=Scope.REQUEST)
-    provider.provide(parts.nothing, provides=type(None))
-    return make_container(provider)
+    return make_container(_provider(), lock_factory=threading.Lock)
 
 
-def _checked(*classes: type, ending: type | None = None) -> None:
+def _checked(*classes: type, ending: type | None = None) -> Container:
     provider = Provider(scope=Scope.APP)
     provider.provide_all(*classes)
     if ending is not None:
         provider.provide(ending, scope=Scope.REQUEST)
-    make_container(provider)
+    return make_container(provider)
 
 
-def by_type() -> bool:
+by_default = None
+
+
+def by_marker() -> None:
     container = _container()
 
-    def function(repo: FromDishka[Repo]) -> Repo:
+    def repo_of(repo: FromDishka[Repo]) -> Repo:
         return repo
 
-    function.__annotations__["repo"] = FromDishka[Repo]
-    injected = wrap_injection(func=function, container_getter=lambda args, kwargs: container)
-    return bool(injected() is container.get(Repo))
+    injected = wrap_injection(func=repo_of, container_getter=lambda args, kwargs: container)
+    assert injected() is container.get(Repo)  # type: ignore[call-arg]
 
 
-def arguments() -> bool:
+by_type = by_marker  # the marker is the type's
+
+
+def arguments() -> None:
     container = _container()
-    return container.get(Notes).repo is container.get(Repo)
+    assert container.get(Notes).repo is container.get(Repo)
 
 
-def all_of_a_type() -> bool:
+def all_of_a_type() -> None:
     provider = Provider(scope=Scope.APP)
-    provider.provide_all(Repo, Notes)
-    provider.provide(lambda: Notes(Repo()), provides=Notes)
-    provider.collect(Notes)
-    return len(make_container(provider).get(list[Notes])) == 2
+    provider.provide(OnePlugin, provides=Plugin)
+    provider.provide(OtherPlugin, provides=Plugin)
+    provider.collect(Plugin)
+    assert [type(plugin) for plugin in make_container(provider).get(list[Plugin])] == [OnePlugin, OtherPlugin]
 
 
-def once() -> bool:
+def optional() -> None:
+    try:
+        container = _checked(Lenient)
+    except DishkaError:
+        raise Seen("It is required.") from None
+    assert container.get(Lenient).repo is None
+
+
+def generic() -> None:
+    assert isinstance(_checked(Box).get(Box[int]), Box)
+
+
+undeclared = None
+
+
+def missing() -> None:
+    judging.missing(lambda: _checked(Notes), DishkaError)
+
+
+def cycle() -> None:
+    judging.cycle(lambda: _checked(Egg, Hen), DishkaError)
+
+
+def wrong_type() -> None:
+    provider = Provider(scope=Scope.APP)
+
+    def make() -> Container:
+        provider.provide(Box, provides=Repo)
+        provider.provide(Notes)
+        return make_container(provider)
+
+    judging.wrong_type(make, DishkaError)
+
+
+def captive() -> None:
+    judging.refused(lambda: _checked(Keeper, ending=Transaction), DishkaError, "The check passed.")
+
+
+def unfilled() -> None:
+    container = _checked(Box)
+
+    def repo_of(repo: FromDishka[Repo]) -> None: ...
+
+    def decorate() -> object:
+        return wrap_injection(func=repo_of, container_getter=lambda args, kwargs: container)
+
+    judging.refused(decorate, DishkaError, "Nothing was said before the call.")
+
+
+forgotten = None
+
+
+def once() -> None:
+    provider = Provider(scope=Scope.APP)
+    provider.provide(Counted)
+    container = make_container(provider, lock_factory=threading.Lock)
+    judging.built_once(lambda: container.get(Counted))
+
+
+def independent() -> None:
     container = _container()
-    return parts.built_once(lambda: container.get(Repo))
+    judging.independent(lambda: container.get(Slow), lambda: container.get(Repo))
 
 
-def none_kept() -> bool:
+def none_kept() -> None:
     container = _container()
-    return parts.called_once(lambda: container.get(type(None)))
+    judging.called_once(lambda: container.get(type(None)))
 
 
-def told_of_failure() -> bool:
-    return parts.told_of_failure(_container(), lambda request: request.get(Transaction))
+def reverse() -> None:
+    judging.reverse(_container(), lambda request: request.get(Second))
 
 
-def captive() -> bool:
-    return parts.refused(lambda: _checked(Keeper, ending=Transaction))
+def told_of_failure() -> None:
+    judging.told_of_failure(_container(), lambda request: request.get(Transaction))
 
 
-def missing() -> bool:
-    return parts.refused(lambda: _checked(Notes))
+def shared() -> None:
+    provider = Provider(scope=Scope.REQUEST)
+    provider.provide(Counted)
+    with make_container(provider)(lock_factory=threading.Lock) as request:
+        judging.built_once(lambda: request.get(Counted))
 
 
-def cycle() -> bool:
-    return parts.refused(lambda: _checked(Egg, Hen))
+def same_task() -> None:
+    provider = Provider(scope=Scope.REQUEST)
+    provider.provide(parts.opened)
+    judging.same_task(make_async_container(provider), lambda request: request.get(Transaction))
+
+
+def per_call() -> None:
+    container = _container()
+
+    def call(use: Callable[[Transaction], None], given: FromDishka[Transaction]) -> None:
+        use(given)
+
+    injected = wrap_injection(func=call, container_getter=lambda args, kwargs: container, manage_scope=True)
+    judging.per_call(injected)  # type: ignore[arg-type]
+
+
+replaced = None  # a test makes a container of other providers
+override_followed = None
+override_alone = None
+
+
+def fork() -> None:
+    container = _container()
+    judging.own_after_fork(lambda: container.get(Connection))
+
+
+def picture() -> None:
+    assert "Notes" in render_mermaid(_container())
+
+
+settings = None
+reload = None

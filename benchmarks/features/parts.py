@@ -1,22 +1,22 @@
-"""What the contenders' containers are made of, and how they are tried."""
+"""What the contenders' containers are made of."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Seen(Exception):
+    """What was seen in place of a feature."""
 
 
 class Repo:
-    """What other things are made of; `made` counts."""
-
-    made = 0
-
-    def __init__(self) -> None:
-        time.sleep(0.01)  # long enough for other threads to come
-        Repo.made += 1
+    """What other things are made of."""
 
 
 class FakeRepo(Repo):
@@ -30,8 +30,33 @@ class Notes:
         self.repo = repo
 
 
+class Lenient:
+    """Something that may be made without another thing."""
+
+    def __init__(self, repo: Repo | None = None) -> None:
+        self.repo = repo
+
+
+class Box(Generic[T]):
+    """Something for any type."""
+
+
+class Plugin:
+    """What there are several of."""
+
+
+class OnePlugin(Plugin):
+    """The first of them."""
+
+
+class OtherPlugin(Plugin):
+    """The second of them."""
+
+
 class Transaction:
     """Something that ends."""
+
+    is_open = True
 
 
 class Keeper:
@@ -55,85 +80,82 @@ class Hen:
         self.egg = egg
 
 
-seen: list[str] = []
-"""How transactions ended, and what was called."""
+class Counted:
+    """Something whose first building gives a second one a moment to begin."""
+
+    made: list[Counted] = []  # noqa: RUF012
+    again = threading.Event()
+
+    def __init__(self) -> None:
+        self.made.append(self)
+        if len(self.made) > 1:
+            self.again.set()
+        else:
+            self.again.wait(0.3)
+
+
+class Slow:
+    """Something whose building lasts until it is told to go on."""
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def __init__(self) -> None:
+        self.begun.set()
+        self.go_on.wait(30)
+
+
+class Connection:
+    """Something that belongs to a process."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+
+
+class Second:
+    """What is opened after a transaction, with it."""
+
+
+ends: list[str] = []
+"""How what was opened has ended, and what was called."""
+
+tasks: list[asyncio.Task[object] | None] = []
+"""The tasks that opened and closed something."""
 
 
 def transaction() -> Iterator[Transaction]:
     """Give a transaction, and note how its time ended: told by a raised exception, or by the value of the `yield`."""
+    given = Transaction()
     try:
-        told = yield Transaction()
+        told = yield given
     except ValueError:
-        seen.append("failed")
+        ends.append("failed")
         raise
     else:
-        seen.append("failed" if isinstance(told, ValueError) else "done")
+        ends.append("failed" if isinstance(told, ValueError) else "done")
+    finally:
+        given.is_open = False
+
+
+def second(transaction: Transaction) -> Iterator[Second]:
+    """Give what is opened second, and note its end."""
+    yield Second()
+    ends.append("second")
+
+
+async def opened() -> AsyncIterator[Transaction]:
+    """Give a transaction, and note the tasks that opened and closed it."""
+    tasks.append(asyncio.current_task())
+    try:
+        yield Transaction()
+    finally:
+        tasks.append(asyncio.current_task())
+
+
+def connection() -> Iterator[Connection]:
+    """Give a connection of this process."""
+    yield Connection()
 
 
 def nothing() -> None:
     """Return None, and note the call."""
-    seen.append("called")
-
-
-def built_once(get: Callable[[], object]) -> bool:
-    """Return whether 16 threads that come at once get the same repo, built once."""
-    Repo.made, found = 0, []
-    barrier = threading.Barrier(16)
-
-    def come() -> None:
-        barrier.wait()
-        found.append(get())
-
-    threads = [threading.Thread(target=come) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return Repo.made == 1 and len(set(map(id, found))) == 1
-
-
-def called_once(get: Callable[[], object]) -> bool:
-    """Return whether `nothing` is called once for two uses."""
-    seen.clear()
-    assert get() is None
-    assert get() is None
-    return seen == ["called"]
-
-
-def told_of_failure(scope: Callable[[], AbstractContextManager[Any]], get: Callable[[Any], object]) -> bool:
-    """Return whether a transaction learns that the block around it has failed."""
-    seen.clear()
-    try:
-        with scope() as opened:
-            assert isinstance(get(opened), Transaction)
-            raise ValueError
-    except ValueError:
-        pass
-    return seen == ["failed"]
-
-
-def follows(get: Callable[[], Notes], override: Callable[[], AbstractContextManager[object]]) -> bool:
-    """Return whether notes built before follow an override of their repo, and the same ones are back after it."""
-    before = get()
-    with override():
-        inside = get()
-    return isinstance(inside.repo, FakeRepo) and get() is before and not isinstance(before.repo, FakeRepo)
-
-
-def is_alone(get: Callable[[], object], override: Callable[[], AbstractContextManager[object]]) -> bool:
-    """Return whether another thread does not see an override."""
-    found: list[object] = []
-    with override():
-        thread = threading.Thread(target=lambda: found.append(get()))
-        thread.start()
-        thread.join()
-        return isinstance(get(), FakeRepo) and not isinstance(found[0], FakeRepo)
-
-
-def refused(make: Callable[[], object]) -> bool:
-    """Return whether something raises."""
-    try:
-        make()
-    except Exception:  # each contender has errors of its own
-        return True
-    return False
+    ends.append("called")

@@ -1,0 +1,1 @@
+"""The features of the contenders' integrations with FastAPI, Flask and Celery."""
