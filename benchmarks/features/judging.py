@@ -154,8 +154,7 @@ def follows(get: Callable[[], Notes], override: Callable[[], AbstractContextMana
     """Expect that notes built before follow an override of their repo, and the same ones are back after it."""
     before = get()
     with override():
-        inside = get()
-    expect(isinstance(inside.repo, FakeRepo), "What was built before kept what it had.")
+        expect(isinstance(get().repo, FakeRepo), "What was built before kept what it had.")
     expect(get() is before, "Another one is there after the override.")
 
 
