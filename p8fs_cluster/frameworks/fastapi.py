@@ -122,6 +122,4 @@ def _container_of(connection: HTTPConnection) -> AbstractContextManager[Any]:
     container = getattr(connection.app.state, "container", None)
     if container is None:
         return nullcontext()
-    if not container._entered:
-        return container  # type: ignore[no-any-return]
-    return nullcontext() if context.innermost(context.here())[0] is container else context.serving(container)
+    return context.serving(container) if container._entered else container

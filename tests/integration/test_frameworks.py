@@ -187,6 +187,22 @@ class TestFastAPI:
             assert ask(f"{url}/all?name=x") == (200, ["x", True, 9001, "hello", "later"])
             assert another.storage().stats()["engines"] == 0
 
+    def test_depends_means_the_container_that_the_application_names(self) -> None:
+        """Also where two are entered in the process, and no `lifespan` has entered one for the request."""
+        app = self.app()
+        with Notes(config={"api_port": 9001}) as named, Notes(config={"api_port": 9002}):
+            app.state.container = named
+            client = TestClient(app)  # not entered: the lifespan does not run
+            answers: list[Any] = []
+
+            def ask_from_elsewhere() -> None:
+                answers.append(client.get("/all?name=x").json()[2])
+
+            thread = threading.Thread(target=ask_from_elsewhere)
+            thread.start()
+            thread.join()
+        assert answers == [9001]
+
     def test_of_several_applications_each_is_served_by_its_own(self) -> None:
         """In handlers of either kind, background tasks and websockets, and within another container's block."""
         seen: list[int] = []
