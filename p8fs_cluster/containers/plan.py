@@ -1,4 +1,4 @@
-"""What is injected into a function: found once, and looked up once for each container."""
+"""The plan of an injected function: its parameters are found once, their providers once for each container."""
 
 from __future__ import annotations
 

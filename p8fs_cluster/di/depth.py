@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from dependency_injector import providers
 
 from p8fs_cluster.di.layers import effective
-from p8fs_cluster.di.overriding import Holder
+from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named
 from p8fs_cluster.exceptions import InjectionError
 
@@ -24,8 +24,8 @@ def build_deep(root: Any) -> None:
 
     :raises InjectionError: a provider needs itself.
     """
-    for provider, depth, is_left in _walk(root, lambda child: not (isinstance(child, Holder) and child.built)):
-        if is_left and depth and depth % LEVELS == 0 and isinstance(provider, Holder):
+    for provider, depth, is_left in _walk(root, lambda child: not (_keeps(child) and child.built)):
+        if is_left and depth and depth % LEVELS == 0 and _keeps(provider):
             provider()
 
 
@@ -35,12 +35,16 @@ def is_deep(factory: Any) -> bool:
     :raises InjectionError: a provider needs itself.
     """
     heights: dict[Any, int] = {}
-    for provider, depth, is_left in _walk(factory, lambda child: not isinstance(child, Holder)):
+    for provider, depth, is_left in _walk(factory, lambda child: not _keeps(child)):
         if is_left:
             heights[provider] = 1 + max((heights.get(child, 0) for child in _asked_for(provider)), default=0)
         if depth >= LEVELS or heights.get(provider, 0) > LEVELS:
             return True
     return False
+
+
+def _keeps(provider: Any) -> bool:
+    return isinstance(provider, Overridable) and provider.keeps
 
 
 class _Step(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a provider's value depends on: the overrides in force in its graph, and the scopes that values in it end with.
+"""The footprint of a provider's value: the overrides in force in its graph, and the scopes that values in it end with.
 
 A footprint is made of those of the providers that a value is built from, each found once an epoch. So the footprints
 of a chain take as many steps as the chain has providers.
@@ -21,7 +21,7 @@ __all__ = ["Footprint", "commit", "footprint", "forget", "path_to"]
 
 
 class Footprint(NamedTuple):
-    """What the value of a provider depends on, here and now."""
+    """The state that the value of a provider depends on, here and now."""
 
     key: Key = ()
     """The layers that replace something that the value is built from, oldest first."""
@@ -30,7 +30,7 @@ class Footprint(NamedTuple):
     asynchronous: bool = False
     """True if one of the providers is known to be opened asynchronously."""
     since: int = 0
-    """How many changes of overrides had been made when this was begun to be found out."""
+    """The number of changes of overrides that had been made before this was looked for."""
 
 
 def footprint(provider: providers.Provider[Any]) -> Footprint:

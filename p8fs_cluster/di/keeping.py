@@ -14,12 +14,12 @@ from p8fs_cluster.di.depth import LEVELS, build_deep
 from p8fs_cluster.di.entering import Opened, is_awaited, leave
 from p8fs_cluster.di.footprints import Footprint, commit, footprint, path_to
 from p8fs_cluster.di.layers import Kept, Key
-from p8fs_cluster.di.overriding import Holder
+from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Building", "Cell", "Keeping", "building"]
+__all__ = ["Building", "Cell", "Keeping", "building", "discard"]
 
 T = TypeVar("T")
 
@@ -48,8 +48,10 @@ others are being built here, because each asked for the next."""
 building: ContextVar[Building | None] = ContextVar("p8fs_cluster_building", default=None)
 
 
-class Keeping(Holder[T]):
+class Keeping(Overridable[T]):
     """Keeps one value for each set of layers that it depends on."""
+
+    keeps = True
 
     def __init__(self, provides: Any = None, *args: Any, **kwargs: Any) -> None:
         self.cells: dict[Key, Cell] = {}
@@ -73,6 +75,9 @@ class Keeping(Holder[T]):
         cells = [cell for each in keys if (cell := self.cells.pop(each, None)) and cell.ready]
         context.changed()
         return [step for cell in cells for step in self._ending(cell, exc)]
+
+    def give_up(self) -> list[Step]:
+        return self.take()
 
     def forget_unfinished(self) -> None:
         """In a forked child: forget what a thread that is not here was building, with the lock that it holds."""
@@ -117,9 +122,7 @@ class Keeping(Holder[T]):
                 _watch(cells, cell, key)
                 return True
             self.footprints = (None, {})
-        left = leave(opened, None)
-        if is_awaited(left):
-            asyncio.ensure_future(left)  # noqa: RUF006
+        discard(opened)
         return False
 
     def _may_need(self) -> frozenset[str]:
@@ -142,6 +145,13 @@ class Keeping(Holder[T]):
 
     def _ending(self, cell: Cell, exc: BaseException | None) -> list[Step]:
         raise NotImplementedError
+
+
+def discard(opened: Opened) -> None:
+    """Close a value that was opened for nothing, as what it depends on was overridden meanwhile."""
+    left = leave(opened, None)
+    if is_awaited(left):
+        asyncio.ensure_future(left)  # noqa: RUF006
 
 
 def _fill_cell(cells: Mapping[Key, Cell], key: Key, cell: Cell, opened: Opened) -> bool:

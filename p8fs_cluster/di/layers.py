@@ -93,12 +93,12 @@ class Layered(providers.Provider[T]):
 
 
 class Change(NamedTuple):
-    """What is left to be done after an override has begun or ended."""
+    """The work that is left after an override has begun or ended."""
 
     told: Sequence[Layered[Any]] = ()
     """The providers that something else may replace now."""
     steps: Sequence[Step] = ()
-    """What closes all that was built in the override."""
+    """The steps that close all that was built in the override."""
 
 
 def put_in_force(layer: Layer) -> Layer:

@@ -19,10 +19,10 @@ from p8fs_cluster.di.entering import is_awaited, opens_asynchronously
 from p8fs_cluster.di.layers import Key, Layer, Layered, last_active, put_in_force, take_back
 from p8fs_cluster.di.lookup import named_in
 from p8fs_cluster.di.ownership import described
-from p8fs_cluster.di.teardown import Step, close, close_async
+from p8fs_cluster.di.teardown import close, close_async
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Holder", "Overridable", "Override", "replacements"]
+__all__ = ["Overridable", "Override", "replacements"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,8 @@ class Overridable(Layered[T]):
 
     scope: str | None = None
     """The name of the scope that its value ends with; None if it belongs to none."""
+    keeps = False
+    """True if it keeps what it built, one value for each set of layers that it depends on."""
     is_frozen = False
     """True if what it gives never changes, so that an attribute of that stays the same as well."""
     is_plain = False
@@ -87,7 +89,7 @@ class Overridable(Layered[T]):
     @property
     def last_overriding(self) -> providers.Provider[Any] | None:
         """Return what stands in its place, None if nothing does."""
-        overridden = self.overridden if self.layers else ()
+        overridden = self.overridden
         return overridden[-1] if overridden else None
 
     def override(self, value: Any, *, isolated: bool = False) -> Override[Any]:  # type: ignore[override]
@@ -142,22 +144,6 @@ class Overridable(Layered[T]):
                 twin.active = layer.active
             twin.replaced[copied] = providers.deepcopy(layer.replaced[self], memo)
             copied.layers = (*copied.layers, twin)
-
-
-class Holder(Overridable[T]):
-    """A provider that keeps what it built, one value for each set of layers that it depends on."""
-
-    @property
-    def built(self) -> bool:
-        """Return whether there is a value here and now."""
-        raise NotImplementedError
-
-    def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
-        """Forget what is held for `key`, by default all of it, and return what closes it."""
-        raise NotImplementedError
-
-    def give_up(self) -> list[Step]:
-        return self.take()
 
 
 class Override(Generic[T]):

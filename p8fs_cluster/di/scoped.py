@@ -27,7 +27,7 @@ from p8fs_cluster.di.entering import (
     opens_asynchronously,
 )
 from p8fs_cluster.di.footprints import Footprint, footprint, path_to
-from p8fs_cluster.di.keeping import Cell, Keeping, building
+from p8fs_cluster.di.keeping import Cell, Keeping, building, discard
 from p8fs_cluster.di.layers import Key
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named
@@ -150,7 +150,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
                 return Overridable.__call__(self)
             opened = self._opened(call((self, scope.names, next(OPENED), 0)))
             if scope.ended or epoch is not context.epoch or cells.get(()) is not cell:
-                leave(opened, None)
+                discard(opened)
                 return Overridable.__call__(self)
             cell.fill(opened)
         value = opened.value

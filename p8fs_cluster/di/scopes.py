@@ -40,7 +40,7 @@ InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Awaits a function that a worker thread runs."""
 
 Shield = Callable[[], contextlib.AbstractContextManager[object]]
-"""What no cancellation gets into."""
+"""Returns a block that no cancellation interrupts."""
 
 
 class _Cells:

@@ -1,4 +1,4 @@
-"""Which of the scopes that are open here a provider's value belongs to."""
+"""The scope that a provider's value belongs to, of those that are open here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a provider that is declared to give one type gives another."""
+"""Compare the type that a provider is declared to give with the one that is wanted."""
 
 from __future__ import annotations
 
