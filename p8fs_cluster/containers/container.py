@@ -23,7 +23,7 @@ from p8fs_cluster.di.overriding import Override, replacements
 from p8fs_cluster.di.ownership import brought, owned
 from p8fs_cluster.di.ownership import containers as known
 from p8fs_cluster.di.providers import Callable, Resource, Singleton
-from p8fs_cluster.di.scope_order import ORDER, Order
+from p8fs_cluster.di.scope_order import ORDER, Kind, Order, kind_of
 from p8fs_cluster.di.scopes import Scope
 from p8fs_cluster.di.settings import SettingsProvider
 from p8fs_cluster.di.teardown import Closable, Lasting, Step, close, close_async, close_begun
@@ -59,6 +59,7 @@ class _Lifecycle:
     _entered: int
     _cache: context.Cache
     _entering: Any
+    _scope_kinds: dict[str, Kind]
 
     def __enter__(self) -> Self:
         with self._entering:
@@ -152,8 +153,12 @@ class _Lifecycle:
         >>> with Container().scope("request"):
         ...     pass
         """
+        return Scope(self, self._scope_kinds.get(name) or self._scope_kind(name), values)
+
+    def _scope_kind(self, name: str) -> Kind:
         order: Order = getattr(self.declarative_parent, "scope_order", ORDER)  # type: ignore[attr-defined]
-        return Scope(self, name, values, order=order)
+        found = self._scope_kinds[name] = kind_of(name, order)
+        return found
 
     def watch(self) -> Watch:
         """Follow changed files from now on, as `P8FS_RELOAD` says, and SIGHUP, until the container is closed.
@@ -236,6 +241,7 @@ class _Instance(_Lifecycle, containers.DynamicContainer):  # type: ignore[misc]
         self._entered = 0
         self._cache = context.Cache()
         self._entering = threading.RLock()
+        self._scope_kinds = {}
         super().__init__()
         known.add(self)
 

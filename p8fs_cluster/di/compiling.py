@@ -58,13 +58,13 @@ def _first(provider: Any, value: Any) -> Any:
     return value
 
 
-def compiled_call(provider: Any, enter: Callable[[Any], Any], leave: Callable[[Any], object]) -> Callable[[Any], Any]:
-    """Return a function that calls what a provider provides, with its arguments, between `enter(mine)` and `leave`.
-
-    What `enter` returns is given to `leave`. The arguments are made before.
-    """
+def compiled_call(provider: Any) -> Callable[[], Any]:
+    """Return a function that calls what a provider provides, with its arguments."""
+    if not (provider.args or provider.kwargs):
+        made: Callable[[], Any] = provider.provides
+        return made
     program = _Program()
-    return program.function(_ENTERED, program.call(provider), enter=enter, leave=leave)
+    return program.function(_CALL, program.call(provider))
 
 
 def compiled_all(sources: Sequence[Any], settled: Callable[[Any], Any] | None) -> Callable[[], Iterator[Any]] | None:
@@ -121,7 +121,8 @@ class _Program:
             return self._constant(found[0])
         called = effective(provider)
         if depth >= _DEEPEST or len(self._lines) >= _LONGEST or not self._is_written_out(called):
-            return self._line(f"{self._constant(provider)}()")
+            is_scoped = isinstance(provider, Overridable) and provider.scope is not None
+            return self._line(f"{self._constant(provider.value_here if is_scoped else provider)}()")
         if isinstance(called, Overridable):
             called.is_read = True
         made = self.call(called, depth)
@@ -166,13 +167,9 @@ def function(*args, **kwargs):
         return otherwise(*args, **kwargs)
 {lines}    return {value}
 """
-_ENTERED = """
-def function(mine):
-{lines}    token = enter(mine)
-    try:
-        return {value}
-    finally:
-        leave(token)
+_CALL = """
+def function():
+{lines}    return {value}
 """
 _ITERATOR = """
 def function():

@@ -15,6 +15,7 @@ from p8fs_cluster.forking import Stage, after_fork
 __all__ = [
     "Cache",
     "Context",
+    "begin_scope",
     "changed",
     "enter",
     "epoch",
@@ -25,8 +26,10 @@ __all__ = [
     "leave",
     "put_shortcut",
     "rejoin",
+    "remember_scope",
     "serve",
     "serving",
+    "stop_scope",
     "stop_serving",
     "takes_shortcuts",
 ]
@@ -61,17 +64,21 @@ class Cache:
 Entered = tuple[Any, Any, Any]
 """The innermost container, what lies around it, and what tells by `_entered` for how long that counts."""
 
+Stack = tuple[Any, Any] | None
+"""The innermost scope, and what lies around it; some of the scopes may have ended."""
+
 
 class Context:
     """One task's or thread's view: immutable, so that a context that was copied keeps its own."""
 
-    __slots__ = ("cache", "entered", "isolated")
+    __slots__ = ("cache", "entered", "isolated", "scopes")
 
-    def __init__(self, cache: Cache, entered: Entered | None, isolated: tuple[Any, ...]) -> None:
+    def __init__(self, cache: Cache, entered: Entered | None, isolated: tuple[Any, ...], scopes: Stack) -> None:
         self.cache = cache
         self.entered = entered
         self.isolated = isolated
         """The overrides that only this context sees, innermost last."""
+        self.scopes = scopes
 
 
 _lock = threading.RLock()  # a finalizer may come in between
@@ -80,7 +87,7 @@ _everywhere: list[Any] = []
 _shortened: list[weakref.ref[_Shortened]] = []
 _isolations = 0
 """How many overrides are isolated, in whatever contexts."""
-_ROOT: Final = Context(Cache(), None, ())
+_ROOT: Final = Context(Cache(), None, (), None)
 epoch: object = object()
 """The span since the latest change, another object after each: what was found before it counts no more."""
 
@@ -115,23 +122,46 @@ def serving(container: _Container) -> Iterator[None]:
         stop_serving(container)
 
 
-def serve(container: _Container, holder: Any) -> Context:
-    """Make `container` the active one here alone, as long as `holder._entered`; return the context then in force."""
+def serve(container: _Container, holder: Any) -> None:
+    """Make `container` the active one here alone, as long as `holder._entered`."""
     context = in_force.get()
-    cache = Cache() if context.isolated else container._cache
-    inside = Context(cache, (container, context.entered, holder), context.isolated)
-    in_force.set(inside)
-    return inside
+    entered = (container, context.entered, holder)
+    in_force.set(Context(_cache(entered, context.isolated), entered, context.isolated, context.scopes))
 
 
 def stop_serving(holder: Any) -> None:
     """Take back the latest `serve(…, holder)`, if there was one here."""
     context = in_force.get()
-    entered = context.entered
-    while entered is not None and entered[2] is not holder:
-        entered = entered[1]
-    if entered is not None:
-        in_force.set(_context(_without(holder, context.entered), context.isolated))
+    entered = _served_without(holder, context.entered)
+    if entered is not context.entered:
+        in_force.set(_context(entered, context.isolated, context.scopes))
+
+
+def begin_scope(scope: Any) -> tuple[Context, Context]:
+    """Make a scope the innermost one here, and its container the active one, as long as `scope._entered`.
+
+    Return the context then in force, and the one before.
+    """
+    before = in_force.get()
+    container = scope.container
+    cache = Cache() if before.isolated else container._cache
+    inside = Context(cache, (container, before.entered, scope), before.isolated, (scope, before.scopes))
+    in_force.set(inside)
+    return inside, before
+
+
+def stop_scope(scope: Any) -> None:
+    """Take back the latest `begin_scope(scope)`, or `remember_scope`, if there was one here."""
+    context = in_force.get()
+    entered, scopes = _served_without(scope, context.entered), _scopes_without(scope, context.scopes)
+    if scopes is not context.scopes:
+        in_force.set(_context(entered, context.isolated, scopes))
+
+
+def remember_scope(scope: Any) -> None:
+    """Make a scope the innermost one here, without its container."""
+    context = in_force.get()
+    in_force.set(_context(context.entered, context.isolated, (scope, context.scopes)))
 
 
 def enter(container: _Container) -> None:
@@ -173,7 +203,7 @@ def isolate(override: Any) -> None:
     with _lock:
         _isolations += 1
     context = in_force.get()
-    in_force.set(Context(Cache(), context.entered, (*context.isolated, override)))
+    in_force.set(Context(Cache(), context.entered, (*context.isolated, override), context.scopes))
 
 
 def rejoin(override: Any) -> None:
@@ -183,7 +213,8 @@ def rejoin(override: Any) -> None:
         _isolations -= 1
     context = in_force.get()
     if override in context.isolated:
-        in_force.set(_context(context.entered, tuple(other for other in context.isolated if other is not override)))
+        isolated = tuple(other for other in context.isolated if other is not override)
+        in_force.set(_context(context.entered, isolated, context.scopes))
 
 
 def innermost(context: Context) -> tuple[Any | None, bool]:
@@ -206,20 +237,38 @@ def innermost(context: Context) -> tuple[Any | None, bool]:
             f"which container serves this call? {len(elsewhere)} are entered elsewhere ({names}), and none in this "
             "thread or task: enter one here by `with container:`, or call this in a copy of the context that entered it"
         )
-    return (elsewhere[0] if elsewhere else None), context is _ROOT
+    return (elsewhere[0] if elsewhere else None), context.cache is _ROOT.cache
 
 
-def _context(entered: Entered | None, isolated: tuple[Any, ...]) -> Context:
+def _context(entered: Entered | None, isolated: tuple[Any, ...], scopes: Stack) -> Context:
+    if entered is None and not isolated and scopes is None:
+        return _ROOT
+    return Context(_cache(entered, isolated), entered, isolated, scopes)
+
+
+def _cache(entered: Entered | None, isolated: tuple[Any, ...]) -> Cache:
     if isolated:
-        return Context(Cache(), entered, isolated)
-    return _ROOT if entered is None else Context(entered[0]._cache, entered, ())
+        return Cache()
+    cache: Cache = _ROOT.cache if entered is None else entered[0]._cache
+    return cache
 
 
-def _without(holder: Any, stack: Entered | None) -> Entered | None:
-    if stack is None:
-        return None
+def _served_without(holder: Any, stack: Entered | None) -> Entered | None:
+    """Return the stack without the innermost entry of a holder; the very same one if it has none."""
+    if stack is None or stack[2] is holder:
+        return stack and stack[1]
     container, outer, held = stack
-    return outer if held is holder else (container, _without(holder, outer), held)
+    rest = _served_without(holder, outer)
+    return stack if rest is outer else (container, rest, held)
+
+
+def _scopes_without(scope: Any, stack: Stack) -> Stack:
+    """Return the stack without the innermost place of a scope; the very same one if it has none."""
+    if stack is None or stack[0] is scope:
+        return stack and stack[1]
+    inner, outer = stack
+    rest = _scopes_without(scope, outer)
+    return stack if rest is outer else (inner, rest)
 
 
 def _after_fork() -> None:

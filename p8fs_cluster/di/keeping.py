@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ from p8fs_cluster.di.ownership import named
 from p8fs_cluster.di.teardown import OPENED, Step
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["Building", "Cell", "Keeping", "building", "discard"]
+__all__ = ["Building", "Cell", "Keeping", "building", "discard", "watch"]
 
 T = TypeVar("T")
 
@@ -118,12 +117,16 @@ class Keeping(Overridable[T]):
                 opened = self._open(args, kwargs)
             finally:
                 building.reset(token)
-            if commit(kept, self, found, functools.partial(_fill_cell, cells, key, cell, opened)):
-                _watch(cells, cell, key)
+            if commit(kept, self, found, functools.partial(self._fill, kept, key, cell, opened)):
+                watch(cells, cell, key)
                 return True
             self.footprints = (None, {})
         discard(opened)
         return False
+
+    def _fill(self, kept: Kept, key: Key, cell: Cell, opened: Opened) -> bool:
+        """Keep what was opened in its place, unless that was given up meanwhile."""
+        return kept.cells.get(key) is cell and cell.fill(opened)
 
     def _may_need(self) -> frozenset[str]:
         """Return the scopes that last as long as what this keeps."""
@@ -154,11 +157,7 @@ def discard(opened: Opened) -> None:
         asyncio.ensure_future(left)  # noqa: RUF006
 
 
-def _fill_cell(cells: Mapping[Key, Cell], key: Key, cell: Cell, opened: Opened) -> bool:
-    return cells.get(key) is cell and cell.fill(opened)
-
-
-def _watch(cells: dict[Key, Cell], cell: Cell, key: Key) -> None:
+def watch(cells: dict[Key, Cell], cell: Cell, key: Key) -> None:
     """Forget a promise that failed, so that the next call tries again."""
 
     def settled(promise: asyncio.Future[Any]) -> None:

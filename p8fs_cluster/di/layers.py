@@ -62,7 +62,9 @@ Key = tuple[Layer, ...]
 class Kept(Protocol):
     """The place where a provider's values are kept, one for each set of layers that they depend on."""
 
-    cells: dict[Key, Any]
+    @property
+    def cells(self) -> dict[Key, Any]:
+        """The values."""
 
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Forget what is kept for `key`, by default all of it, and return what closes it, told of an exception."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import functools
+from typing import NamedTuple
 
 from p8fs_cluster.exceptions import InjectionError
 
-__all__ = ["ORDER", "Order", "above", "names_in", "unknown_scope"]
+__all__ = ["ORDER", "Kind", "Order", "above", "kind_of"]
 
 Order = tuple[tuple[str, ...], ...]
 """Chains of scopes, each from the longest to the shortest."""
@@ -16,17 +17,26 @@ ORDER: Order = (("application", "websocket", "request"), ("application", "job"))
 """The scopes that are declared for every container, and that the frameworks open."""
 
 
-@functools.lru_cache(64)
-def names_in(order: Order) -> frozenset[str]:
-    """Return all names."""
-    return frozenset(name for chain in order for name in chain)
+class Kind(NamedTuple):
+    """All scopes of one name that an order has."""
+
+    name: str
+    names: frozenset[str]
+    """That name alone."""
+    order: Order
 
 
-def unknown_scope(name: str, order: Order) -> InjectionError:
-    """Return the error of a name that is none of them."""
-    near = difflib.get_close_matches(name, names_in(order), 1)
-    hint = f"did you mean {near[0]!r}?" if near else "declare it in the container's `scope_order`"
-    return InjectionError(f"there is no scope {name!r}: {hint}")
+def kind_of(name: str, order: Order) -> Kind:
+    """Return the scopes of a name.
+
+    :raises InjectionError: the order has no such name.
+    """
+    names = {each: None for chain in order for each in chain}
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "declare it in the container's `scope_order`"
+        raise InjectionError(f"there is no scope {name!r}: {hint}")
+    return Kind(name, frozenset((name,)), order)
 
 
 @functools.lru_cache(256)

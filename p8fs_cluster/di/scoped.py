@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from threading import get_ident
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
@@ -27,13 +28,14 @@ from p8fs_cluster.di.entering import (
     opens_asynchronously,
 )
 from p8fs_cluster.di.footprints import Footprint, footprint, path_to
-from p8fs_cluster.di.keeping import Cell, Keeping, building, discard
+from p8fs_cluster.di.keeping import Cell, Keeping, building, discard, watch
 from p8fs_cluster.di.layers import Key
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named
+from p8fs_cluster.di.scope_values import Values
 from p8fs_cluster.di.scopes import InThread, Scope
-from p8fs_cluster.di.serving import has_ended, here, opened_here, serving_scope
-from p8fs_cluster.di.teardown import OPENED, Step
+from p8fs_cluster.di.serving import has_ended, opened_here, serving_scope
+from p8fs_cluster.di.teardown import Step
 from p8fs_cluster.exceptions import InjectionError
 
 __all__ = ["Scoped", "blocking_in", "scoped_in", "thread_for"]
@@ -115,18 +117,23 @@ class Scoped(Keeping[T], providers.Callable[T]):
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
-        stack = here.get()
-        if stack is not None and building.get() is None:
-            scope = stack[0]
-            epoch, values = scope.latest
-            if epoch is context.epoch and self in values and not context.in_force.get().isolated:
-                found: T = values[self]
-                return found
-            if scope.name == self.scope and not (args or kwargs or scope.ended) and context.takes_shortcuts():
-                compiled = self._compiled if self._compiled[0] is context.epoch else self._compile()
-                if compiled[1] is not None and (compiled[2] is scope.container or scope.owns(self)):
-                    return cast("T", self._opened_quickly(scope, compiled))
-        return Overridable.__call__(self, *args, **kwargs)
+        return Overridable.__call__(self, *args, **kwargs) if args or kwargs else self.value_here()
+
+    def value_here(self) -> T:
+        """Do as a call without arguments does."""
+        here = context.in_force.get()
+        if here.scopes is not None and building.get() is None and context.takes_shortcuts():
+            scope: Scope = here.scopes[0]
+            kept = scope.values.get(self)
+            if kept is not None:
+                epoch, value = kept.at_hand
+                if epoch is context.epoch:
+                    return cast("T", value)
+            elif scope.name == self.scope and not scope.ended:
+                epoch, call, owner = self._compiled if self._compiled[0] is context.epoch else self._compile()
+                if call is not None and (owner is scope.container or self._is_of(scope)):
+                    return self._opened_quickly(scope, epoch, call)
+        return Overridable.__call__(self)
 
     def _compile(self) -> _Compiled:
         """Find out whether building a value takes no more than a plain call, and keep the function for that."""
@@ -136,30 +143,37 @@ class Scoped(Keeping[T], providers.Callable[T]):
         is_plain = self.wanted is None and is_written(self) and not opens_asynchronously(self.provides)
         is_near = len(found.scoped) < LEVELS and all(each.scope == self.scope for each in found.scoped)
         if is_plain and is_near and not (found.key or found.asynchronous or self.layers):
-            call = compiled_call(self, building.set, building.reset)
+            call = compiled_call(self)
         self._compiled = (epoch, call, None)
         return self._compiled
 
-    def _opened_quickly(self, scope: Scope, compiled: _Compiled) -> Any:
+    def _is_of(self, scope: Scope) -> bool:
+        """Return whether it is a provider of a scope's container, and remember that."""
+        owns = scope.owns(self)
+        if owns:
+            self._compiled = (*self._compiled[:2], scope.container)
+        return owns
+
+    def _opened_quickly(self, scope: Scope, epoch: object, call: Callable[[], Any]) -> T:
         """Do as `_provide` in the innermost scope, where neither overrides nor other scopes have a part."""
-        epoch, call, owner = compiled
-        cells = scope.cells_of(self).cells
-        cell = cells.get(()) or cells.setdefault((), Cell())
-        with cell.lock:
-            if cell.ready:  # by another thread
-                return Overridable.__call__(self)
-            opened = self._opened(call((self, scope.names, next(OPENED), 0)))
-            if scope.ended or epoch is not context.epoch or cells.get(()) is not cell:
-                discard(opened)
-                return Overridable.__call__(self)
-            cell.fill(opened)
-        value = opened.value
-        if type(opened.exit) is not GeneratorType and is_awaited(value):
+        mine = Values(scope, self, get_ident())
+        if scope.values.setdefault(self, mine) is not mine:  # another thread was faster
             return Overridable.__call__(self)
-        scope.remember(self, epoch, value)
-        if owner is None:
-            self._compiled = (epoch, call, scope.container)
-        return value
+        is_kept = False
+        try:
+            made = call()
+            opened = open_generator(made) if type(made) is GeneratorType else self._opened(made)
+            is_kept = epoch is context.epoch and scope.keep(mine, opened)
+        finally:
+            mine.done()
+        if not is_kept:
+            discard(opened)
+        elif opened.exit is not made and is_awaited(opened.value):
+            watch(mine.cells, mine, ())
+        elif not scope.ended:
+            mine.at_hand = (epoch, opened.value)
+            return cast("T", opened.value)
+        return Overridable.__call__(self)
 
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Return nothing: what scopes keep ends with them."""
@@ -169,9 +183,10 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def built(self) -> bool:
         """Return whether there is a value here and now."""
         try:
-            cell = serving_scope(self).cells_of(self).cells.get(footprint(self).key)
+            kept = serving_scope(self).values.get(self)
         except InjectionError:
             return False
+        cell = None if kept is None else kept.cell(footprint(self).key)
         return cell is not None and cell.ready
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -184,12 +199,12 @@ class Scoped(Keeping[T], providers.Callable[T]):
             )
         if self.wanted is not None:
             return serving.given(self)
-        kept = serving.cells_of(self)
+        kept = serving.values_of(self)
         epoch, value = self._kept_value(kept, args, kwargs)
         if serving.ended:
             raise has_ended(self, serving)
         if not (context.in_force.get().isolated or self.layers or is_awaited(value)):
-            serving.remember(self, epoch, value)
+            kept.at_hand = (epoch, value)
         return value
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Opened:
@@ -220,6 +235,9 @@ class Scoped(Keeping[T], providers.Callable[T]):
                 f"in a scope that was opened by `async with container.scope({self.scope!r})`"
             )
         return _open_in_a_task_of_its_own(made)
+
+    def _fill(self, kept: Any, key: Key, cell: Cell, opened: Opened) -> bool:
+        return kept.cells.get(key) is cell and kept.scope.keep(cell, opened)
 
     def _may_need(self) -> frozenset[str]:
         return serving_scope(self).names

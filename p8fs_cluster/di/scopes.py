@@ -6,31 +6,27 @@ import asyncio
 import contextlib
 import functools
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from p8fs_cluster.di import context
-from p8fs_cluster.di.entering import leave
-from p8fs_cluster.di.footprints import forget
+from p8fs_cluster.di.entering import Opened, leave
 from p8fs_cluster.di.keeping import Cell
-from p8fs_cluster.di.layers import Key
 from p8fs_cluster.di.overriding import Overridable
-from p8fs_cluster.di.ownership import containers, described
-from p8fs_cluster.di.scope_order import ORDER, Order, above, names_in, unknown_scope
+from p8fs_cluster.di.ownership import containers
+from p8fs_cluster.di.scope_order import Kind, above
+from p8fs_cluster.di.scope_values import Values
 from p8fs_cluster.di.serving import (
-    Stack,
     Succession,
     given_in,
-    here,
     innermost,
     name_of_wanted,
     opened_here,
     scoped_of,
     wanted_by,
 )
-from p8fs_cluster.di.teardown import OPENED, Step
+from p8fs_cluster.di.teardown import OPENED
 from p8fs_cluster.exceptions import InjectionError
 from p8fs_cluster.forking import Stage, after_fork
 
@@ -43,21 +39,6 @@ Shield = Callable[[], contextlib.AbstractContextManager[object]]
 """Returns a block that no cancellation interrupts."""
 
 
-class _Cells:
-    """The values of one provider in one scope, one for each set of layers that they depend on."""
-
-    def __init__(self, provider: Overridable[Any]) -> None:
-        self.provider = provider
-        self.cells: dict[Key, Cell] = {}
-
-    def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
-        """Forget the value of an override that ends, and return what closes it, told of the override's exception."""
-        cell = self.cells.pop(key or (), None)
-        if cell is None or not cell.ready:
-            return []
-        return [(cell.opened_at, described(self.provider), lambda: leave(cell.opened, exc))]
-
-
 class Scope:
     """An open scope of a container, in the task or thread that opened it and those that copy its context.
 
@@ -67,14 +48,12 @@ class Scope:
 
     asynchronous = False
     """True if asynchronous values can be opened in this scope."""
-    latest: tuple[object, dict[Any, Any]] = (None, {})
-    """The epoch of the context, and the values that are the same as long as that is in force."""
     outer: Scope | None = None
     ended = False
-    names: frozenset[str] = frozenset()
-    """The names of this scope and of those that it lies in, once it is open."""
     number = 0
     """The number of its opening, counted together with everything else that is opened."""
+    layered: tuple[Values, ...] = ()
+    """The values that layers may know."""
     succession: Succession | None = None
     """The scope that takes the place of this one after its end."""
     in_thread: InThread | None = None
@@ -82,24 +61,15 @@ class Scope:
     _entered = 0
     """1 while the container serves calls because of this scope; read by `di.context`."""
     _given: Mapping[Overridable[Any], Any] = {}
-    _resumed: Any = (None, None, None)
-    """The latest stack and context that it was resumed by, and the context before."""
+    _resumed: tuple[context.Context | None, context.Context | None] = (None, None)
+    """The latest context in which it is in force, and the one before."""
 
-    def __init__(
-        self,
-        container: Any,
-        name: str,
-        values: Mapping[Any, Any] | None = None,
-        *,
-        order: Order = ORDER,
-    ) -> None:
-        if name not in names_in(order):
-            raise unknown_scope(name, order)
-        self.name = name
+    def __init__(self, container: Any, kind: Kind, values: Mapping[Any, Any] | None = None) -> None:
+        self.name, self.names, self._order = kind
         self.container = container
-        self._order = order
-        self._lock = threading.Lock()
-        self._cells: dict[Overridable[Any], _Cells] = {}
+        self.values: dict[Overridable[Any], Values] = {}
+        self.closing: dict[Cell, Opened] = {}
+        """What is to be closed, in the order of opening; whoever takes it out closes it."""
         if values:
             self.give(values)
 
@@ -128,38 +98,34 @@ class Scope:
         """
         if self.ended or self._entered:
             raise InjectionError(f"the scope {self.name!r} was opened before: ask the container for another one")
-        if here.get() is not None:
-            self.outer = self._enclosing()
-        self.names = _alone(self.name) if self.outer is None else self.outer.names | {self.name}
+        stack = context.in_force.get().scopes
+        if stack is not None:
+            self.outer = outer = self._enclosing(stack[0])
+            if outer is not None:
+                self.names = outer.names | self.names
         if asynchronous:
             self.asynchronous = True
         self._entered, self.number = 1, next(OPENED)
         if resumed:
-            self.resume()
+            self._resumed = context.begin_scope(self)
 
     def resume(self) -> None:
         """Make it, and its container, the ones in force here, as where it was opened."""
-        before = context.in_force.get()
-        inside = context.serve(self.container, self)
-        stack = (self, here.get())
-        here.set(stack)
-        self._resumed = (stack, inside, before)
+        self._resumed = context.begin_scope(self)
 
     def suspend(self) -> None:
         """Take back `resume`."""
-        stack, inside, before = self._resumed
-        if here.get() is stack and context.in_force.get() is inside:  # nothing was opened in it that is open still
+        inside, before = self._resumed
+        if before is not None and context.in_force.get() is inside:  # nothing was opened in it that is open still
             context.in_force.set(before)
-            here.set(stack[1])
-            self._resumed = (None, None, None)
-        elif _is_in(self, here.get()):
-            context.stop_serving(self)
-            here.set(_without(self, here.get()))
+            self._resumed = (None, None)
+        else:
+            context.stop_scope(self)
 
     def give_way(self, succession: Succession) -> None:
         """After its end, be looked up here once more, and give way to the scope that takes its place then."""
         self.succession = succession
-        here.set((self, here.get()))
+        context.remember_scope(self)
 
     @contextlib.contextmanager
     def resumed(self) -> Iterator[Self]:
@@ -177,15 +143,17 @@ class Scope:
         """
         raised = exc
         try:
-            for cell in self._closing():
+            self._forget()
+            for opened in self._closed():
                 try:
-                    left: Any = leave(cell.opened, raised)
+                    left: Any = leave(opened, raised)
                     if left is not None and inspect.isawaitable(left):
                         raise InjectionError(f"the scope {self.name!r} has asynchronous values: use `async with`")
                 except BaseException as fault:
                     raised = fault
         finally:
-            self._stop_serving()
+            self._entered = 0
+            self.suspend()
         if raised is not exc and raised is not None:
             raise raised
 
@@ -193,21 +161,23 @@ class Scope:
         """Do as `end`, and await what is asynchronous, within `shield()`."""
         raised = exc
         try:
-            if cells := self._closing():
+            self._forget()
+            if self.closing:
                 with shield():
-                    raised = await self._left(cells, exc)
+                    raised = await self._left(exc)
         finally:
-            self._stop_serving()
+            self._entered = 0
+            self.suspend()
         if raised is not exc and raised is not None:
             raise raised
 
-    async def _left(self, cells: list[Cell], raised: BaseException | None) -> BaseException | None:
+    async def _left(self, raised: BaseException | None) -> BaseException | None:
         """Close values, and return the exception that the last step has left."""
-        for cell in cells:
+        for opened in self._closed():
             try:
-                if self.in_thread is not None and not asyncio.isfuture(cell.opened.value):
-                    await self.in_thread(functools.partial(leave, cell.opened, raised))
-                elif inspect.isawaitable(left := leave(cell.opened, raised)):
+                if self.in_thread is not None and not asyncio.isfuture(opened.value):
+                    await self.in_thread(functools.partial(leave, opened, raised))
+                elif inspect.isawaitable(left := leave(opened, raised)):
                     await left
             except BaseException as fault:
                 raised = fault
@@ -251,9 +221,16 @@ class Scope:
         """Return whether a provider is one of this scope's container."""
         return provider in scoped_of(self.container)
 
-    def cells_of(self, provider: Overridable[Any]) -> _Cells:
+    def values_of(self, provider: Overridable[Any]) -> Values:
         """Return where a provider's values in this scope are."""
-        return self._cells.get(provider) or self._cells.setdefault(provider, _Cells(provider))
+        return self.values.get(provider) or self.values.setdefault(provider, Values(self, provider))
+
+    def keep(self, cell: Cell, opened: Opened) -> bool:
+        """Keep what was opened, to be closed at the end; return False if that has been, and the caller closes it."""
+        cell.fill(opened)
+        if opened.exit is not None:
+            self.closing[cell] = opened
+        return not self.ended or (opened.exit is not None and self.closing.pop(cell, None) is None)
 
     def given(self, provider: Overridable[Any]) -> Any:
         """Return the value that was given for a provider.
@@ -271,26 +248,16 @@ class Scope:
 
     def serves(self, provider: Overridable[Any]) -> bool:
         """Return whether a provider is one of this scope's container, or of none."""
-        if provider in self._cells or provider in self._given or self.owns(provider):
+        if provider in self.values or provider in self._given or self.owns(provider):
             return True
         return not any(provider in scoped_of(other) for other in tuple(containers))
-
-    def remember(self, provider: Overridable[Any], epoch: object, value: Any) -> None:
-        """Keep a value at hand for as long as nothing is overridden."""
-        kept = self.latest
-        if kept[0] is not epoch:
-            kept = self.latest = (epoch, {})
-        kept[1][provider] = value
-        if self.ended:
-            self.latest = (None, {})
 
     def __repr__(self) -> str:
         return f"<Scope {self.name}{' ended' if self.ended else ''}>"
 
-    def _enclosing(self) -> Scope | None:
+    def _enclosing(self, nearest: Scope) -> Scope | None:
         """Return the nearest open scope that may lie around this one; a scope beside it is not seen from within."""
         around = above(self._order, self.name)
-        nearest: Scope = here.get()[0]
         inner = nearest if nearest.container is self.container and not nearest.ended else innermost(self.container)
         for scope in inner.chain() if inner else ():
             if self.name in above(self._order, scope.name) and not scope.ended:
@@ -301,61 +268,27 @@ class Scope:
                 return scope
         return None
 
-    def disown(self) -> dict[Overridable[Any], _Cells]:
+    def disown(self) -> Any:
         """End it in a forked child without closing what is the parent's, and return that."""
-        self.ended, self.latest = True, (None, {})
-        self._lock = threading.Lock()
-        cells, self._cells = self._cells, {}
-        return cells
+        disowned = self.values, self.closing
+        self.ended, self.values, self.closing, self.layered = True, {}, {}, ()
+        return disowned
 
-    def _stop_serving(self) -> None:
-        """Take the container out of force, which what is closed in the scope may still ask for."""
-        self._entered = 0
-        self.suspend()
+    def _closed(self) -> Iterator[Opened]:
+        """Yield what is to be closed, the last built first; nobody else gets it."""
+        while self.closing:
+            try:
+                yield self.closing.popitem()[1]
+            except KeyError:  # another thread has taken the last one
+                return
 
-    def _closing(self) -> list[Cell]:
-        """End it, and return what is to be closed, the last built first."""
-        with self._lock:
-            if self.ended:
-                return []
-            self.ended = True
-        self.latest = (None, {})
-        cells: list[Cell] = []
-        if not self._cells:
-            return cells
-        for kept in tuple(self._cells.values()):
-            for key in tuple(kept.cells):
-                cell = kept.cells.pop(key, None)
-                if cell is not None and cell.ready:
-                    if key:
-                        forget(kept, key)
-                    if cell.opened.exit is not None:
-                        cells.append(cell)
-        if len(cells) > 1:
-            cells.sort(key=_opened_at, reverse=True)
-        return cells
-
-
-@functools.lru_cache(64)
-def _alone(name: str) -> frozenset[str]:
-    return frozenset((name,))
-
-
-def _opened_at(cell: Cell) -> int:
-    return cell.opened_at
-
-
-def _is_in(scope: Scope, stack: Stack) -> bool:
-    while stack is not None and stack[0] is not scope:
-        stack = stack[1]
-    return stack is not None
-
-
-def _without(scope: Scope, stack: Stack) -> Stack:
-    if stack is None:
-        return None
-    inner, outer = stack
-    return outer if inner is scope else (inner, _without(scope, outer))
+    def _forget(self) -> None:
+        """Give nothing more: it has ended."""
+        self.ended = True
+        if self.values:
+            self.values = {}
+            for each in self.layered:
+                each.forget_layers()
 
 
 _inherited: list[Any] = []

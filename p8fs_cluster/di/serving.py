@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from p8fs_cluster.di import context
 from p8fs_cluster.di.lookup import with_subcontainers
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named, owned
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from p8fs_cluster.di.scopes import Scope
 
 __all__ = [
-    "Stack",
     "Succession",
     "given_in",
     "has_ended",
-    "here",
     "innermost",
     "name_of_wanted",
     "opened_here",
@@ -28,10 +26,6 @@ __all__ = [
     "serving_scope",
     "wanted_by",
 ]
-
-Stack = tuple["Scope", "Stack"] | None
-here: ContextVar[Any] = ContextVar("p8fs_cluster_scopes", default=None)
-"""The scopes that were opened here, as a `Stack`, innermost first; some may have ended."""
 
 
 class Succession:
@@ -61,7 +55,7 @@ class Succession:
 
 def opened_here() -> Iterator[Scope]:
     """Yield the scopes that were opened here, innermost first; some may have ended."""
-    stack = here.get()
+    stack = context.in_force.get().scopes
     while stack is not None:
         scope, stack = stack
         if scope.ended and scope.succession is not None:
@@ -90,7 +84,7 @@ def serving_scope(provider: Overridable[Any]) -> Scope:
     :raises InjectionError: there is none.
     """
     name, strangers = provider.scope, []
-    stack = here.get()
+    stack = context.in_force.get().scopes
     if stack is not None:
         nearest: Scope = stack[0]
         if nearest.name == name and not nearest.ended and nearest.owns(provider):
