@@ -82,6 +82,7 @@ def _maker_of(first: int, count: int, async_: str, await_: str, suffix: str) -> 
     given = "".join(f"given_{number}, " for number in range(first))
     values = "".join(f"value_{number}, " for number in range(count))
     names: dict[str, Any] = {"here": context.in_force.get}
+    others = f"len(args) != {first}" if first else "args"
     exec(_SHAPE.format(**locals(), unpacked=f"{given}= args" if given else "pass"), names)  # noqa: S102
     made: Callable[..., Any] = names["maker"]
     return made
@@ -90,7 +91,7 @@ def _maker_of(first: int, count: int, async_: str, await_: str, suffix: str) -> 
 _SHAPE = """
 def maker(function, plan):
     {async_}def injected(*args, **kwargs):
-        if kwargs or len(args) != {first}:
+        if kwargs or {others}:
             return {await_}function(*args, **{await_}plan.fill{suffix}(args, kwargs))
         {unpacked}
         try:

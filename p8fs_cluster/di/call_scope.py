@@ -14,7 +14,7 @@ from typing import Any
 
 from dependency_injector import providers
 
-from p8fs_cluster.di.entering import Opened, end_by, is_asynchronous, is_awaited, leave, open_async, open_now
+from p8fs_cluster.di.entering import Opened, begun, end_by, is_asynchronous, is_awaited, leave, open_async, open_now
 from p8fs_cluster.di.layers import effective
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import described, named
@@ -44,7 +44,8 @@ class Call:
         """
         made = make()
         if type(made) is GeneratorType:
-            value = self._begin(made)
+            value = begun(made)
+            self._exits.append(made)
         elif is_asynchronous(made):
             if inspect.iscoroutine(made):
                 made.close()
@@ -60,7 +61,8 @@ class Call:
         """Open what `make` returns, for this call."""
         made = make()
         if type(made) is GeneratorType:
-            value = self._begin(made)
+            value = begun(made)
+            self._exits.append(made)
         else:
             value = self._keep(await open_async(made) if is_asynchronous(made) else open_now(made))
         self.values[provider] = value
@@ -104,12 +106,6 @@ class Call:
                 raised = fault
         if raised is not exc and raised is not None:
             raise raised
-
-    def _begin(self, generator: Generator[Any, Any, Any]) -> Any:
-        for value in generator:
-            self._exits.append(generator)
-            return value
-        raise RuntimeError(f"{generator!r} did not yield")
 
     def _keep(self, opened: Opened) -> Any:
         if opened.exit is not None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dependency_injector import providers
 
-from p8fs_cluster.di.entering import is_awaited
+from p8fs_cluster.di.entering import is_awaited, settled
 from p8fs_cluster.di.layers import effective
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named
@@ -67,26 +67,25 @@ def compiled_call(provider: Any) -> Callable[[], Any]:
     return program.function(_CALL, program.call(provider))
 
 
-def compiled_all(sources: Sequence[Any], settled: Callable[[Any], Any] | None) -> Callable[[], Iterator[Any]] | None:
-    """Return a function that returns an iterator over what providers give now.
+def compiled_all(sources: Sequence[Any], *, is_settled: bool) -> Callable[[], Iterator[Any]] | None:
+    """Return a function that returns an iterator over what providers give now, each `settled` if `is_settled`.
 
-    `settled` is called with what can't be written out, which may be a promise; without it, None is returned then.
+    Without that, None is returned if one can't be written out, as it may give a promise.
     """
     program = _Program()
     values = []
     for source in sources:
         is_plain = constant(source) is not None or _is_written_out(effective(source))
-        if not is_plain and settled is None:
+        if not (is_plain or is_settled):
             return None
-        value = program.value(source)
-        values.append(value if is_plain else f"settled({value})")
-    return program.function(_ITERATOR, "".join(f"{value}, " for value in values), settled=settled)
+        values.append(program.value(source) if is_plain else program.settled(source))
+    return program.function(_CALL, f"iter(({''.join(f'{value}, ' for value in values)}))", settled=settled)
 
 
-def constant(provider: Any, settled: Callable[[Any], Any] | None = None) -> tuple[Any] | None:
-    """Return, in a tuple, what a provider gives, if it gives the same until the next change.
+def constant(provider: Any, *, is_settled: bool = False) -> tuple[Any] | None:
+    """Return, in a tuple, what a provider gives, as `settled` does if `is_settled`, if it is the same until a change.
 
-    `settled` is called with that, which may be a promise; a promise is no constant.
+    A promise is no constant.
     """
     owner = _owner(provider)
     if owner is not provider and not (isinstance(owner, Overridable) and owner.is_frozen):
@@ -95,7 +94,7 @@ def constant(provider: Any, settled: Callable[[Any], Any] | None = None) -> tupl
     is_constant = called.is_constant if isinstance(called, Overridable) else type(called) is providers.Object
     if not is_constant or called.is_async_mode_enabled():
         return None
-    value = provider() if settled is None else settled(provider())
+    value = settled(provider()) if is_settled else provider()
     return None if is_awaited(value) else (value,)
 
 
@@ -121,12 +120,17 @@ class _Program:
             return self._constant(found[0])
         called = effective(provider)
         if depth >= _DEEPEST or len(self._lines) >= _LONGEST or not self._is_written_out(called):
-            is_scoped = isinstance(provider, Overridable) and provider.scope is not None
-            return self._line(f"{self._constant(provider.value_here if is_scoped else provider)}()")
+            return self._line(f"{self._constant(provider.value_here if _is_scoped(provider) else provider)}()")
         if isinstance(called, Overridable):
             called.is_read = True
         made = self.call(called, depth)
         return self._line(made if called.is_async_mode_disabled() else f"first({self._constant(called)}, {made})")
+
+    def settled(self, provider: Any) -> str:
+        """Return the expression of what a provider gives, brought by a promise that was kept or not."""
+        if _is_scoped(provider):
+            return self._line(f"{self._constant(provider.value_here)}({self._constant(_settled)})")
+        return f"settled({self.value(provider)})"
 
     def call(self, provider: Any, depth: int = 0) -> str:
         """Return the expression of a call of what a provider provides, after the lines that its arguments need."""
@@ -171,10 +175,14 @@ _CALL = """
 def function():
 {lines}    return {value}
 """
-_ITERATOR = """
-def function():
-{lines}    return iter(({value}))
-"""
+
+
+def _is_scoped(provider: Any) -> bool:
+    return isinstance(provider, Overridable) and provider.scope is not None
+
+
+def _settled(provider: Any) -> Any:
+    return settled(Overridable.__call__(provider))
 
 
 @functools.lru_cache(1024)

@@ -15,10 +15,11 @@ from p8fs_cluster.forking import Stage, after_fork
 __all__ = [
     "Cache",
     "Context",
-    "begin_scope",
+    "View",
     "changed",
     "enter",
     "epoch",
+    "forget_scope",
     "here",
     "in_force",
     "innermost",
@@ -27,9 +28,9 @@ __all__ = [
     "put_shortcut",
     "rejoin",
     "remember_scope",
+    "resume_scope",
     "serve",
     "serving",
-    "stop_scope",
     "stop_serving",
     "takes_shortcuts",
 ]
@@ -68,8 +69,26 @@ Stack = tuple[Any, Any] | None
 """The innermost scope, and what lies around it; some of the scopes may have ended."""
 
 
+class View(Protocol):
+    """One task's or thread's view: immutable, so that a context that was copied keeps its own.
+
+    A scope that was opened in a view is the next one itself.
+    """
+
+    @property
+    def cache(self) -> Cache: ...
+    @property
+    def entered(self) -> Entered | None: ...
+    @property
+    def isolated(self) -> tuple[Any, ...]:
+        """Return the overrides that only this context sees, innermost last."""
+
+    @property
+    def scopes(self) -> Stack: ...
+
+
 class Context:
-    """One task's or thread's view: immutable, so that a context that was copied keeps its own."""
+    """A view that is no scope."""
 
     __slots__ = ("cache", "entered", "isolated", "scopes")
 
@@ -77,7 +96,6 @@ class Context:
         self.cache = cache
         self.entered = entered
         self.isolated = isolated
-        """The overrides that only this context sees, innermost last."""
         self.scopes = scopes
 
 
@@ -91,10 +109,10 @@ _ROOT: Final = Context(Cache(), None, (), None)
 epoch: object = object()
 """The span since the latest change, another object after each: what was found before it counts no more."""
 
-in_force: ContextVar[Context] = ContextVar("p8fs_cluster_context", default=_ROOT)
+in_force: ContextVar[View] = ContextVar("p8fs_cluster_context", default=_ROOT)
 
 
-def here() -> Context:
+def here() -> View:
     """Return the view of this task or thread."""
     return in_force.get()
 
@@ -132,36 +150,32 @@ def serve(container: _Container, holder: Any) -> None:
 def stop_serving(holder: Any) -> None:
     """Take back the latest `serve(…, holder)`, if there was one here."""
     context = in_force.get()
-    entered = _served_without(holder, context.entered)
-    if entered is not context.entered:
+    before = context.entered
+    entered = _served_without(holder, before)
+    if entered is not before:
         in_force.set(_context(entered, context.isolated, context.scopes))
 
 
-def begin_scope(scope: Any) -> tuple[Context, Context]:
-    """Make a scope the innermost one here, and its container the active one, as long as `scope._entered`.
-
-    Return the context then in force, and the one before.
-    """
-    before = in_force.get()
-    container = scope.container
-    cache = Cache() if before.isolated else container._cache
-    inside = Context(cache, (container, before.entered, scope), before.isolated, (scope, before.scopes))
-    in_force.set(inside)
-    return inside, before
-
-
-def stop_scope(scope: Any) -> None:
-    """Take back the latest `begin_scope(scope)`, or `remember_scope`, if there was one here."""
+def resume_scope(scope: Any) -> None:
+    """Make a scope the innermost one here, and its container the active one, as long as `scope._entered`."""
     context = in_force.get()
-    entered, scopes = _served_without(scope, context.entered), _scopes_without(scope, context.scopes)
-    if scopes is not context.scopes:
-        in_force.set(_context(entered, context.isolated, scopes))
+    entered = (scope.container, context.entered, scope)
+    in_force.set(_context(entered, context.isolated, (scope, context.scopes)))
 
 
 def remember_scope(scope: Any) -> None:
     """Make a scope the innermost one here, without its container."""
     context = in_force.get()
     in_force.set(_context(context.entered, context.isolated, (scope, context.scopes)))
+
+
+def forget_scope(scope: Any) -> None:
+    """Take back that a scope was opened, resumed or remembered here, the latest time."""
+    context = in_force.get()
+    before = context.scopes
+    scopes = _scopes_without(scope, before)
+    if scopes is not before:
+        in_force.set(_context(_served_without(scope, context.entered), context.isolated, scopes))
 
 
 def enter(container: _Container) -> None:
@@ -217,17 +231,17 @@ def rejoin(override: Any) -> None:
         in_force.set(_context(context.entered, isolated, context.scopes))
 
 
-def innermost(context: Context) -> tuple[Any | None, bool]:
+def innermost(context: View) -> tuple[Any | None, bool]:
     """Return the active container, None when none is entered, and whether what is found may be kept for `context`.
 
     It is the innermost one that is entered here, else the only one that is entered anywhere.
 
     :raises InjectionError: several are entered elsewhere, and none here.
     """
-    stack = context.entered
+    stack = first = context.entered
     while stack is not None:
         if stack[2]._entered:
-            return stack[0], stack is context.entered
+            return stack[0], stack is first
         stack = stack[1]
     with _lock:
         elsewhere = list(dict.fromkeys(_everywhere))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import inspect
 from collections.abc import Callable, Generator
 from types import GeneratorType, TracebackType
@@ -13,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 __all__ = [
     "Exit",
     "Opened",
+    "begun",
     "closes",
     "end_by",
     "generator_of",
@@ -20,7 +20,6 @@ __all__ = [
     "is_awaited",
     "leave",
     "open_async",
-    "open_generator",
     "open_in_task",
     "open_now",
     "opens_asynchronously",
@@ -35,10 +34,6 @@ class Opened(NamedTuple):
 
     value: Any
     exit: Exit | Generator[Any, Any, Any] | None
-
-
-_opened: Final[Callable[[tuple[Any, Any]], Opened]] = functools.partial(tuple.__new__, Opened)
-"""Makes one in a third of the time."""
 
 
 def generator_of(provides: Any) -> Callable[..., Generator[Any, Any, Any]] | None:
@@ -103,26 +98,27 @@ def end_by(exit: Exit | Generator[Any, Any, Any] | None, exc: BaseException | No
     if exit is None:
         return None
     if type(exit) is GeneratorType:
-        return _go_on(exit, exc)
+        return _go_on(exit) if exc is None else _thrown(exit, exc)
     call: Any = exit
     return call(None, None, None) if exc is None else call(type(exc), exc, exc.__traceback__)
 
 
-def _go_on(begun: Generator[Any, Any, Any], exc: BaseException | None) -> Any:
-    if exc is None:
-        for _ in begun:
-            begun.close()
-            raise RuntimeError(f"{begun!r} yielded more than once")
-        return None
-    manager: Any = contextlib.contextmanager(lambda: begun)()
+def _go_on(opened: Generator[Any, Any, Any]) -> None:
+    for _ in opened:
+        opened.close()
+        raise RuntimeError(f"{opened!r} yielded more than once")
+
+
+def _thrown(opened: Generator[Any, Any, Any], exc: BaseException) -> Any:
+    manager: Any = contextlib.contextmanager(lambda: opened)()
     return manager.__exit__(type(exc), exc, exc.__traceback__)
 
 
-def open_generator(begun: Generator[Any, Any, Any]) -> Opened:
-    """Do as `open_now` with the context manager over a generator, in half the time."""
-    for value in begun:
-        return _opened((value, begun))
-    raise RuntimeError(f"{begun!r} did not yield")
+def begun(generator: Generator[Any, Any, Any]) -> Any:
+    """Return what a generator yields, with which it is open; it is closed by going on."""
+    for value in generator:
+        return value
+    raise RuntimeError(f"{generator!r} did not yield")
 
 
 async def open_async(made: Any) -> Opened:

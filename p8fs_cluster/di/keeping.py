@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+from collections.abc import Generator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from p8fs_cluster.di import context
 from p8fs_cluster.di.depth import LEVELS, build_deep
-from p8fs_cluster.di.entering import Opened, is_awaited, leave
+from p8fs_cluster.di.entering import Exit, Opened, end_by, is_awaited
 from p8fs_cluster.di.footprints import Footprint, commit, footprint, path_to
 from p8fs_cluster.di.layers import Kept, Key
 from p8fs_cluster.di.overriding import Overridable
@@ -27,14 +28,15 @@ class Cell:
     """The place of one value, with a lock of its own, so that an unrelated build never waits for it."""
 
     ready = False
-    opened = Opened(None, None)
+    value: Any = None
+    exit: Exit | Generator[Any, Any, Any] | None = None
     opened_at = 0
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
 
     def fill(self, opened: Opened) -> bool:
-        self.opened = opened
+        self.value, self.exit = opened
         self.opened_at = next(OPENED)
         self.ready = True
         return True
@@ -66,7 +68,7 @@ class Keeping(Overridable[T]):
     @property
     def values(self) -> list[Any]:
         """All that is kept: without overrides, and in each that it depends on."""
-        return [cell.opened.value for cell in tuple(self.cells.values()) if cell.ready]
+        return [cell.value for cell in tuple(self.cells.values()) if cell.ready]
 
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Forget what is kept for `key`, by default all of it, and return what closes it."""
@@ -93,7 +95,7 @@ class Keeping(Overridable[T]):
             epoch, found = context.epoch, footprint(self)
             cell = kept.cells.get(found.key) or kept.cells.setdefault(found.key, Cell())
             if cell.ready or self._filled(kept, found, args, kwargs):
-                value = cell.opened.value
+                value = cell.value
                 if asyncio.isfuture(value) and not value.done():
                     value = asyncio.shield(value)  # whoever gives up waiting does so alone
                 return epoch, value
@@ -121,7 +123,7 @@ class Keeping(Overridable[T]):
                 watch(cells, cell, key)
                 return True
             self.footprints = (None, {})
-        discard(opened)
+        discard(opened.exit)
         return False
 
     def _fill(self, kept: Kept, key: Key, cell: Cell, opened: Opened) -> bool:
@@ -150,9 +152,9 @@ class Keeping(Overridable[T]):
         raise NotImplementedError
 
 
-def discard(opened: Opened) -> None:
+def discard(exit: Exit | Generator[Any, Any, Any] | None) -> None:
     """Close a value that was opened for nothing, as what it depends on was overridden meanwhile."""
-    left = leave(opened, None)
+    left = end_by(exit, None)
     if is_awaited(left):
         asyncio.ensure_future(left)  # noqa: RUF006
 
@@ -164,5 +166,5 @@ def watch(cells: dict[Key, Cell], cell: Cell, key: Key) -> None:
         if (promise.cancelled() or promise.exception()) and cells.get(key) is cell:
             del cells[key]
 
-    if asyncio.isfuture(cell.opened.value):
-        cell.opened.value.add_done_callback(settled)
+    if asyncio.isfuture(cell.value):
+        cell.value.add_done_callback(settled)

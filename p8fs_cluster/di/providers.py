@@ -12,7 +12,7 @@ from p8fs_cluster.di import context
 from p8fs_cluster.di.by_type import without_covered
 from p8fs_cluster.di.compiling import called_deep, compiled
 from p8fs_cluster.di.depth import is_deep
-from p8fs_cluster.di.entering import Opened, generator_of, is_asynchronous, is_awaited, leave, open_in_task, open_now
+from p8fs_cluster.di.entering import Opened, end_by, generator_of, is_asynchronous, is_awaited, open_in_task, open_now
 from p8fs_cluster.di.footprints import footprint
 from p8fs_cluster.di.keeping import Cell, Keeping
 from p8fs_cluster.di.layers import covering
@@ -119,7 +119,7 @@ class Singleton(Cached[T], providers.Singleton[T]):
         return factory(*args, **kwargs)
 
     def _ending(self, cell: Cell, exc: BaseException | None) -> list[Step]:
-        value = cell.opened.value
+        value = cell.value
         return (
             [*value.opened(), (cell.opened_at, type(value).__name__.lower(), value.shut)]
             if isinstance(value, Closable)
@@ -155,7 +155,7 @@ class Resource(Cached[T], providers.Resource[T]):
         return open_in_task(made) if is_asynchronous(made) else open_now(made)
 
     def _ending(self, cell: Cell, exc: BaseException | None) -> list[Step]:
-        return [(cell.opened_at, described(self), lambda: leave(cell.opened, exc))]
+        return [(cell.opened_at, described(self), lambda: end_by(cell.exit, exc))]
 
 
 def maker_of(resource: providers.BaseResource[Any], bare: bool = False, given: tuple[Any, ...] = ()) -> Any:

@@ -6,7 +6,7 @@ import threading
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from p8fs_cluster.di.entering import leave
+from p8fs_cluster.di.entering import end_by
 from p8fs_cluster.di.footprints import forget
 from p8fs_cluster.di.keeping import Cell
 from p8fs_cluster.di.layers import Key
@@ -76,10 +76,9 @@ class Values(Cell):
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Forget the value of an override that ends, and return what closes it, told of the override's exception."""
         cell = self.cells.pop(key or (), None)
-        opened = None if cell is None else self.scope.closing.pop(cell, None)
-        if cell is None or opened is None:
+        if cell is None or self.scope.closing.pop(cell, self) is self:
             return []
-        return [(cell.opened_at, described(self.provider), lambda: leave(opened, exc))]
+        return [(cell.opened_at, described(self.provider), lambda: end_by(cell.exit, exc))]
 
     def forget_layers(self) -> None:
         """Be taken out of the layers when the scope has ended."""

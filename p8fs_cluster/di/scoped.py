@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from threading import get_ident
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
 from dependency_injector import providers
 
@@ -19,11 +19,11 @@ from p8fs_cluster.di.compiling import compiled_call, is_written
 from p8fs_cluster.di.depth import LEVELS
 from p8fs_cluster.di.entering import (
     Opened,
+    begun,
     is_asynchronous,
     is_awaited,
     leave,
     open_async,
-    open_generator,
     open_now,
     opens_asynchronously,
 )
@@ -44,6 +44,9 @@ T = TypeVar("T")
 
 _Compiled = tuple[object, Any, Any]
 """An epoch, the function that calls what a provider provides in it, if there is one, and a container that it is of."""
+
+_in_force: Final = context.in_force.get
+_building: Final = building.get
 
 
 class Scoped(Keeping[T], providers.Callable[T]):
@@ -119,28 +122,34 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def __call__(self, *args: Any, **kwargs: Any) -> T:  # type: ignore[override]
         return Overridable.__call__(self, *args, **kwargs) if args or kwargs else self.value_here()
 
-    def value_here(self) -> T:
-        """Do as a call without arguments does."""
-        here = context.in_force.get()
-        if here.scopes is not None and building.get() is None and context.takes_shortcuts():
-            scope: Scope = here.scopes[0]
+    def value_here(self, otherwise: Callable[[Any], T] = Overridable.__call__) -> T:
+        """Do as a call without arguments does; `otherwise` is called where that takes more than a look."""
+        here = _in_force()
+        scope = here if type(here) is Scope else here.scopes and here.scopes[0]
+        if scope is not None and _building() is None:
             kept = scope.values.get(self)
             if kept is not None:
                 epoch, value = kept.at_hand
                 if epoch is context.epoch:
-                    return cast("T", value)
+                    return value  # type: ignore[no-any-return]
             elif scope.name == self.scope and not scope.ended:
-                epoch, call, owner = self._compiled if self._compiled[0] is context.epoch else self._compile()
+                compiled = self._compiled
+                epoch, call, owner = compiled if compiled[0] is context.epoch else self._compile()
                 if call is not None and (owner is scope.container or self._is_of(scope)):
-                    return self._opened_quickly(scope, epoch, call)
-        return Overridable.__call__(self)
+                    return self._opened_quickly(scope, epoch, call, otherwise)
+        return otherwise(self)
 
     def _compile(self) -> _Compiled:
         """Find out whether building a value takes no more than a plain call, and keep the function for that."""
         epoch, found, call = context.epoch, footprint(self), None
         if not self.is_async_mode_disabled():  # dependency-injector has not seen yet what it gives
             return (epoch, None, None)
-        is_plain = self.wanted is None and is_written(self) and not opens_asynchronously(self.provides)
+        is_plain = (
+            context.takes_shortcuts()
+            and self.wanted is None
+            and is_written(self)
+            and not opens_asynchronously(self.provides)
+        )
         is_near = len(found.scoped) < LEVELS and all(each.scope == self.scope for each in found.scoped)
         if is_plain and is_near and not (found.key or found.asynchronous or self.layers):
             call = compiled_call(self)
@@ -154,26 +163,29 @@ class Scoped(Keeping[T], providers.Callable[T]):
             self._compiled = (*self._compiled[:2], scope.container)
         return owns
 
-    def _opened_quickly(self, scope: Scope, epoch: object, call: Callable[[], Any]) -> T:
+    def _opened_quickly(self, scope: Scope, epoch: object, call: Callable[[], Any], otherwise: Callable[[Any], T]) -> T:
         """Do as `_provide` in the innermost scope, where neither overrides nor other scopes have a part."""
         mine = Values(scope, self, get_ident())
         if scope.values.setdefault(self, mine) is not mine:  # another thread was faster
-            return Overridable.__call__(self)
-        is_kept = False
+            return otherwise(self)
         try:
             made = call()
-            opened = open_generator(made) if type(made) is GeneratorType else self._opened(made)
-            is_kept = epoch is context.epoch and scope.keep(mine, opened)
+            if type(made) is GeneratorType:
+                mine.value, mine.exit = begun(made), made
+            else:
+                mine.value, mine.exit = self._opened(made)
+            mine.ready = is_kept = epoch is context.epoch and scope.keep(mine)
         finally:
             mine.done()
         if not is_kept:
-            discard(opened)
-        elif opened.exit is not made and is_awaited(opened.value):
+            discard(mine.exit)
+        elif mine.exit is not made and is_awaited(mine.value):
             watch(mine.cells, mine, ())
         elif not scope.ended:
-            mine.at_hand = (epoch, opened.value)
-            return cast("T", opened.value)
-        return Overridable.__call__(self)
+            value: T = mine.value
+            mine.at_hand = (epoch, value)
+            return value
+        return otherwise(self)
 
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
         """Return nothing: what scopes keep ends with them."""
@@ -203,7 +215,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
         epoch, value = self._kept_value(kept, args, kwargs)
         if serving.ended:
             raise has_ended(self, serving)
-        if not (context.in_force.get().isolated or self.layers or is_awaited(value)):
+        if context.takes_shortcuts() and not (self.layers or is_awaited(value)):
             kept.at_hand = (epoch, value)
         return value
 
@@ -222,7 +234,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
 
     def _opened(self, made: Any) -> Opened:
         if type(made) is GeneratorType:
-            return open_generator(made)
+            return Opened(begun(made), made)
         made = _manager(made)
         if not is_asynchronous(made):
             return open_now(made)
@@ -237,7 +249,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
         return _open_in_a_task_of_its_own(made)
 
     def _fill(self, kept: Any, key: Key, cell: Cell, opened: Opened) -> bool:
-        return kept.cells.get(key) is cell and kept.scope.keep(cell, opened)
+        return super()._fill(kept, key, cell, opened) and kept.scope.keep(cell)
 
     def _may_need(self) -> frozenset[str]:
         return serving_scope(self).names

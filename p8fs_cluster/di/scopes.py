@@ -8,10 +8,10 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from p8fs_cluster.di import context
-from p8fs_cluster.di.entering import Opened, leave
+from p8fs_cluster.di.entering import end_by
 from p8fs_cluster.di.keeping import Cell
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import containers
@@ -39,6 +39,10 @@ Shield = Callable[[], contextlib.AbstractContextManager[object]]
 """Returns a block that no cancellation interrupts."""
 
 
+_in_force: Final = context.in_force.get
+_put_in_force: Final = context.in_force.set
+
+
 class Scope:
     """An open scope of a container, in the task or thread that opened it and those that copy its context.
 
@@ -61,14 +65,14 @@ class Scope:
     _entered = 0
     """1 while the container serves calls because of this scope; read by `di.context`."""
     _given: Mapping[Overridable[Any], Any] = {}
-    _resumed: tuple[context.Context | None, context.Context | None] = (None, None)
-    """The latest context in which it is in force, and the one before."""
+    _before: context.View
+    """The context that was in force when it was opened."""
 
     def __init__(self, container: Any, kind: Kind, values: Mapping[Any, Any] | None = None) -> None:
         self.name, self.names, self._order = kind
         self.container = container
         self.values: dict[Overridable[Any], Values] = {}
-        self.closing: dict[Cell, Opened] = {}
+        self.closing: dict[Cell, None] = {}
         """What is to be closed, in the order of opening; whoever takes it out closes it."""
         if values:
             self.give(values)
@@ -98,29 +102,38 @@ class Scope:
         """
         if self.ended or self._entered:
             raise InjectionError(f"the scope {self.name!r} was opened before: ask the container for another one")
-        stack = context.in_force.get().scopes
-        if stack is not None:
-            self.outer = outer = self._enclosing(stack[0])
+        before = _in_force()
+        scopes = before.scopes
+        if scopes is not None:
+            self.outer = outer = self._enclosing(scopes[0])
             if outer is not None:
                 self.names = outer.names | self.names
-        if asynchronous:
-            self.asynchronous = True
-        self._entered, self.number = 1, next(OPENED)
+        self.asynchronous = asynchronous
+        self._entered = 1
+        self.number = next(OPENED)
         if resumed:
-            self._resumed = context.begin_scope(self)
+            self.isolated = isolated = before.isolated
+            self.cache = context.Cache() if isolated else self.container._cache
+            self._before = before
+            _put_in_force(self)
+
+    @property
+    def entered(self) -> context.Entered:
+        """Return the containers that are entered where it was opened, as the context in force."""
+        return self.container, self._before.entered, self
+
+    @property
+    def scopes(self) -> context.Stack:
+        """Return the scopes that are open where it was opened, as the context in force."""
+        return self, self._before.scopes
 
     def resume(self) -> None:
         """Make it, and its container, the ones in force here, as where it was opened."""
-        self._resumed = context.begin_scope(self)
+        context.resume_scope(self)
 
     def suspend(self) -> None:
         """Take back `resume`."""
-        inside, before = self._resumed
-        if before is not None and context.in_force.get() is inside:  # nothing was opened in it that is open still
-            context.in_force.set(before)
-            self._resumed = (None, None)
-        else:
-            context.stop_scope(self)
+        context.forget_scope(self)
 
     def give_way(self, succession: Succession) -> None:
         """After its end, be looked up here once more, and give way to the scope that takes its place then."""
@@ -143,17 +156,22 @@ class Scope:
         """
         raised = exc
         try:
-            self._forget()
-            for opened in self._closed():
+            self.ended = True
+            if self.values:
+                self._forget_values()
+            while self.closing:
                 try:
-                    left: Any = leave(opened, raised)
+                    left: Any = end_by(self._taken().exit, raised)
                     if left is not None and inspect.isawaitable(left):
                         raise InjectionError(f"the scope {self.name!r} has asynchronous values: use `async with`")
                 except BaseException as fault:
                     raised = fault
         finally:
             self._entered = 0
-            self.suspend()
+            if _in_force() is self:  # nothing was opened in it that is open still
+                _put_in_force(self._before)
+            else:
+                context.forget_scope(self)
         if raised is not exc and raised is not None:
             raise raised
 
@@ -161,23 +179,29 @@ class Scope:
         """Do as `end`, and await what is asynchronous, within `shield()`."""
         raised = exc
         try:
-            self._forget()
+            self.ended = True
+            if self.values:
+                self._forget_values()
             if self.closing:
                 with shield():
                     raised = await self._left(exc)
         finally:
             self._entered = 0
-            self.suspend()
+            if _in_force() is self:  # nothing was opened in it that is open still
+                _put_in_force(self._before)
+            else:
+                context.forget_scope(self)
         if raised is not exc and raised is not None:
             raise raised
 
     async def _left(self, raised: BaseException | None) -> BaseException | None:
         """Close values, and return the exception that the last step has left."""
-        for opened in self._closed():
+        while self.closing:
+            cell = self._taken()
             try:
-                if self.in_thread is not None and not asyncio.isfuture(opened.value):
-                    await self.in_thread(functools.partial(leave, opened, raised))
-                elif inspect.isawaitable(left := leave(opened, raised)):
+                if self.in_thread is not None and not asyncio.isfuture(cell.value):
+                    await self.in_thread(functools.partial(end_by, cell.exit, raised))
+                elif inspect.isawaitable(left := end_by(cell.exit, raised)):
                     await left
             except BaseException as fault:
                 raised = fault
@@ -225,12 +249,12 @@ class Scope:
         """Return where a provider's values in this scope are."""
         return self.values.get(provider) or self.values.setdefault(provider, Values(self, provider))
 
-    def keep(self, cell: Cell, opened: Opened) -> bool:
-        """Keep what was opened, to be closed at the end; return False if that has been, and the caller closes it."""
-        cell.fill(opened)
-        if opened.exit is not None:
-            self.closing[cell] = opened
-        return not self.ended or (opened.exit is not None and self.closing.pop(cell, None) is None)
+    def keep(self, cell: Cell) -> bool:
+        """Close what was opened at the end; return False if that has been already, and the caller has to close it."""
+        if cell.exit is None:
+            return not self.ended
+        self.closing[cell] = None
+        return not self.ended or self.closing.pop(cell, cell) is cell
 
     def given(self, provider: Overridable[Any]) -> Any:
         """Return the value that was given for a provider.
@@ -274,21 +298,17 @@ class Scope:
         self.ended, self.values, self.closing, self.layered = True, {}, {}, ()
         return disowned
 
-    def _closed(self) -> Iterator[Opened]:
-        """Yield what is to be closed, the last built first; nobody else gets it."""
-        while self.closing:
-            try:
-                yield self.closing.popitem()[1]
-            except KeyError:  # another thread has taken the last one
-                return
+    def _taken(self) -> Cell:
+        """Return what is to be closed next, the last one that was built; nobody else gets it."""
+        try:
+            return self.closing.popitem()[0]
+        except KeyError:  # another thread has taken the last one
+            return Cell()
 
-    def _forget(self) -> None:
-        """Give nothing more: it has ended."""
-        self.ended = True
-        if self.values:
-            self.values = {}
-            for each in self.layered:
-                each.forget_layers()
+    def _forget_values(self) -> None:
+        self.values = {}
+        for each in self.layered:
+            each.forget_layers()
 
 
 _inherited: list[Any] = []
