@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dependency_injector import providers
 
@@ -26,6 +26,9 @@ __all__ = ["Plan"]
 
 _LOOKS = 100
 """How many calls of a function look for values that stay the same: one that is awaited may be there by then."""
+
+
+_in_force: Final = context.in_force.get
 
 
 class _Bound(NamedTuple):
@@ -120,7 +123,7 @@ class Plan:
 
     def values(self) -> tuple[Any, ...]:
         """Return all that is injected, and keep it for the next call if it will be the same."""
-        kept = context.here().cache.values
+        kept = _in_force().cache.values
         bound = self.bound()
         values = tuple([settled(each.get()) for each in bound.injections])
         if kept.get(self._bound) is bound and bound.calls < _LOOKS and not self.opens:
@@ -162,13 +165,14 @@ class Plan:
 
     def open(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Do as `fill` does, and open for the call what is to be closed after it."""
-        for each in self.missing(args, kwargs):
-            if each.provider is None:
-                kwargs[each.name] = settled(each.get())
-            elif each.joins and (shared := joined(each.provider)) is not None:
-                kwargs[each.name] = shared[0]
+        bound: _Binding | None = None if args or kwargs else _in_force().cache.values.get(self._bound)
+        for name, get, provider, joins, _ in self.missing(args, kwargs) if bound is None else bound.injections:
+            if provider is None:
+                kwargs[name] = settled(get())
+            elif joins and (shared := joined(provider)) is not None:
+                kwargs[name] = shared[0]
             else:
-                kwargs[each.name] = call.open(each.provider, each.get)
+                kwargs[name] = call.open(provider, get())
 
     async def open_async(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Do as `open` does, and await what is promised."""
@@ -179,23 +183,23 @@ class Plan:
             elif each.joins and (shared := joined(each.provider)) is not None:
                 kwargs[each.name] = shared[0]
             else:
-                kwargs[each.name] = await call.open_async(each.provider, each.get)
+                kwargs[each.name] = await call.open_async(each.provider, each.get())
 
     def missing(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[_Bound]:
         """Return what the caller has not given."""
         if not kwargs and len(args) <= self._lowest:
-            bound: _Binding | None = context.in_force.get().cache.values.get(self._bound)
+            bound: _Binding | None = _in_force().cache.values.get(self._bound)
             return (bound or self.bound()).injections
         wanted = [each for each in self.injections if not _is_given(each, args, kwargs)]
         if len(wanted) == len(self.injections):
             return self.bound().injections
         names = {each.name for each in wanted}
-        kept: _Binding | None = context.here().cache.values.get(self._bound)
+        kept: _Binding | None = _in_force().cache.values.get(self._bound)
         return self._binding(wanted)[0] if kept is None else [each for each in kept.injections if each.name in names]
 
     def bound(self) -> _Binding:
         """Return where each value comes from, found out once a container."""
-        kept = context.here().cache.values
+        kept = _in_force().cache.values
         bound: _Binding | None = kept.get(self._bound)
         if bound is None:
             injections, keep = self._binding(self.injections)
@@ -215,7 +219,7 @@ class Plan:
     def _binding(self, injections: Sequence[Injection]) -> tuple[list[_Bound], bool]:
         if self._unread:
             self._read_again()
-        container, keep = context.innermost(context.here())
+        container, keep = context.innermost(_in_force())
         return [self._bind(each, container or default()) for each in injections], keep
 
     def _read_again(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from dependency_injector import providers
 
-from p8fs_cluster.di.entering import Opened, begun, end_by, is_asynchronous, is_awaited, leave, open_async, open_now
+from p8fs_cluster.di.entering import Opened, end_by, is_asynchronous, is_awaited, leave, open_async, open_now
 from p8fs_cluster.di.layers import effective
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import described, named
@@ -23,65 +23,61 @@ from p8fs_cluster.exceptions import InjectionError
 
 __all__ = ["Call", "joined", "maker"]
 
-_calls: dict[Any, list[Call]] = {}
-"""The calls that are running, innermost last, of each task, or of each thread that runs no event loop."""
+_calls: dict[Any, Call] = {}
+"""The innermost call that is running, of each task, or of each thread that runs no event loop."""
 
 
 class Call:
     """The resources of one call. Leaving closes them; the call's exception always goes on to the caller."""
 
-    __slots__ = ("_exits", "_owner", "values")
+    __slots__ = ("_owner", "opened", "outer")
 
     def __init__(self) -> None:
-        self.values: dict[Any, Any] = {}
-        self._exits: list[Any] = []
+        self.opened: list[tuple[Any, Any, Any]] = []
+        """The providers of what was opened, its values, and what closes them."""
+        self.outer: Call | None = None
         self._owner: Any = None
 
-    def open(self, provider: Any, make: Callable[[], Any]) -> Any:
-        """Open what `make` returns, for this call.
+    def open(self, provider: Any, made: Any) -> Any:
+        """Open for this call what was made for it.
 
         :raises InjectionError: it is asynchronous.
         """
-        made = make()
         if type(made) is GeneratorType:
-            value = begun(made)
-            self._exits.append(made)
-        elif is_asynchronous(made):
+            for value in made:
+                self.opened.append((provider, value, made))
+                return value
+            raise RuntimeError(f"{made!r} did not yield")
+        if is_asynchronous(made):
             if inspect.iscoroutine(made):
                 made.close()
             raise InjectionError(
                 f"{described(provider)} is asynchronous: what it is injected into has to be `async def`"
             )
-        else:
-            value = self._keep(open_now(made))
-        self.values[provider] = value
-        return value
+        return self._keep(provider, open_now(made))
 
-    async def open_async(self, provider: Any, make: Callable[[], Any]) -> Any:
-        """Open what `make` returns, for this call."""
-        made = make()
-        if type(made) is GeneratorType:
-            value = begun(made)
-            self._exits.append(made)
-        else:
-            value = self._keep(await open_async(made) if is_asynchronous(made) else open_now(made))
-        self.values[provider] = value
-        return value
+    async def open_async(self, provider: Any, made: Any) -> Any:
+        """Do as `open` does with what may be asynchronous."""
+        if not is_asynchronous(made):
+            return self.open(provider, made)
+        return self._keep(provider, await open_async(made))
 
     def publish(self) -> None:
         """Let calls inside this one join what it has opened, in the same task or thread."""
-        self._owner = owner = _running()
-        if owner in _calls:
-            _calls[owner].append(self)
-        else:
-            _calls[owner] = [self]
+        owner = get_ident() if _get_running_loop() is None else _running()
+        self._owner = owner
+        self.outer = _calls.get(owner)
+        _calls[owner] = self
 
     def leave(self, exc: BaseException | None) -> None:
         """Close in reverse order. What a step raises goes on to the next one, and to the caller."""
-        raised, exits = exc, self._exits
-        self._withdraw()
-        while exits:
-            end = exits.pop()
+        raised, opened, owner = exc, self.opened, self._owner
+        if owner is not None and self.outer is None and _calls[owner] is self:
+            del _calls[owner]
+        else:
+            self._withdraw()
+        while opened:
+            end = opened.pop()[2]
             try:
                 if raised is None and type(end) is GeneratorType:
                     for _ in end:
@@ -95,11 +91,11 @@ class Call:
 
     async def leave_async(self, exc: BaseException | None) -> None:
         """Do as `leave` does, and await what is asynchronous."""
-        raised = exc
+        raised, opened = exc, self.opened
         self._withdraw()
-        while self._exits:
+        while opened:
             try:
-                left = end_by(self._exits.pop(), raised)
+                left = end_by(opened.pop()[2], raised)
                 if is_awaited(left):
                     await left
             except BaseException as fault:
@@ -107,19 +103,22 @@ class Call:
         if raised is not exc and raised is not None:
             raise raised
 
-    def _keep(self, opened: Opened) -> Any:
-        if opened.exit is not None:
-            self._exits.append(opened.exit)
+    def _keep(self, provider: Any, opened: Opened) -> Any:
+        self.opened.append((provider, *opened))
         return opened.value
 
     def _withdraw(self) -> None:
-        owner = self._owner
-        if owner is not None:
-            calls = _calls[owner]
-            if len(calls) == 1:
-                del _calls[owner]
-            else:
-                calls.remove(self)
+        if self._owner is None:
+            return
+        inner, outer = _calls[self._owner], self.outer
+        if inner is not self:  # a generator that ends while another one is open in the same task
+            while inner.outer is not self and inner.outer is not None:
+                inner = inner.outer
+            inner.outer = outer
+        elif outer is None:
+            del _calls[self._owner]
+        else:
+            _calls[self._owner] = outer
 
 
 def _running() -> Any:
@@ -130,9 +129,12 @@ def _running() -> Any:
 
 def joined(provider: Any) -> tuple[Any] | None:
     """Return, in a tuple, what the nearest call around this one has opened, in this very task or thread."""
-    for call in reversed(_calls.get(_running(), ())):
-        if provider in call.values:
-            return (call.values[provider],)
+    call = _calls.get(_running())
+    while call is not None:
+        for opened, value, _ in call.opened:
+            if opened is provider:
+                return (value,)
+        call = call.outer
     return None
 
 

@@ -98,15 +98,14 @@ def end_by(exit: Exit | Generator[Any, Any, Any] | None, exc: BaseException | No
     if exit is None:
         return None
     if type(exit) is GeneratorType:
-        return _go_on(exit) if exc is None else _thrown(exit, exc)
+        if exc is not None:
+            return _thrown(exit, exc)
+        for _ in exit:
+            exit.close()
+            raise RuntimeError(f"{exit!r} yielded more than once")
+        return None
     call: Any = exit
     return call(None, None, None) if exc is None else call(type(exc), exc, exc.__traceback__)
-
-
-def _go_on(opened: Generator[Any, Any, Any]) -> None:
-    for _ in opened:
-        opened.close()
-        raise RuntimeError(f"{opened!r} yielded more than once")
 
 
 def _thrown(opened: Generator[Any, Any, Any], exc: BaseException) -> Any:
