@@ -27,12 +27,11 @@ __all__ = [
     "leave",
     "put_shortcut",
     "rejoin",
-    "remember_scope",
-    "resume_scope",
     "serve",
     "serving",
     "stop_serving",
     "takes_shortcuts",
+    "within_scope",
 ]
 
 
@@ -156,21 +155,13 @@ def stop_serving(holder: Any) -> None:
         in_force.set(_context(entered, context.isolated, context.scopes))
 
 
-def resume_scope(scope: Any) -> None:
-    """Make a scope the innermost one here, and its container the active one, as long as `scope._entered`."""
-    context = in_force.get()
-    entered = (scope.container, context.entered, scope)
-    in_force.set(_context(entered, context.isolated, (scope, context.scopes)))
-
-
-def remember_scope(scope: Any) -> None:
-    """Make a scope the innermost one here, without its container."""
-    context = in_force.get()
-    in_force.set(_context(context.entered, context.isolated, (scope, context.scopes)))
+def within_scope(scope: Any, before: View) -> View:
+    """Return a context in which a scope is the innermost one, and serves as long as `scope._entered`."""
+    return _context((scope.container, before.entered, scope), before.isolated, (scope, before.scopes))
 
 
 def forget_scope(scope: Any) -> None:
-    """Take back that a scope was opened, resumed or remembered here, the latest time."""
+    """Take back that a scope was opened or resumed here, the latest time."""
     context = in_force.get()
     before = context.scopes
     scopes = _scopes_without(scope, before)

@@ -21,9 +21,9 @@ class Kind(NamedTuple):
     """All scopes of one name that an order has."""
 
     name: str
-    names: frozenset[str]
-    """That name alone."""
     order: Order
+    around: frozenset[str]
+    """The names of those that may lie around them."""
 
 
 def kind_of(name: str, order: Order) -> Kind:
@@ -36,7 +36,7 @@ def kind_of(name: str, order: Order) -> Kind:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]!r}?" if near else "declare it in the container's `scope_order`"
         raise InjectionError(f"there is no scope {name!r}: {hint}")
-    return Kind(name, frozenset((name,)), order)
+    return Kind(name, order, frozenset(each for each in above(order, name) if name not in above(order, each)))
 
 
 @functools.lru_cache(256)

@@ -67,9 +67,11 @@ class Scope:
     _given: Mapping[Overridable[Any], Any] = {}
     _before: context.View
     """The context that was in force when it was opened."""
+    _resumed: tuple[Any, Any] = (None, None)
+    """The context in which it was resumed the latest time, and the one in which it is in force then."""
 
     def __init__(self, container: Any, kind: Kind, values: Mapping[Any, Any] | None = None) -> None:
-        self.name, self.names, self._order = kind
+        self.name, self._order, self._around = kind
         self.container = container
         self.values: dict[Overridable[Any], Values] = {}
         self.closing: dict[Cell, None] = {}
@@ -105,9 +107,9 @@ class Scope:
         before = _in_force()
         scopes = before.scopes
         if scopes is not None:
-            self.outer = outer = self._enclosing(scopes[0])
-            if outer is not None:
-                self.names = outer.names | self.names
+            nearest: Scope = scopes[0]
+            is_around = nearest.name in self._around and nearest.container is self.container and not nearest.ended
+            self.outer = nearest if is_around else self._enclosing(nearest)
         self.asynchronous = asynchronous
         self._entered = 1
         self.number = next(OPENED)
@@ -116,6 +118,11 @@ class Scope:
             self.cache = context.Cache() if isolated else self.container._cache
             self._before = before
             _put_in_force(self)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the names of this scope and of those that it lies in."""
+        return frozenset(each.name for each in self.chain())
 
     @property
     def entered(self) -> context.Entered:
@@ -129,16 +136,27 @@ class Scope:
 
     def resume(self) -> None:
         """Make it, and its container, the ones in force here, as where it was opened."""
-        context.resume_scope(self)
+        before = _in_force()
+        resumed = self._resumed
+        if resumed[0] is not before:
+            resumed = self._resumed = before, context.within_scope(self, before)
+        _put_in_force(resumed[1])
 
     def suspend(self) -> None:
         """Take back `resume`."""
-        context.forget_scope(self)
+        before, inside = self._resumed
+        if inside is not None and _in_force() is inside:  # nothing was opened in it that is open still
+            _put_in_force(before)
+        else:
+            context.forget_scope(self)
 
-    def give_way(self, succession: Succession) -> None:
-        """After its end, be looked up here once more, and give way to the scope that takes its place then."""
-        self.succession = succession
-        context.remember_scope(self)
+    def leave(self) -> None:
+        """Take it out of force after its end."""
+        self._entered = 0
+        if _in_force() is self:  # nothing was opened in it that is open still
+            _put_in_force(self._before)
+        else:
+            context.forget_scope(self)
 
     @contextlib.contextmanager
     def resumed(self) -> Iterator[Self]:
@@ -156,9 +174,7 @@ class Scope:
         """
         raised = exc
         try:
-            self.ended = True
-            if self.values:
-                self._forget_values()
+            self.stop()
             while self.closing:
                 try:
                     left: Any = end_by(self._taken().exit, raised)
@@ -167,32 +183,33 @@ class Scope:
                 except BaseException as fault:
                     raised = fault
         finally:
-            self._entered = 0
-            if _in_force() is self:  # nothing was opened in it that is open still
-                _put_in_force(self._before)
-            else:
-                context.forget_scope(self)
+            self.leave()
         if raised is not exc and raised is not None:
             raise raised
 
     async def end_async(self, exc: BaseException | None = None, shield: Shield = contextlib.nullcontext) -> None:
         """Do as `end`, and await what is asynchronous, within `shield()`."""
-        raised = exc
         try:
-            self.ended = True
-            if self.values:
-                self._forget_values()
-            if self.closing:
-                with shield():
-                    raised = await self._left(exc)
+            await self.close_async(exc, shield)
         finally:
-            self._entered = 0
-            if _in_force() is self:  # nothing was opened in it that is open still
-                _put_in_force(self._before)
-            else:
-                context.forget_scope(self)
-        if raised is not exc and raised is not None:
-            raise raised
+            self.leave()
+
+    async def close_async(self, exc: BaseException | None, shield: Shield) -> None:
+        """Do as `end_async`, and leave it in force, as one that has ended."""
+        if self.stop():
+            with shield():
+                raised = await self._left(exc)
+            if raised is not exc and raised is not None:
+                raise raised
+
+    def stop(self) -> bool:
+        """Let it have ended, and return whether something is to be closed."""
+        self.ended = True
+        if self.values:
+            self.values = {}
+            for each in self.layered:
+                each.forget_layers()
+        return bool(self.closing)
 
     async def _left(self, raised: BaseException | None) -> BaseException | None:
         """Close values, and return the exception that the last step has left."""
@@ -281,14 +298,13 @@ class Scope:
 
     def _enclosing(self, nearest: Scope) -> Scope | None:
         """Return the nearest open scope that may lie around this one; a scope beside it is not seen from within."""
-        around = above(self._order, self.name)
         inner = nearest if nearest.container is self.container and not nearest.ended else innermost(self.container)
         for scope in inner.chain() if inner else ():
             if self.name in above(self._order, scope.name) and not scope.ended:
                 raise InjectionError(
                     f"the scope {self.name!r} can't be opened within {scope.name!r}: open it before, around it"
                 )
-            if scope.name in around and not scope.ended:
+            if scope.name in self._around and not scope.ended:
                 return scope
         return None
 
@@ -304,11 +320,6 @@ class Scope:
             return self.closing.popitem()[0]
         except KeyError:  # another thread has taken the last one
             return Cell()
-
-    def _forget_values(self) -> None:
-        self.values = {}
-        for each in self.layered:
-            each.forget_layers()
 
 
 _inherited: list[Any] = []

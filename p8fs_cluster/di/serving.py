@@ -11,6 +11,7 @@ from p8fs_cluster.di.lookup import with_subcontainers
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.ownership import named, owned
 from p8fs_cluster.exceptions import InjectionError
+from p8fs_cluster.forking import Stage, after_fork
 
 if TYPE_CHECKING:
     from p8fs_cluster.di.scopes import Scope
@@ -28,11 +29,13 @@ __all__ = [
 ]
 
 
+_opening = threading.RLock()
+
+
 class Succession:
     """A scope that takes the place of one that has ended, opened when it is first looked for."""
 
     def __init__(self, make: Callable[[], Scope]) -> None:
-        self._lock = threading.RLock()
         self._make: Callable[[], Scope] | None = make
         self._scope: Scope | None = None
         self._is_making = False
@@ -40,7 +43,7 @@ class Succession:
     def scope(self) -> Scope | None:
         """Return the scope; None while it is being opened here, or if it was not before the succession ended."""
         if self._scope is None and self._make is not None:
-            with self._lock:  # another thread may be opening it
+            with _opening:  # another thread may be opening it
                 if self._scope is None and self._make is not None and not self._is_making:
                     self._is_making = True
                     self._scope = self._make()
@@ -48,7 +51,7 @@ class Succession:
 
     def end(self) -> Scope | None:
         """Return the scope if it was opened, and open none from now on."""
-        with self._lock:
+        with _opening:
             self._make = None
         return self._scope
 
@@ -145,3 +148,11 @@ def scoped_of(container: Any) -> dict[Overridable[Any], None]:
         all_of_it = owned(provider for each in with_subcontainers(container) for provider in each.providers.values())
         found = kept[scoped_of] = {each: None for each in all_of_it if isinstance(each, Overridable) and each.scope}
     return found
+
+
+def _after_fork() -> None:
+    global _opening  # noqa: PLW0603
+    _opening = threading.RLock()
+
+
+after_fork(Stage.LOCKS, _after_fork)

@@ -182,14 +182,15 @@ class _Served:
     """A request or a websocket, and its scope."""
 
     name: str
+    handled: Exception | None = None
+    """The exception of a route, for which one of the application's exception handlers answers."""
 
     def __init__(self, application: Scope, values: Values | None, scope: Any, receive: Any, send: Any) -> None:
         self._values = values
         self._asked = (scope, receive, send)
         self._container = application.container
-        self._handled: Exception | None = None
-        """The exception of a route, for which one of the application's exception handlers answers."""
-        self.scope = opened_scope(self._container, self.name, in_thread=_in_thread)
+        self.scope = self._container.scope(self.name)
+        self.scope.in_thread = _in_thread
         if given_in(self._container, self.name):
             offered = {HTTPConnection: self._connection, type(self._connection): self._connection}
             self.scope.give(offered, declared_or_not=True)
@@ -207,84 +208,86 @@ class _Served:
         """Let the exception handlers that are in force note which exception they get."""
         handlers = scope.get(_HANDLERS)
         if handlers is not None:
-            scope[_HANDLERS] = [self._noting(each) for each in handlers]
-
-    def _noting(self, handlers: Mapping[Any, Any]) -> _Noting:
-        return _Noting(self, handlers)
-
-    def noting(self, handler: Any) -> Any:
-        """Return an exception handler that notes the exception it gets."""
-        if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
-
-            async def note_async(connection: Any, exc: Exception) -> Any:
-                self._handled = exc
-                return await handler(connection, exc)
-
-            return note_async
-
-        def note(connection: Any, exc: Exception) -> Any:
-            self._handled = exc
-            return handler(connection, exc)
-
-        return note
+            scope[_HANDLERS] = [_Noting(self, each) for each in handlers]
 
     def _made(self, scope: Any, receive: Any, send: Any) -> HTTPConnection:
         raise NotImplementedError
 
 
-class _Noting(dict[Any, Any]):
-    """Exception handlers, each of which is wrapped when an exception has come."""
+class _Noting(Mapping[Any, Any]):
+    """Exception handlers, each of which notes for a request which exception it gets."""
+
+    __slots__ = ("_handlers", "_served")
 
     def __init__(self, served: _Served, handlers: Mapping[Any, Any]) -> None:
-        super().__init__(handlers)
         self._served = served
+        self._handlers = handlers
 
     def __getitem__(self, key: Any) -> Any:
-        return self._served.noting(super().__getitem__(key))
+        handler, served = self._handlers[key], self._served
+        if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
 
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self[key] if key in self else default  # noqa: SIM401 (dict's own would not wrap it)
+            async def note_async(connection: Any, exc: Exception) -> Any:
+                served.handled = exc
+                return await handler(connection, exc)
+
+            return note_async
+
+        def note(connection: Any, exc: Exception) -> Any:
+            served.handled = exc
+            return handler(connection, exc)
+
+        return note
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._handlers)
+
+    def __len__(self) -> int:
+        return len(self._handlers)
 
 
 class _Http(_Served):
     """A request. Its scope ends where the answer begins to leave, or all of it has, if it is `lasting`."""
 
     name = "request"
-
-    def __init__(self, application: Scope, values: Values | None, scope: Any, receive: Any, send: Any) -> None:
-        super().__init__(application, values, scope, receive, send)
-        self.lasting = False
-        self._status = 0
-        self._complete = False
-        """True after the message before which the scope ends."""
-        self._fault: BaseException | None = None
-        """The exception that the end of the scope raised."""
-        self._succession = Succession(self._job)
+    lasting = False
+    _status = 0
+    _complete = False
+    """True after the message before which the scope ends."""
+    _fault: BaseException | None = None
+    """The exception that the end of the scope raised."""
 
     async def serve(self, around: Any) -> None:
         scope, receive, send = self._asked
 
-        async def answer(message: _Message) -> None:
-            await self._before(message)  # of a middleware that has answered itself
-            await send(message)
+        def answer(message: _Message) -> Awaitable[None]:  # of a middleware that has answered itself, too
+            ending = self._ending(message)
+            return send(message) if ending is None else _sent_after(ending, send, message)
 
         token = _request.set(self)
+        fault: BaseException | None = None
+        self.scope.begin(asynchronous=True)
         try:
-            async with self.scope:
-                await around(scope, receive, answer)
-                if not self._complete:
-                    raise _Unsent
-        except _Unsent:
-            pass
+            await around(scope, receive, answer)
+            if not self._complete:
+                fault = _Unsent()
+        except BaseException as exc:
+            fault = exc
+            raise
         finally:
-            _request.reset(token)
+            try:
+                if not self.scope.ended:
+                    await self.scope.close_async(fault, _shield)
+            finally:
+                self.scope.leave()
+                _request.reset(token)
 
     async def route(self, routes: Any, scope: Any, receive: Any, send: Any) -> None:
-        async def answer(message: _Message) -> None:
-            await self._before(message)
-            await send(message)
+        def answer(message: _Message) -> Awaitable[None]:
+            ending = self._ending(message)
             if _is_last(message) and self.scope.succession is None:
-                self.scope.give_way(self._succession)
+                self.scope.succession = Succession(self._job)
+            return send(message) if ending is None else _sent_after(ending, send, message)
 
         fault: BaseException | None = None
         self.note_what_is_handled(scope)
@@ -296,33 +299,36 @@ class _Http(_Served):
             fault = exc
             if self._fault is not None:  # the end of the scope, which those within took for a started answer
                 raise self._fault from None
-            await _ended(self.scope, exc)
+            await self.scope.close_async(exc, _shield)
             raise
         finally:
-            if (job := self._succession.end()) is not None:
+            succession = self.scope.succession
+            if succession is not None and (job := succession.end()) is not None:
                 await _ended(job, fault)
-            if self.scope.succession is not None:
-                self.scope.suspend()
 
-    async def _before(self, message: _Message) -> None:
-        """End the scope if this is the message before which it has to end."""
+    def _ending(self, message: _Message) -> Awaitable[None] | None:
+        """End the scope if this is the message before which it has to end; return what is to be awaited for that."""
         if self._complete and self._fault is None:
-            return
-        if message["type"] == "http.response.start":
+            return None
+        is_start = message["type"] == "http.response.start"
+        if is_start:
             self._status = message["status"]
-        if not (_is_last(message) if self.lasting else message["type"] == "http.response.start"):
-            return
+        if not (_is_last(message) if self.lasting else is_start):
+            return None
         self._complete = True
+        return self._ended() if self.scope.stop() or self._fault is not None else None
+
+    async def _ended(self) -> None:
         if self._status >= 400:
             try:
-                await _ended(self.scope, RequestRefused(self._status))
+                await self.scope.close_async(RequestRefused(self._status), _shield)
             except Exception:
                 log.exception("what is scoped to a request that was answered with %d did not end well", self._status)
         elif self._fault is not None:
             raise self._fault
         else:
             try:
-                await _ended(self.scope, self._handled)
+                await self.scope.close_async(self.handled, _shield)
             except BaseException as exc:
                 self._fault = exc
                 raise
@@ -346,7 +352,7 @@ class _Socket(_Served):
     async def serve(self, around: Any) -> None:
         async with self.scope:
             await around(*self._asked)
-            await _ended(self.scope, self._handled)
+            await _ended(self.scope, self.handled)
 
     async def route(self, routes: Any, scope: Any, receive: Any, send: Any) -> None:
         offered: Mapping[Any, Any] = {HTTPConnection: self._connection, WebSocket: self._connection}
@@ -369,7 +375,7 @@ class _Socket(_Served):
         except BaseException as exc:
             await self._end_message(exc)
             raise
-        await self._end_message(self._handled)
+        await self._end_message(self.handled)
 
     async def _end_message(self, exc: BaseException | None) -> None:
         message, self._message = self._message, None
@@ -382,6 +388,11 @@ class _Socket(_Served):
 
 _KINDS: Mapping[str, type[_Http] | type[_Socket]] = {"http": _Http, "websocket": _Socket}
 _request: ContextVar[_Http | None] = ContextVar("p8fs_cluster_request", default=None)
+
+
+async def _sent_after(ending: Awaitable[None], send: Any, message: _Message) -> None:
+    await ending
+    await send(message)
 
 
 class _Unsent(Exception):
