@@ -66,7 +66,10 @@ class Scope:
     """1 while the container serves calls because of this scope; read by `di.context`."""
     _given: Mapping[Overridable[Any], Any] = {}
     _before: context.View
-    """The context that was in force when it was opened."""
+    """The context that it was opened in."""
+    _within: Scope | None = None
+    _outside: context.View
+    """The context that was in force then."""
     _resumed: tuple[Any, Any] = (None, None)
     """The context in which it was resumed the latest time, and the one in which it is in force then."""
 
@@ -97,14 +100,17 @@ class Scope:
     ) -> None:
         await self.end_async(exc)
 
-    def begin(self, *, asynchronous: bool = False, resumed: bool = True) -> None:
-        """Open it here, and make it the one in force here unless `resumed` is false.
+    def begin(self, *, asynchronous: bool = False, resumed: bool = True, within: Scope | None = None) -> None:
+        """Open it here, and make it the one in force here unless `resumed` is false; as if `within` were resumed.
 
         :raises InjectionError: it was opened before, or it may not be opened within the scopes that are open here.
         """
         if self.ended or self._entered:
             raise InjectionError(f"the scope {self.name!r} was opened before: ask the container for another one")
-        before = _in_force()
+        self._outside = before = _in_force()
+        if within is not None:
+            self._within = within
+            before = within.inside(before)
         scopes = before.scopes
         if scopes is not None:
             nearest: Scope = scopes[0]
@@ -136,11 +142,15 @@ class Scope:
 
     def resume(self) -> None:
         """Make it, and its container, the ones in force here, as where it was opened."""
-        before = _in_force()
+        _put_in_force(self.inside(_in_force()))
+
+    def inside(self, before: context.View) -> context.View:
+        """Return the context in which it is in force, where another one is so far."""
         resumed = self._resumed
         if resumed[0] is not before:
             resumed = self._resumed = before, context.within_scope(self, before)
-        _put_in_force(resumed[1])
+        inside: context.View = resumed[1]
+        return inside
 
     def suspend(self) -> None:
         """Take back `resume`."""
@@ -154,9 +164,11 @@ class Scope:
         """Take it out of force after its end."""
         self._entered = 0
         if _in_force() is self:  # nothing was opened in it that is open still
-            _put_in_force(self._before)
+            _put_in_force(self._outside)
         else:
             context.forget_scope(self)
+            if self._within is not None:
+                context.forget_scope(self._within)
 
     @contextlib.contextmanager
     def resumed(self) -> Iterator[Self]:

@@ -44,16 +44,19 @@ class Succession:
         """Return the scope; None while it is being opened here, or if it was not before the succession ended."""
         if self._scope is None and self._make is not None:
             with _opening:  # another thread may be opening it
-                if self._scope is None and self._make is not None and not self._is_making:
-                    self._is_making = True
-                    self._scope = self._make()
+                if not self._is_making:
+                    self._is_making = True  # before it is known whether it may, so that `end` waits for it
+                    make = self._make
+                    self._scope = None if make is None else make()
         return self._scope
 
     def end(self) -> Scope | None:
         """Return the scope if it was opened, and open none from now on."""
+        self._make = None
+        if not self._is_making:
+            return None
         with _opening:
-            self._make = None
-        return self._scope
+            return self._scope
 
 
 def opened_here() -> Iterator[Scope]:

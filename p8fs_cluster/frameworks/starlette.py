@@ -126,24 +126,18 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
     routes = router.middleware_stack
     inside = [(each.router, each.router.middleware_stack) for each in mounted(router.routes)]
 
-    async def serve(scope: Any, receive: Any, send: Any) -> None:
+    def serve(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         kind = _KINDS.get(scope["type"])
-        application.resume()
-        try:
-            if kind is None:
-                await around(scope, receive, send)
-                return
-            scope[_KEY] = served = kind(application, values, scope, receive, send)
-            await served.serve(around)
-        finally:
-            application.suspend()
+        if kind is None:
+            return _resumed(application, around, scope, receive, send)
+        return kind(application, values, scope, receive, send).serve(around)
 
-    async def route(scope: Any, receive: Any, send: Any) -> None:
+    def route(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         served = scope.get(_KEY)
-        if served is None:
-            await routes(scope, receive, send)
-        else:
-            await served.route(routes, scope, receive, send)
+        passed: Awaitable[None] = (
+            routes(scope, receive, send) if served is None else served.route(routes, scope, receive, send)
+        )
+        return passed
 
     app.middleware_stack, router.middleware_stack = _outermost(app, serve), route
     for inner, stack in inside:
@@ -156,6 +150,11 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
             inner.middleware_stack = stack
 
 
+async def _resumed(application: Scope, around: Any, scope: Any, receive: Any, send: Any) -> None:
+    with application.resumed():
+        await around(scope, receive, send)
+
+
 def _outermost(app: Any, serve: Any) -> Any:
     """Put the middleware that binds the request's id around what answers with 500, if the application has it."""
     for cls, args, kwargs in app.user_middleware:
@@ -166,14 +165,14 @@ def _outermost(app: Any, serve: Any) -> Any:
 
 def _noting_first(stack: Any) -> Any:
     async def serve(scope: Any, receive: Any, send: Any) -> None:
-        served = scope.get(_KEY)
-        if served is not None:
-            served.note_what_is_handled(scope)
+        if _KEY in scope:
+            _note_what_is_handled(scope)
         await stack(scope, receive, send)
 
     return serve
 
 
+_KEPT = 256
 _KEY = "p8fs_cluster.served"
 _HANDLERS = "starlette.exception_handlers"
 
@@ -188,6 +187,7 @@ class _Served:
     def __init__(self, application: Scope, values: Values | None, scope: Any, receive: Any, send: Any) -> None:
         self._values = values
         self._asked = (scope, receive, send)
+        self._application = application
         self._container = application.container
         self.scope = self._container.scope(self.name)
         self.scope.in_thread = _in_thread
@@ -204,46 +204,57 @@ class _Served:
         found = values(self._connection)
         return await found if inspect.isawaitable(found) else found
 
-    def note_what_is_handled(self, scope: Any) -> None:
-        """Let the exception handlers that are in force note which exception they get."""
-        handlers = scope.get(_HANDLERS)
-        if handlers is not None:
-            scope[_HANDLERS] = [_Noting(self, each) for each in handlers]
-
     def _made(self, scope: Any, receive: Any, send: Any) -> HTTPConnection:
         raise NotImplementedError
 
 
 class _Noting(Mapping[Any, Any]):
-    """Exception handlers, each of which notes for a request which exception it gets."""
+    """Exception handlers, each of which notes for the request that it is called for which exception it gets."""
 
-    __slots__ = ("_handlers", "_served")
-
-    def __init__(self, served: _Served, handlers: Mapping[Any, Any]) -> None:
-        self._served = served
-        self._handlers = handlers
+    def __init__(self, handlers: Mapping[Any, Any]) -> None:
+        self.handlers = handlers
 
     def __getitem__(self, key: Any) -> Any:
-        handler, served = self._handlers[key], self._served
+        handler = self.handlers[key]
         if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
 
             async def note_async(connection: Any, exc: Exception) -> Any:
-                served.handled = exc
+                connection.scope[_KEY].handled = exc
                 return await handler(connection, exc)
 
             return note_async
 
         def note(connection: Any, exc: Exception) -> Any:
-            served.handled = exc
+            connection.scope[_KEY].handled = exc
             return handler(connection, exc)
 
         return note
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._handlers)
+        return iter(self.handlers)
 
     def __len__(self) -> int:
-        return len(self._handlers)
+        return len(self.handlers)
+
+
+_noting: dict[int, _Noting] = {}
+"""The latest ones by the identity of what they are made of, so that a request makes none."""
+
+
+def _note_what_is_handled(scope: Any) -> None:
+    """Let the exception handlers that are in force note which exception they get."""
+    handlers = scope.get(_HANDLERS)
+    if handlers is not None:
+        scope[_HANDLERS] = [_noting_of(each) for each in handlers]
+
+
+def _noting_of(handlers: Mapping[Any, Any]) -> _Noting:
+    kept = _noting.get(id(handlers))
+    if kept is None or kept.handlers is not handlers:
+        if len(_noting) >= _KEPT:
+            _noting.clear()
+        kept = _noting[id(handlers)] = _Noting(handlers)
+    return kept
 
 
 class _Http(_Served):
@@ -254,20 +265,23 @@ class _Http(_Served):
     _status = 0
     _complete = False
     """True after the message before which the scope ends."""
+    _has_ended = False
+    """True if the scope has ended well."""
     _fault: BaseException | None = None
     """The exception that the end of the scope raised."""
 
     async def serve(self, around: Any) -> None:
         scope, receive, send = self._asked
 
-        def answer(message: _Message) -> Awaitable[None]:  # of a middleware that has answered itself, too
-            ending = self._ending(message)
+        def answer(message: _Message) -> Awaitable[None]:
+            ending = None if self._has_ended else self._ending(message)  # of a middleware that has answered itself
             return send(message) if ending is None else _sent_after(ending, send, message)
 
+        scope[_KEY] = self
         token = _request.set(self)
         fault: BaseException | None = None
-        self.scope.begin(asynchronous=True)
         try:
+            self.scope.begin(asynchronous=True, within=self._application)
             await around(scope, receive, answer)
             if not self._complete:
                 fault = _Unsent()
@@ -284,13 +298,13 @@ class _Http(_Served):
 
     async def route(self, routes: Any, scope: Any, receive: Any, send: Any) -> None:
         def answer(message: _Message) -> Awaitable[None]:
-            ending = self._ending(message)
+            ending = None if self._has_ended else self._ending(message)
             if _is_last(message) and self.scope.succession is None:
                 self.scope.succession = Succession(self._job)
             return send(message) if ending is None else _sent_after(ending, send, message)
 
         fault: BaseException | None = None
-        self.note_what_is_handled(scope)
+        _note_what_is_handled(scope)
         try:
             if self._values is not None:
                 self.scope.give(await self._asked_for(self._values))
@@ -308,15 +322,16 @@ class _Http(_Served):
 
     def _ending(self, message: _Message) -> Awaitable[None] | None:
         """End the scope if this is the message before which it has to end; return what is to be awaited for that."""
-        if self._complete and self._fault is None:
-            return None
         is_start = message["type"] == "http.response.start"
         if is_start:
             self._status = message["status"]
         if not (_is_last(message) if self.lasting else is_start):
             return None
         self._complete = True
-        return self._ended() if self.scope.stop() or self._fault is not None else None
+        if self.scope.stop() or self._fault is not None:
+            return self._ended()
+        self._has_ended = True
+        return None
 
     async def _ended(self) -> None:
         if self._status >= 400:
@@ -332,6 +347,7 @@ class _Http(_Served):
             except BaseException as exc:
                 self._fault = exc
                 raise
+        self._has_ended = True
 
     def _job(self) -> Scope:
         """Open the scope of what follows the answer."""
@@ -350,9 +366,11 @@ class _Socket(_Served):
     _message: Scope | None = None
 
     async def serve(self, around: Any) -> None:
-        async with self.scope:
-            await around(*self._asked)
-            await _ended(self.scope, self.handled)
+        self._asked[0][_KEY] = self
+        with self._application.resumed():
+            async with self.scope:
+                await around(*self._asked)
+                await _ended(self.scope, self.handled)
 
     async def route(self, routes: Any, scope: Any, receive: Any, send: Any) -> None:
         offered: Mapping[Any, Any] = {HTTPConnection: self._connection, WebSocket: self._connection}
@@ -366,7 +384,7 @@ class _Socket(_Served):
                 self._message.begin(asynchronous=True)
             return message
 
-        self.note_what_is_handled(scope)
+        _note_what_is_handled(scope)
         try:
             if self._values is not None:
                 offered = {**offered, **await self._asked_for(self._values)}
