@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from types import GeneratorType, TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -18,8 +19,10 @@ __all__ = [
     "generator_of",
     "is_asynchronous",
     "is_awaited",
+    "is_brought",
     "leave",
     "open_async",
+    "open_async_generator",
     "open_in_task",
     "open_now",
     "opens_asynchronously",
@@ -76,6 +79,11 @@ def is_awaited(made: Any) -> bool:
     return asyncio.isfuture(made) or inspect.iscoroutine(made)
 
 
+def is_brought(promise: Any) -> bool:
+    """Return whether a promise has brought a value, rather than an exception."""
+    return asyncio.isfuture(promise) and promise.done() and not promise.cancelled() and promise.exception() is None
+
+
 def settled(value: Any) -> Any:
     """Return what a promise that was kept has brought, else the value itself."""
     return value.result() if asyncio.isfuture(value) and value.done() else value
@@ -118,6 +126,23 @@ def begun(generator: Generator[Any, Any, Any]) -> Any:
     for value in generator:
         return value
     raise RuntimeError(f"{generator!r} did not yield")
+
+
+async def open_async_generator(generator: AsyncGenerator[Any, Any]) -> Opened:
+    """Do as `open_async` with the context manager over a generator, in half the time."""
+    async for value in generator:
+        return Opened(value, functools.partial(_end_async_generator, generator))
+    raise RuntimeError(f"{generator!r} did not yield")
+
+
+async def _end_async_generator(generator: AsyncGenerator[Any, Any], kind: Any, exc: Any, traceback: Any) -> None:
+    if exc is not None:
+        manager: Any = contextlib.asynccontextmanager(lambda: generator)()
+        await manager.__aexit__(kind, exc, traceback)
+        return
+    async for _ in generator:
+        await generator.aclose()
+        raise RuntimeError(f"{generator!r} yielded more than once")
 
 
 async def open_async(made: Any) -> Opened:

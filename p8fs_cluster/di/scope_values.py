@@ -33,8 +33,9 @@ class Values(Cell):
     at_hand: tuple[object, Any] = (None, None)
     """An epoch, and the value that is in force as long as that is."""
     _cells: dict[Key, Cell] | None = None
-    _waiting: tuple[threading.RLock, threading.Event] | None = None
-    """The lock, and what tells that nobody builds without it, once somebody waits."""
+    _lock: threading.RLock | None = None
+    _is_done: threading.Event | None = None
+    """What tells that nobody builds without a lock any more, once somebody waits for that."""
 
     def __init__(self, scope: Scope, provider: Overridable[Any], builder: int = 0) -> None:
         self.scope = scope
@@ -56,18 +57,19 @@ class Values(Cell):
     def lock(self) -> threading.RLock:  # type: ignore[override]
         """The lock that is held while one is built; whoever gets it has waited for who builds without it."""
         with _making:
-            if self._waiting is None:
-                self._waiting = threading.RLock(), threading.Event()
-        lock, is_done = self._waiting
-        if self._builder not in (0, get_ident()):
-            is_done.wait()
-        return lock
+            if self._lock is None:
+                self._lock = threading.RLock()
+            if self._is_done is None and self._builder not in (0, get_ident()):
+                self._is_done = threading.Event()
+        if self._is_done is not None and self._builder not in (0, get_ident()):
+            self._is_done.wait()
+        return self._lock
 
     def done(self) -> None:
         """Tell that nobody builds without a lock any more."""
         self._builder = 0
-        if self._waiting is not None:
-            self._waiting[1].set()
+        if self._is_done is not None:
+            self._is_done.set()
 
     def cell(self, key: Key) -> Cell | None:
         """Return the place of the value for these layers, if there is one."""

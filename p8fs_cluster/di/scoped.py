@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from threading import get_ident
-from types import GeneratorType
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
 from dependency_injector import providers
@@ -22,8 +22,9 @@ from p8fs_cluster.di.entering import (
     begun,
     is_asynchronous,
     is_awaited,
-    leave,
+    is_brought,
     open_async,
+    open_async_generator,
     open_now,
     opens_asynchronously,
 )
@@ -31,6 +32,7 @@ from p8fs_cluster.di.footprints import Footprint, footprint, path_to
 from p8fs_cluster.di.keeping import Cell, Keeping, building, discard, watch
 from p8fs_cluster.di.layers import Key
 from p8fs_cluster.di.overriding import Overridable
+from p8fs_cluster.di.own_task import open_in_own_task
 from p8fs_cluster.di.ownership import named
 from p8fs_cluster.di.scope_values import Values
 from p8fs_cluster.di.scopes import InThread, Scope
@@ -142,13 +144,13 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def _compile(self) -> _Compiled:
         """Find out whether building a value takes no more than a plain call, and keep the function for that."""
         epoch, found, call = context.epoch, footprint(self), None
-        if not self.is_async_mode_disabled():  # dependency-injector has not seen yet what it gives
+        if self.is_async_mode_undefined():  # dependency-injector has not seen yet what it gives
             return (epoch, None, None)
         is_plain = (
             context.takes_shortcuts()
             and self.wanted is None
             and is_written(self)
-            and not opens_asynchronously(self.provides)
+            and self.is_async_mode_enabled() == opens_asynchronously(self.provides)
         )
         is_near = len(found.scoped) < LEVELS and all(each.scope == self.scope for each in found.scoped)
         if is_plain and is_near and not (found.key or found.asynchronous or self.layers):
@@ -180,7 +182,10 @@ class Scoped(Keeping[T], providers.Callable[T]):
         if not is_kept:
             discard(mine.exit)
         elif mine.exit is not made and is_awaited(mine.value):
-            watch(mine.cells, mine, ())
+            if not is_brought(mine.value):
+                watch(mine.cells, mine, ())
+            elif otherwise is Overridable.__call__:
+                return mine.value  # type: ignore[no-any-return]
         elif not scope.ended:
             value: T = mine.value
             mine.at_hand = (epoch, value)
@@ -235,8 +240,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
     def _opened(self, made: Any) -> Opened:
         if type(made) is GeneratorType:
             return Opened(begun(made), made)
-        made = _manager(made)
-        if not is_asynchronous(made):
+        if type(made) is not AsyncGeneratorType and not is_asynchronous(made):
             return open_now(made)
         serving = serving_scope(self)
         if asyncio._get_running_loop() is None or not serving.asynchronous:
@@ -246,7 +250,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
                 f"{named(self)} is asynchronous: ask for it in `async def`, "
                 f"in a scope that was opened by `async with container.scope({self.scope!r})`"
             )
-        return _open_in_a_task_of_its_own(made)
+        return open_in_own_task(_entered(made))
 
     def _fill(self, kept: Any, key: Key, cell: Cell, opened: Opened) -> bool:
         return super()._fill(kept, key, cell, opened) and kept.scope.keep(cell)
@@ -304,35 +308,7 @@ def _manager(made: Any) -> Any:
     return made
 
 
-def _open_in_a_task_of_its_own(made: Any) -> Opened:
-    """Open and close in one task, because a task group or a timeout within must end where it began."""
-    loop = asyncio.get_running_loop()
-    value: asyncio.Future[Any] = loop.create_future()
-    told: asyncio.Future[tuple[Any, ...]] = loop.create_future()
-
-    async def live() -> None:
-        try:
-            opened = await open_async(_manager(await made) if is_awaited(made) else made)
-        except BaseException as exc:
-            if isinstance(exc, asyncio.CancelledError):
-                value.cancel()
-                raise
-            value.set_exception(exc)
-            return
-        building.set(None)
-        if told.done():
-            value.set_exception(InjectionError("the scope has ended before its value was open"))
-            value.exception()  # it is no fault if nobody waits any more
-        else:
-            value.set_result(opened.value)
-        exc_info = await told
-        if is_awaited(left := leave(opened, exc_info[1])):
-            await left
-
-    async def end(*exc_info: Any) -> None:
-        if not told.done():
-            told.set_result(exc_info)
-        await task
-
-    task = asyncio.ensure_future(live())
-    return Opened(value, end)
+async def _entered(made: Any) -> Opened:
+    if type(made) is AsyncGeneratorType:
+        return await open_async_generator(made)
+    return await open_async(_manager(await made) if is_awaited(made) else made)

@@ -188,10 +188,11 @@ class Scope:
         try:
             self.stop()
             while self.closing:
+                cell = self._taken()
                 try:
-                    left: Any = end_by(self._taken().exit, raised)
-                    if left is not None and inspect.isawaitable(left):
+                    if self.asynchronous and asyncio.isfuture(cell.value):
                         raise InjectionError(f"the scope {self.name!r} has asynchronous values: use `async with`")
+                    end_by(cell.exit, raised)
                 except BaseException as fault:
                     raised = fault
         finally:
@@ -209,8 +210,7 @@ class Scope:
     async def close_async(self, exc: BaseException | None, shield: Shield) -> None:
         """Do as `end_async`, and leave it in force, as one that has ended."""
         if self.stop():
-            with shield():
-                raised = await self._left(exc)
+            raised = await self._left(exc, shield)
             if raised is not exc and raised is not None:
                 raise raised
 
@@ -223,15 +223,16 @@ class Scope:
                 each.forget_layers()
         return bool(self.closing)
 
-    async def _left(self, raised: BaseException | None) -> BaseException | None:
+    async def _left(self, raised: BaseException | None, shield: Shield) -> BaseException | None:
         """Close values, and return the exception that the last step has left."""
         while self.closing:
             cell = self._taken()
             try:
-                if self.in_thread is not None and not asyncio.isfuture(cell.value):
-                    await self.in_thread(functools.partial(end_by, cell.exit, raised))
-                elif inspect.isawaitable(left := end_by(cell.exit, raised)):
-                    await left
+                end = functools.partial(end_by, cell.exit, raised)
+                in_thread = None if asyncio.isfuture(cell.value) else self.in_thread
+                if inspect.isawaitable(left := end() if in_thread is None else in_thread(end)):
+                    with shield():
+                        await left
             except BaseException as fault:
                 raised = fault
         return raised
