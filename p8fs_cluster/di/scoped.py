@@ -30,7 +30,7 @@ from p8fs_cluster.di.entering import (
 )
 from p8fs_cluster.di.footprints import Footprint, footprint, path_to
 from p8fs_cluster.di.keeping import Cell, Keeping, building, discard, watch
-from p8fs_cluster.di.layers import Key
+from p8fs_cluster.di.layers import Key, changes_made
 from p8fs_cluster.di.overriding import Overridable
 from p8fs_cluster.di.own_task import open_in_own_task
 from p8fs_cluster.di.ownership import named
@@ -75,6 +75,8 @@ class Scoped(Keeping[T], providers.Callable[T]):
 
     scope = "request"
     _compiled: _Compiled = (None, None, None)
+    _since = 0
+    """How many times an override had begun or ended when that was found out."""
     wanted: Any = None
     """The type of a value that is given when the scope is opened; None for what is built."""
 
@@ -155,7 +157,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
         is_near = len(found.scoped) < LEVELS and all(each.scope == self.scope for each in found.scoped)
         if is_plain and is_near and not (found.key or found.asynchronous or self.layers):
             call = compiled_call(self)
-        self._compiled = (epoch, call, None)
+        self._compiled, self._since = (epoch, call, None), found.since
         return self._compiled
 
     def _is_of(self, scope: Scope) -> bool:
@@ -176,7 +178,8 @@ class Scoped(Keeping[T], providers.Callable[T]):
                 mine.value, mine.exit = begun(made), made
             else:
                 mine.value, mine.exit = self._opened(made)
-            mine.ready = is_kept = epoch is context.epoch and scope.keep(mine)
+            is_unchanged = epoch is context.epoch or self._since == changes_made()
+            mine.ready = is_kept = is_unchanged and scope.keep(mine)
         finally:
             mine.done()
         if not is_kept:

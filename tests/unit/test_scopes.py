@@ -15,6 +15,7 @@ from dependency_injector import providers
 
 from p8fs_cluster import Closing, Container, InjectionError, Provide, Scoped, inject
 from p8fs_cluster.containers.graph.checking import check
+from p8fs_cluster.di.entering import opens_asynchronously
 from p8fs_cluster.di.scopes import Scope
 from p8fs_cluster.di.serving import Succession, innermost
 
@@ -84,7 +85,8 @@ class Application(Container):
 def _calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each provider do as at its first call, or as if what it gives had been seen: then its calls are compiled."""
     if request.param == "again":
-        monkeypatch.setattr(Scoped, "is_async_mode_disabled", lambda self: True)
+        monkeypatch.setattr(Scoped, "is_async_mode_undefined", lambda self: False)
+        monkeypatch.setattr(Scoped, "is_async_mode_enabled", lambda self: opens_asynchronously(self.provides))
 
 
 @pytest.fixture
