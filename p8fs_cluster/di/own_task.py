@@ -37,7 +37,7 @@ class _OwnTask:
         self._opened = Opened(None, None)
         self._opening = _Steps(opening)
         self._closing: _Steps | None = None
-        self._task = self._loop.create_task(self._live(), context=self._context)
+        self._task = self._loop.create_task(_Startable(self._live()), context=self._context)
 
     def open(self) -> None:
         """Take the first step of opening."""
@@ -46,13 +46,12 @@ class _OwnTask:
         except BaseException as exc:
             self._told.set_result(None)
             if not isinstance(exc, (Exception, asyncio.CancelledError)):
+                self.value.cancel()
                 raise
             self._fail(exc)
             return
         if self._opening.is_done:
             self._context.run(self._has_opened)
-        else:
-            self._task.add_done_callback(self._give_up)
 
     def close(self, kind: Any, exc: BaseException | None, traceback: Any) -> Awaitable[None] | None:
         """Take the first step of closing, and return what is to be awaited, unless that was the last one."""
@@ -114,9 +113,31 @@ class _OwnTask:
         else:
             self.value.set_exception(exc)
 
-    def _give_up(self, task: asyncio.Task[None]) -> None:
-        if not self.value.done():  # it was cancelled before it began
-            self.value.cancel()
+
+class _Startable(Coroutine[Any, Any, None]):
+    """A coroutine that a task may cancel before its first step: it is cancelled where it waits first."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._coroutine = coroutine
+        self._is_started = False
+
+    def send(self, value: Any) -> Any:
+        self._is_started = True
+        return self._coroutine.send(value)
+
+    def throw(self, *exc: Any) -> Any:
+        if not self._is_started:
+            self.send(None)
+        return self._coroutine.throw(*exc)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._coroutine.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coroutine, name)
 
 
 class _Steps:

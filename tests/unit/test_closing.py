@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+import types
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -161,6 +162,28 @@ def test_nested_calls_share_only_where_asked() -> None:
     assert log.count("commit tx") == 2
     assert joins() is not joins()
     assert log.count("commit tx") == 4
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_calls_that_take_turns_end_in_any_order(first: int) -> None:
+    @types.coroutine
+    def turn(value: Any) -> Generator[Any, None, None]:
+        yield value
+
+    @inject
+    async def call(tx: Any = Closing[Provide[App.tx]]) -> None:
+        await turn(tx)
+
+    calls = [call() for _ in range(3)]
+    values = [each.send(None) for each in calls]
+    assert joins() is values[2]
+    calls[first].close()
+    open_still = [value for value in values if value is not values[first]]
+    assert joins() is open_still[-1]
+    calls[2 if first < 2 else 1].close()
+    assert joins() is open_still[0]
+    calls[0 if first else 1].close()
+    assert joins() not in values
 
 
 def test_another_task_does_not_join() -> None:

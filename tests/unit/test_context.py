@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from typing import Any
 
@@ -80,3 +81,73 @@ def test_the_cache_of_all_threads_is_emptied() -> None:
     root.cache.values = {"kept": "here"}  # type: ignore[dict-item]
     context.leave(container)
     assert root.cache.values == {}
+
+
+class TestScopes:
+    """A scope is the context in force itself; another one takes its place where something is put over it."""
+
+    def test_an_override_that_outlasts_it(self) -> None:
+        container = Container()
+        with container.scope("request"):
+            override = container.config.override({"api_port": 9001}, isolated=True)
+            assert here() is container
+        assert (here(), context.here().scopes) == (None, None)
+        assert container.config().api_port == 9001
+        override.end()
+        assert context.here() is context._ROOT
+
+    def test_ended_in_a_copy_of_its_context(self) -> None:
+        container = Container()
+        with container.scope("application") as outer:
+            with container.scope("request") as inner:
+                contextvars.copy_context().run(inner.end)
+                assert context.here() is inner
+            assert context.here() is outer
+        assert context.here() is context._ROOT
+
+    def test_a_container_that_is_left_open_in_it(self) -> None:
+        first, second = Container(), Container()
+        with first.scope("application"):
+            with first.scope("request"):
+                second.__enter__()
+            assert here() is second
+            second.__exit__(None, None, None)
+            assert here() is first
+        assert here() is None
+
+    def test_resumed_here_and_elsewhere(self) -> None:
+        container, other = Container(), Container()
+        elsewhere = contextvars.copy_context()
+        elsewhere.run(context.enter, other)
+        with container.scope("application") as application:
+            aside, before = contextvars.Context(), elsewhere.run(context.here)
+            for _ in range(2):
+                aside.run(application.resume)
+                elsewhere.run(application.resume)
+                assert (aside.run(here), elsewhere.run(here)) == (container, container)
+                aside.run(application.suspend)
+                assert aside.run(context.here) is context._ROOT
+                assert elsewhere.run(here) is container
+                elsewhere.run(application.suspend)
+                assert elsewhere.run(context.here) is before
+            assert here() is container
+        elsewhere.run(context.leave, other)
+
+    def test_begun_within_one_that_is_resumed_nowhere(self) -> None:
+        container = Container()
+        with container.scope("application") as application:
+            beside = contextvars.Context()
+
+            def serve() -> None:
+                scope = container.scope("request")
+                scope.begin(within=application)
+                assert scope.outer is application
+                assert here() is container
+                context.enter(container)  # something that is left open
+                scope.stop()
+                scope.leave()
+                assert context.here().scopes is None
+                context.leave(container)
+                assert context.here() is context._ROOT
+
+            beside.run(serve)

@@ -374,6 +374,41 @@ class TestOverriding:
         with application.scope("request"), application.tenant.override("fake"):
             assert application.tenant() == "fake"
 
+    def test_one_that_begins_while_a_value_is_built(self, application: Application) -> None:
+        def open_slowly(name: str) -> Iterator[str]:
+            EVENTS.append(f"begin {name}")
+            if len(EVENTS) == 1:
+                overriding.append(slow.name.override("other"))
+            yield name
+            EVENTS.append(f"end {name}")
+
+        class Slow(Application):
+            value = Scoped(open_slowly, Application.name)
+
+        slow, overriding = Slow(), list[Any]()
+        with slow.scope("request"):
+            assert slow.value() == "other"
+            assert slow.value() == "other"
+            overriding[0].end()
+            assert slow.value() == "tx"
+        assert EVENTS == ["begin tx", "end tx", "begin other", "end other", "begin tx", "end tx"]
+
+    def test_a_value_is_kept_when_settings_are_reloaded_meanwhile(self) -> None:
+        def open_slowly() -> Iterator[str]:
+            EVENTS.append("begin")
+            reloading.config.reload()
+            yield "value"
+            EVENTS.append("end")
+
+        class Reloading(Container):
+            value = Scoped(open_slowly)
+
+        reloading = Reloading()
+        for _ in range(2):
+            with reloading.scope("request"):
+                assert reloading.value() == reloading.value() == "value"
+        assert EVENTS == ["begin", "end"] * 2
+
 
 class TestLifetimes:
     def test_what_stays_is_not_made_of_what_ends(self) -> None:
@@ -639,6 +674,44 @@ def test_threads_of_a_scope_build_one_value(application: Application) -> None:
     with application.scope("request"), ThreadPoolExecutor(8) as pool:
         found = [pool.submit(contextvars.copy_context().run, ask) for _ in range(8)]
         assert len({id(each.result()) for each in found}) == 1
+    assert EVENTS == ["begin tx", "commit tx"]
+
+
+def test_a_thread_waits_for_the_one_that_builds() -> None:
+    begun, twice = threading.Event(), threading.Event()
+
+    def slow() -> Iterator[Tenant]:
+        if begun.is_set():
+            twice.set()
+        begun.set()
+        twice.wait(0.2)  # as long as another one would have begun in
+        yield Tenant()
+
+    class Slow(Container):
+        value = Scoped(slow)
+
+    def ask() -> Tenant:
+        assert begun.wait(30)
+        return application.value()
+
+    application = Slow()
+    with application.scope("request"), ThreadPoolExecutor(1) as pool:
+        other = pool.submit(contextvars.copy_context().run, ask)
+        assert application.value() is other.result()
+    assert not twice.is_set()
+
+
+def test_a_scope_that_ends_at_the_moment_when_a_value_is_there_closes_it_once() -> None:
+    class Ending(dict[Any, Any]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            super().__setitem__(key, value)
+            scope.end()
+
+    application = Application()
+    with application.scope("request") as scope:
+        scope.closing = Ending()
+        with pytest.raises(InjectionError, match="has ended|none is open"):
+            application.transaction()
     assert EVENTS == ["begin tx", "commit tx"]
 
 
