@@ -13,6 +13,7 @@ import pytest
 from dependency_injector import providers
 
 from p8fs_cluster import Closing, Container, InjectionError, Joining, Provide, inject
+from p8fs_cluster.di import call_scope
 
 log: list[str] = []
 
@@ -184,6 +185,7 @@ def test_calls_that_take_turns_end_in_any_order(first: int) -> None:
     assert joins() is open_still[0]
     calls[0 if first else 1].close()
     assert joins() not in values
+    assert not call_scope._calls
 
 
 def test_another_task_does_not_join() -> None:

@@ -707,12 +707,22 @@ def test_a_scope_that_ends_at_the_moment_when_a_value_is_there_closes_it_once() 
             super().__setitem__(key, value)
             scope.end()
 
-    application = Application()
+    class Opened:
+        def __enter__(self) -> None:
+            EVENTS.append("open")
+
+        def __exit__(self, *exc_info: object) -> None:
+            EVENTS.append("close")
+
+    class Opening(Container):
+        value = Scoped(Opened)
+
+    application = Opening()
     with application.scope("request") as scope:
         scope.closing = Ending()
-        with pytest.raises(InjectionError, match="has ended|none is open"):
-            application.transaction()
-    assert EVENTS == ["begin tx", "commit tx"]
+        with pytest.raises(InjectionError, match=r"has ended|none is open"):
+            application.value()
+    assert EVENTS == ["open", "close"]
 
 
 def test_a_value_that_is_finished_when_its_scope_has_ended_is_closed() -> None:
