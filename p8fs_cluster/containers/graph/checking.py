@@ -246,7 +246,7 @@ class _Check:
 
     def _lifetimes(self) -> Iterator[GraphProblem]:
         """Yield the providers that would keep what ends before they do."""
-        for provider in self._reached.paths:
+        for provider in self._made_of_scoped():
             if isinstance(provider, _COMPLETE) and provider.last_overriding is None:
                 scope = provider.scope if isinstance(provider, Scoped) else None
                 around = {scope, *above(self._order, scope)} if scope else set()
@@ -257,6 +257,22 @@ class _Check:
                         )
                         told = f"{lives}, but {path[-1]} ends with the scope {needed.scope!r}: {' → '.join(path)}"
                         yield GraphProblem(path[0], told, "make it Scoped as well, or a Factory")
+
+    def _made_of_scoped(self) -> list[Any]:
+        """Return the providers from which something that is scoped is reached, in their order."""
+        takers: dict[Any, list[Any]] = {}
+        for provider, links in self._reached.links.items():
+            for link in links:
+                if not link.live:
+                    takers.setdefault(link.provider, []).append(provider)
+        waiting = [provider for provider in takers if isinstance(provider, Scoped)]
+        found: set[Any] = set()
+        while waiting:
+            for taker in takers.get(waiting.pop(), ()):
+                if taker not in found:
+                    found.add(taker)
+                    waiting.append(taker)
+        return [provider for provider in self._reached.paths if provider in found]
 
     def _kept_by(self, provider: Any) -> Iterator[tuple[Scoped[Any], list[str]]]:
         """Yield what is scoped among what a provider is made of, with the path; not what others keep, who are asked."""

@@ -128,7 +128,7 @@ def signature_of(provider: Any) -> Signature | None:
         return None
     method = _method_called(call)
     try:
-        parameters = dict(markers.signature_of(method or call).parameters)
+        parameters = markers.parameters_of(method or call)
     except (TypeError, ValueError):
         return None
     first = next(iter(parameters.values()), None)
