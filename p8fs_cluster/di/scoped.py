@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from threading import get_ident
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar, overload
 
 from dependency_injector import providers
 
@@ -44,8 +44,18 @@ __all__ = ["Scoped", "blocking_in", "scoped_in", "thread_for"]
 
 T = TypeVar("T")
 
-_Compiled = tuple[object, Any, Any]
-"""An epoch, the function that calls what a provider provides in it, if there is one, and a container that it is of."""
+
+class _Compiled(NamedTuple):
+    """The way in which a provider is called in an epoch."""
+
+    epoch: object = None
+    call: Any = None
+    """Calls what it provides; None if that takes more than a plain call."""
+    since: int = 0
+    """How many times an override had begun or ended before."""
+    owner: Any = None
+    """A container that the provider is of."""
+
 
 _in_force: Final = context.in_force.get
 _building: Final = building.get
@@ -74,9 +84,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
     """
 
     scope = "request"
-    _compiled: _Compiled = (None, None, None)
-    _since = 0
-    """How many times an override had begun or ended when that was found out."""
+    _compiled = _Compiled()
     wanted: Any = None
     """The type of a value that is given when the scope is opened; None for what is built."""
 
@@ -138,16 +146,17 @@ class Scoped(Keeping[T], providers.Callable[T]):
                     return value  # type: ignore[no-any-return]
             elif scope.name == self.scope and not scope.ended:
                 compiled = self._compiled
-                epoch, call, owner = compiled if compiled[0] is context.epoch else self._compile()
-                if call is not None and (owner is scope.container or self._is_of(scope)):
-                    return self._opened_quickly(scope, epoch, call, otherwise)
+                if compiled.epoch is not context.epoch:
+                    compiled = self._compile()
+                if compiled.call is not None and (compiled.owner is scope.container or self._is_of(scope, compiled)):
+                    return self._opened_quickly(scope, compiled, otherwise)
         return otherwise(self)
 
     def _compile(self) -> _Compiled:
         """Find out whether building a value takes no more than a plain call, and keep the function for that."""
         epoch, found, call = context.epoch, footprint(self), None
         if self.is_async_mode_undefined():  # dependency-injector has not seen yet what it gives
-            return (epoch, None, None)
+            return _Compiled(epoch)
         is_plain = (
             context.takes_shortcuts()
             and self.wanted is None
@@ -157,18 +166,19 @@ class Scoped(Keeping[T], providers.Callable[T]):
         is_near = len(found.scoped) < LEVELS and all(each.scope == self.scope for each in found.scoped)
         if is_plain and is_near and not (found.key or found.asynchronous or self.layers):
             call = compiled_call(self)
-        self._compiled, self._since = (epoch, call, None), found.since
+        self._compiled = _Compiled(epoch, call, found.since)
         return self._compiled
 
-    def _is_of(self, scope: Scope) -> bool:
+    def _is_of(self, scope: Scope, compiled: _Compiled) -> bool:
         """Return whether it is a provider of a scope's container, and remember that."""
         owns = scope.owns(self)
         if owns:
-            self._compiled = (*self._compiled[:2], scope.container)
+            self._compiled = compiled._replace(owner=scope.container)
         return owns
 
-    def _opened_quickly(self, scope: Scope, epoch: object, call: Callable[[], Any], otherwise: Callable[[Any], T]) -> T:
+    def _opened_quickly(self, scope: Scope, compiled: _Compiled, otherwise: Callable[[Any], T]) -> T:
         """Do as `_provide` in the innermost scope, where neither overrides nor other scopes have a part."""
+        epoch, call, since, _ = compiled
         mine = Values(scope, self, get_ident())
         if scope.values.setdefault(self, mine) is not mine:  # another thread was faster
             return otherwise(self)
@@ -178,7 +188,7 @@ class Scoped(Keeping[T], providers.Callable[T]):
                 mine.value, mine.exit = begun(made), made
             else:
                 mine.value, mine.exit = self._opened(made)
-            is_unchanged = epoch is context.epoch or self._since == changes_made()
+            is_unchanged = epoch is context.epoch or since == changes_made()
             mine.ready = is_kept = is_unchanged and scope.keep(mine)
         finally:
             mine.done()

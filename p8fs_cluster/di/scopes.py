@@ -38,7 +38,6 @@ InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 Shield = Callable[[], contextlib.AbstractContextManager[object]]
 """Returns a block that no cancellation interrupts."""
 
-
 _in_force: Final = context.in_force.get
 _put_in_force: Final = context.in_force.set
 
@@ -65,11 +64,12 @@ class Scope:
     _entered = 0
     """1 while the container serves calls because of this scope; read by `di.context`."""
     _given: Mapping[Overridable[Any], Any] = {}
-    _before: context.View
-    """The context that it was opened in."""
-    _within: Scope | None = None
     _outside: context.View
-    """The context that was in force then."""
+    """The context that was in force when it was opened."""
+    _within: Scope | None = None
+    """The scope that it was opened within as if that had been resumed."""
+    _before: context.View
+    """The context that would have been in force then."""
     _resumed: tuple[Any, Any] = (None, None)
     """The context in which it was resumed the latest time, and the one in which it is in force then."""
 
@@ -190,9 +190,10 @@ class Scope:
             while self.closing:
                 cell = self._taken()
                 try:
-                    if self.asynchronous and asyncio.isfuture(cell.value):
+                    is_promised = self.asynchronous and asyncio.isfuture(cell.value)
+                    left = None if is_promised else end_by(cell.exit, raised)
+                    if is_promised or (left is not None and inspect.isawaitable(left)):
                         raise InjectionError(f"the scope {self.name!r} has asynchronous values: use `async with`")
-                    end_by(cell.exit, raised)
                 except BaseException as fault:
                     raised = fault
         finally:
