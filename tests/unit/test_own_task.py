@@ -266,11 +266,16 @@ def test_a_synchronous_end_is_refused() -> None:
 
 
 def test_tasks_that_begin_at_once() -> None:
-    """As asyncio's own eager tasks do, from Python 3.12 on."""
+    """As asyncio's own eager tasks do, which there are from Python 3.12 on."""
+    make: Any = getattr(asyncio, "eager_task_factory", None)
 
     def begun(
-        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context | None = None
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context
     ) -> asyncio.Task[Any]:
+        if make is not None:
+            tasks.append(make(loop, coroutine, context=context))
+            return tasks[-1]
+
         @types.coroutine
         def rest() -> Generator[Any, Any, Any]:
             waits_for = first
@@ -281,9 +286,11 @@ def test_tasks_that_begin_at_once() -> None:
                 except StopIteration as done:
                     return done.value
 
-        assert context is not None
+        async def go_on() -> None:
+            await rest()
+
         first = context.run(coroutine.send, None)
-        tasks.append(asyncio.Task(rest(), loop=loop, context=context))
+        tasks.append(asyncio.Task(go_on(), loop=loop, context=context))
         return tasks[-1]
 
     async def opened() -> AsyncIterator[str]:
