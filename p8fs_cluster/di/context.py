@@ -132,6 +132,10 @@ def changed() -> None:
 @contextmanager
 def serving(container: _Container) -> Iterator[None]:
     """Make `container` the active one here alone, as for one request: whoever entered it keeps it open."""
+    entered = in_force.get().entered
+    if entered is not None and entered[0] is container and entered[2]._entered:  # it is that already
+        yield
+        return
     serve(container, container)
     try:
         yield
