@@ -148,6 +148,7 @@ def _serving(app: Any, application: Scope, values: Values | None) -> Iterator[No
         app.middleware_stack, router.middleware_stack = around, routes
         for inner, stack in inside:
             inner.middleware_stack = stack
+        _noting.clear()
 
 
 async def _resumed(application: Scope, around: Any, scope: Any, receive: Any, send: Any) -> None:
