@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pkgutil import resolve_name
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from p8fs_cluster.config.explanation import Explanation
 from p8fs_cluster.config.store import SettingsStore, Snapshot
 from p8fs_cluster.config.watching import Watch
 from p8fs_cluster.forking import Stage, after_fork
+
+if TYPE_CHECKING:
+    from p8fs_cluster.config.explanation import Explanation
 
 __all__ = ["LiveConfig"]
 

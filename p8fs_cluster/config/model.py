@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import PurePath
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from pydantic import (
     ModelWrapValidatorHandler,
@@ -21,7 +21,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from p8fs_cluster.config import secrets
 from p8fs_cluster.config.aliases import aliases_of
-from p8fs_cluster.config.explanation import Explanation, Loser
 from p8fs_cluster.config.forms import Form, dropped, form_of
 from p8fs_cluster.config.oddities import oddity
 from p8fs_cluster.config.problems import configuration_error, no_such_name, problems_of, unknown_setting, variable_of
@@ -29,6 +28,9 @@ from p8fs_cluster.config.reading import CODE, Reading
 from p8fs_cluster.config.sources.registered import APPLICATION
 from p8fs_cluster.config.sources.source import Entry, unprefixed
 from p8fs_cluster.exceptions import ConfigurationError, Problem
+
+if TYPE_CHECKING:
+    from p8fs_cluster.config.explanation import Explanation
 
 __all__ = ["Settings"]
 
@@ -245,6 +247,8 @@ class Settings(BaseSettings):
                 yield Problem(variable_of(self.prefix + field), entry.origin, f"{told}; the value is taken as it is")
 
     def _explained(self, field: str) -> Explanation:
+        from p8fs_cluster.config.explanation import Explanation, Loser
+
         name, described = self.prefix + field, type(self).model_fields[field]
         hidden = field in self.secret_names
         found = self._entries(self._reading, field)

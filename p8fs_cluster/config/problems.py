@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -61,6 +60,8 @@ def variable_of(name: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the name that is most like this one."""
+    import difflib
+
     found = difflib.get_close_matches(name.lower(), list(known), n=1)
     return found[0] if found else None
 

@@ -31,21 +31,18 @@ KINDS = (SecretStr, SecretBytes, Secret)
 
 MASK = "***"
 
-_WORDS = re.compile(
-    r"(?:^|_)(?:password|passwd|pwd|pass|passphrase|passcode|pin|secret|token|key|apikey|credential|salt|jwt|pat)s?(?:_|$)"
+_WORDS = (
+    r"(?:^|_)(?:password|passwd|pwd|pass|passphrase|passcode|pin|secret|token|key|apikey|credential|salt|jwt|pat)"
+    r"s?(?:_|$)"
 )
-_TAKEN_BACK = re.compile(
+_TAKEN_BACK = (
     r"_(?:ur[li]|endpoint|host|file|path|dir|folder|names?|ids?|type|kind|prefix|suffix|header|field|column|algorithms?"
     r"|expiry|ttl|length|size|count|limit|policy|scheme|issuer|audience|provider|version|format|mode|class|pattern"
     r"|encoding|duration|rotation|enabled|required|usage|command)$"
 )
 """Last words of names that tell of a secret, and are none: `token_url`, `secret_name`."""
-_OTHER_KEYS = re.compile(
-    r"(?:^|_)(?:public|sort|partition|primary|foreign|routing|group|shard|row|cache|dedup|order)_keys?$"
-)
-_DSN_PASSWORD = re.compile(
-    r"(:/{1,2}[^\s:/?#@]*:)(?:(?!\d{1,5}[/?#])(?:(?!://)[^\s\"'<>])*|[^\s/]*)(?=@)"  # a port, or any password
-)
+_OTHER_KEYS = r"(?:^|_)(?:public|sort|partition|primary|foreign|routing|group|shard|row|cache|dedup|order)_keys?$"
+_IN_DSN = r"(:/{1,2}[^\s:/?#@]*:)(?:(?!\d{1,5}[/?#])(?:(?!://)[^\s\"'<>])*|[^\s/]*)(?=@)"  # a port, or any password
 _known: frozenset[str] = frozenset()
 
 
@@ -67,7 +64,7 @@ def sounds_secret(name: str) -> bool:
     (True, True, False, False)
     """
     name = name.lower()
-    return bool(_WORDS.search(name)) and not _TAKEN_BACK.search(name) and not _OTHER_KEYS.search(name)
+    return bool(re.search(_WORDS, name)) and not re.search(_TAKEN_BACK, name) and not re.search(_OTHER_KEYS, name)
 
 
 def is_named_secret(name: str, field: FieldInfo) -> bool:
@@ -121,7 +118,7 @@ def without_passwords(text: str) -> str:
     >>> without_passwords("to mysql://root:x@db/app"), without_passwords("to mysql:/root:x@db/app")
     ('to mysql://root:***@db/app', 'to mysql:/root:***@db/app')
     """
-    return _DSN_PASSWORD.sub(rf"\1{MASK}", text) if ":/" in text else text
+    return re.sub(_IN_DSN, rf"\1{MASK}", text) if ":/" in text else text
 
 
 def within(value: Any) -> Iterator[str]:

@@ -20,7 +20,6 @@ from pydantic import Field, PrivateAttr, SecretStr
 from p8fs_cluster.config import section as sections
 from p8fs_cluster.config.dsn import mysql_dsn, postgresql_dsn
 from p8fs_cluster.config.engines import EngineName
-from p8fs_cluster.config.explanation import Explanation
 from p8fs_cluster.config.fields import (
     Host,
     Hosts,
@@ -44,6 +43,9 @@ from p8fs_cluster.config.sources.layers import DEVELOPMENT, PRODUCTION, spelt
 from p8fs_cluster.config.sources.source import PREFIX
 from p8fs_cluster.config.spelling import judged, warn
 from p8fs_cluster.exceptions import ConfigurationError, Problem
+
+if TYPE_CHECKING:
+    from p8fs_cluster.config.explanation import Explanation
 
 __all__ = ["PREFIX", "P8FSConfig", "config"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -46,6 +45,8 @@ def named_in(container: Any, name: str) -> providers.Provider[Any]:
 
 def nearest(name: str, container: Any) -> str:
     """Return how a message ends that misses a provider: the nearest name, or all there are."""
+    import difflib
+
     found = difflib.get_close_matches(name, container.providers, n=1)
     return f"; did you mean {found[0]!r}?" if found else f"; it has {', '.join(sorted(container.providers))}"
 

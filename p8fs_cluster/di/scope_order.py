@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from typing import NamedTuple
 
@@ -33,6 +32,8 @@ def kind_of(name: str, order: Order) -> Kind:
     """
     names = {each: None for chain in order for each in chain}
     if name not in names:
+        import difflib
+
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]!r}?" if near else "declare it in the container's `scope_order`"
         raise InjectionError(f"there is no scope {name!r}: {hint}")

@@ -13,9 +13,9 @@ __all__ = ["ORIGIN", "read_environment"]
 
 ORIGIN = "the environment"
 
-_LINK = re.compile(r"(?:tcp|udp|sctp)://(.+):(\d+)/?", re.IGNORECASE)
-_LINKED = re.compile(r"(.+)_port(_\d+_(?:tcp|udp|sctp))?")
-_DETAIL = re.compile(r"(.+)_port_\d+_(?:tcp|udp|sctp)_(?:proto|port|addr)")
+_LINK = r"(?i:(?:tcp|udp|sctp)://(.+):(\d+)/?)"
+_LINKED = r"(.+)_port(_\d+_(?:tcp|udp|sctp))?"
+_DETAIL = r"(.+)_port_\d+_(?:tcp|udp|sctp)_(?:proto|port|addr)"
 
 Services = dict[str, tuple[set[str], set[str]]]
 """Hosts and ports of each Service that left its mark, by its name."""
@@ -42,8 +42,8 @@ def _service_links(entries: Mapping[str, Entry]) -> list[str]:
     """
     services: Services = {}
     for name, entry in entries.items():
-        link = _LINK.fullmatch(entry.value.strip()) if "://" in entry.value else None
-        linked = _LINKED.fullmatch(prefix().lower() + name) if link else None
+        link = re.fullmatch(_LINK, entry.value.strip()) if "://" in entry.value else None
+        linked = re.fullmatch(_LINKED, prefix().lower() + name) if link else None
         if link and linked:
             hosts, ports = services.setdefault(linked[1], (set(), set()))
             hosts.add(link[1].strip("[]"))
@@ -53,10 +53,10 @@ def _service_links(entries: Mapping[str, Entry]) -> list[str]:
 
 def _is_link(name: str, text: str, services: Services) -> bool:
     variable = prefix().lower() + name
-    linked = _LINKED.fullmatch(variable)
+    linked = re.fullmatch(_LINKED, variable)
     if linked and linked[1] in services:
-        return _LINK.fullmatch(text) is not None
-    detail = _DETAIL.fullmatch(variable)
+        return re.fullmatch(_LINK, text) is not None
+    detail = re.fullmatch(_DETAIL, variable)
     if detail:
         return detail[1] in services
     return any(
