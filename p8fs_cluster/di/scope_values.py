@@ -46,12 +46,14 @@ class Values(Cell):
     @property
     def cells(self) -> dict[Key, Cell]:
         """The values, for each set of layers that they depend on."""
-        if self._cells is None:
+        found = self._cells
+        if found is None:
             with _making:
-                if self._cells is None:
-                    self._cells = {(): self}
+                found = self._cells
+                if found is None:
+                    found = self._cells = {(): self}
                     self.scope.layered = (*self.scope.layered, self)
-        return self._cells
+        return found
 
     @property
     def lock(self) -> threading.RLock:  # type: ignore[override]

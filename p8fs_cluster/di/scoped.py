@@ -182,27 +182,30 @@ class Scoped(Keeping[T], providers.Callable[T]):
         mine = Values(scope, self, get_ident())
         if scope.values.setdefault(self, mine) is not mine:  # another thread was faster
             return otherwise(self)
+        value: Any
+        end: Any
         try:
             made = call()
             if type(made) is GeneratorType:
-                mine.value, mine.exit = begun(made), made
+                value, end = begun(made), made
             else:
-                mine.value, mine.exit = self._opened(made)
-            is_unchanged = epoch is context.epoch or since == changes_made()
-            mine.ready = is_kept = is_unchanged and scope.keep(mine)
+                value, end = self._opened(made)
+            is_kept = epoch is context.epoch or since == changes_made()
+            if is_kept:
+                mine.value, mine.exit = value, end
+                mine.ready = is_kept = scope.keep(mine)
         finally:
             mine.done()
-        if not is_kept:
-            discard(mine.exit)
-        elif mine.exit is not made and is_awaited(mine.value):
-            if not is_brought(mine.value):
+        if not is_kept:  # another thread may have built the one that is kept by now
+            discard(end)
+        elif end is not made and is_awaited(value):
+            if not is_brought(value):
                 watch(mine.cells, mine, ())
             elif otherwise is Overridable.__call__:
-                return mine.value  # type: ignore[no-any-return]
+                return value  # type: ignore[no-any-return]
         elif not scope.ended:
-            value: T = mine.value
             mine.at_hand = (epoch, value)
-            return value
+            return value  # type: ignore[no-any-return]
         return otherwise(self)
 
     def take(self, key: Key | None = None, exc: BaseException | None = None) -> list[Step]:
