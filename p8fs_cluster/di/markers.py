@@ -143,14 +143,18 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.Signature(parameters, return_annotation=returned, __validate_parameters__=False)
 
 
-def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return those of `signature_of(function)`.
+def parameters_of(function: Callable[..., Any], *, bound: bool = False) -> dict[str, inspect.Parameter]:
+    """Return those of `signature_of(function)`, `bound` to a first argument or not.
 
     :raises TypeError: it can't be called.
     :raises ValueError: it does not tell them.
     """
     if not _is_plain(function):
-        return dict(inspect.signature(function).parameters)
+        found = dict(inspect.signature(function).parameters)
+        first = next(iter(found.values()), None)
+        if bound and first is not None and first.kind is not first.VAR_POSITIONAL:
+            del found[first.name]
+        return found
     code, annotations = function.__code__, function.__annotations__
     count, empty = code.co_argcount, inspect.Parameter.empty
     names = code.co_varnames[: count + code.co_kwonlyargcount]
@@ -164,6 +168,7 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
             name, _INJECTABLE[at >= count], default=given.get(name, empty), annotation=annotations.get(name, empty)
         )
         for at, name in enumerate(names)
+        if at or not (bound and count)
     }
 
 

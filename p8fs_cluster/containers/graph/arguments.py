@@ -30,15 +30,15 @@ def bind(parameters: Mapping[str, Parameter], args: tuple[Any, ...], kwargs: Map
     >>> bind(signature(serve).parameters, ("::1",), {"prot": 80}).faults
     [("there is no argument 'prot'", "did you mean 'port'?")]
     """
-    by_position, by_name, rest = [], {}, {}
+    by_position, by_name, rest = {}, {}, {}
     for name, parameter in parameters.items():
         kind = parameter.kind
         if kind in _POSITIONAL:
-            by_position.append(parameter)
+            by_position[name] = parameter
         if kind in _NAMED:
             by_name[name] = parameter
         rest[kind] = parameter
-    binding = Binding(list(zip(by_position, args, strict=False)), [], [])
+    binding = Binding(list(zip(by_position.values(), args, strict=False)), [], [])
     _bind_rest(binding, args[len(by_position) :], rest.get(Parameter.VAR_POSITIONAL), len(by_position))
     given = {parameter.name for parameter, _ in binding.taken}
     for name, value in kwargs.items():
@@ -51,8 +51,8 @@ def bind(parameters: Mapping[str, Parameter], args: tuple[Any, ...], kwargs: Map
         else:
             binding.taken.append((taker, value))
             given.add(name if name in by_name else "")
-    needed = {parameter.name: parameter for parameter in (*by_position, *by_name.values())}
-    binding.missing.extend(p for name, p in needed.items() if p.default is p.empty and name not in given)
+    needed = by_position | by_name
+    binding.missing.extend([p for name, p in needed.items() if name not in given and p.default is p.empty])
     return binding
 
 

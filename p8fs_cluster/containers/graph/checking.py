@@ -88,7 +88,14 @@ class _Check:
                 self._reached.reach(injection.provider, f"{injection.function}({injection.parameter.name})")
         self._unfilled = tuple(unfilled(functions))
         self._known: dict[Any, Given] = {}
+        self._settings: set[tuple[Any, str]] = set()
+        """The settings that there are, of those that were looked at, by their classes."""
         self._bare: set[Any] = set()
+        self._calls: dict[Any, list[Any]] = {
+            provider: [linked for _, linked, live in links if not live]
+            for provider, links in self._reached.links.items()
+        }
+        """The providers that each one calls."""
         for provider in self._called_bare():
             self._use(provider)
 
@@ -106,9 +113,9 @@ class _Check:
     def _called_bare(self) -> Iterator[Any]:
         """The providers that others call, without arguments."""
         for provider, links in self._reached.links.items():
-            for link in links:
-                if not link.live and (link.key != "" or isinstance(provider, providers.AttributeGetter)):
-                    yield link.provider
+            for key, linked, live in links:
+                if not live and (key != "" or isinstance(provider, providers.AttributeGetter)):
+                    yield linked
         yield from (
             found.provider for found in self._injections if found.provider in self._reached.paths and not found.live
         )
@@ -121,7 +128,7 @@ class _Check:
             if provider not in self._bare:
                 self._bare.add(provider)
                 waiting.extend(
-                    link.provider for link in self._reached.links[provider] if link.key == "" and not link.live
+                    [linked for key, linked, live in self._reached.links[provider] if key == "" and not live]
                 )
 
     def _faults(self, provider: Any) -> Iterable[Fault]:
@@ -134,7 +141,7 @@ class _Check:
         if isinstance(provider, providers.Container) and provider.container is None:
             return [("it has nothing to provide", "give it a container")]
         if isinstance(provider, providers.AttributeGetter):
-            return _faults_of_setting(str(provider.name), given(provider.provides, self._known))
+            return self._faults_of_setting(str(provider.name), given(provider.provides, self._known))
         if isinstance(provider, Scoped):
             known = sorted({name for chain in self._order for name in chain})
             if provider.scope not in known:
@@ -143,6 +150,17 @@ class _Check:
             if provider.wanted is not None:
                 return ()
         return self._faults_of_call(provider) if isinstance(provider, (*CALLING, providers.Delegate)) else ()
+
+    def _faults_of_setting(self, name: str, owner: Given) -> Iterator[Fault]:
+        if type(owner.annotation) is type(P8FSConfig) and (owner.annotation, name) in self._settings:
+            return
+        for cls in classes_of(owner.annotation) or ():
+            if not issubclass(cls, P8FSConfig):
+                continue
+            if name in cls.model_fields or hasattr(cls, name):
+                self._settings.add((cls, name))
+            else:
+                yield f"there is no setting {name!r}", did_you_mean(name, _settings_of(cls))
 
     def _faults_of_dependency(self, provider: Any) -> Iterator[Fault]:
         if provider.is_defined:
@@ -234,11 +252,7 @@ class _Check:
         return f"{' or '.join(paths)} would fit" if paths else ""
 
     def _cycles(self) -> Iterator[GraphProblem]:
-        calls = {
-            provider: [link.provider for link in links if not link.live]
-            for provider, links in self._reached.links.items()
-        }
-        for cycle in cycles(calls):
+        for cycle in cycles(self._calls):
             drawn = [self._reached.paths[provider] for provider in cycle if self._reached.is_node(provider)]
             path = list(dict.fromkeys(drawn)) or [self._reached.paths[cycle[0]]]
             hint = f"give one of them `{path[0]}.provider`, to be called later"
@@ -261,10 +275,9 @@ class _Check:
     def _made_of_scoped(self) -> list[Any]:
         """Return the providers from which something that is scoped is reached, in their order."""
         takers: dict[Any, list[Any]] = {}
-        for provider, links in self._reached.links.items():
-            for link in links:
-                if not link.live:
-                    takers.setdefault(link.provider, []).append(provider)
+        for provider, called in self._calls.items():
+            for each in called:
+                takers.setdefault(each, []).append(provider)
         waiting = [provider for provider in takers if isinstance(provider, Scoped)]
         found: set[Any] = set()
         while waiting:
@@ -292,11 +305,9 @@ class _Check:
                     waiting.append((needed, onward))
 
 
-def _faults_of_setting(name: str, owner: Given) -> Iterator[Fault]:
-    for cls in classes_of(owner.annotation) or ():
-        if issubclass(cls, P8FSConfig) and name not in cls.model_fields and not hasattr(cls, name):
-            computed = [member for member, value in inspect.getmembers_static(cls) if isinstance(value, property)]
-            yield f"there is no setting {name!r}", did_you_mean(name, [*cls.model_fields, *computed])
+def _settings_of(cls: type[P8FSConfig]) -> list[str]:
+    computed = [member for member, value in inspect.getmembers_static(cls) if isinstance(value, property)]
+    return [*cls.model_fields, *computed]
 
 
 def _gives(what: Given, classes: tuple[type, ...]) -> bool:

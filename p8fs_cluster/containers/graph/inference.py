@@ -57,6 +57,7 @@ _MANAGERS = (contextlib.AbstractContextManager, contextlib.AbstractAsyncContextM
 _SELVES = (Self, "Self", "typing.Self")
 _CUSTOM = (resources.Resource, resources.AsyncResource)
 _NEW: Any = object.__new__
+_MODEL: Any = type(BaseModel)
 _CONTEXTS = ("__enter__", "__aenter__")
 _TOWER: Mapping[type, tuple[type, ...]] = {float: (int,), complex: (int, float)}
 
@@ -128,12 +129,9 @@ def signature_of(provider: Any) -> Signature | None:
         return None
     method = _method_called(call)
     try:
-        parameters = markers.parameters_of(method or call)
+        parameters = markers.parameters_of(method or call, bound=method is not None)
     except (TypeError, ValueError):
         return None
-    first = next(iter(parameters.values()), None)
-    if method is not None and first is not None and first.kind is not first.VAR_POSITIONAL:
-        del parameters[first.name]
     return Signature(parameters, _names_seen_by(call))
 
 
@@ -204,8 +202,14 @@ def _given_by_dependency(dependency: Any, known: Known) -> Given:
     return given(dependency.default or dependency.overridden[0], known)
 
 
-def _attribute(owner: Given, name: str) -> Given:
-    classes = classes_of(owner.annotation) or ()
+def _given_by_attribute(getter: Any, known: Known) -> Given:
+    name, owner = str(getter.name), given(getter.provides, known).annotation
+    if type(owner) is _MODEL:  # its fields are asked for again and again
+        found = known.get((owner, name))
+        if found is None:
+            found = known[owner, name] = Given(_annotation_of_attribute(owner, name))
+        return found
+    classes = classes_of(owner) or ()
     return Given(_annotation_of_attribute(classes[0], name)) if len(classes) == 1 else Given()
 
 
@@ -225,7 +229,7 @@ _Giver = Callable[[Any, Known], Given]
 _GIVERS: tuple[tuple[Any, _Giver], ...] = (
     (SettingsProvider, lambda provider, known: Given(P8FSConfig)),
     (CALLING, _given_by_call),
-    (providers.AttributeGetter, lambda getter, known: _attribute(given(getter.provides, known), str(getter.name))),
+    (providers.AttributeGetter, _given_by_attribute),
     (providers.ProvidedInstance, lambda provider, known: given(provider.provides, known)),
     ((providers.Configuration, providers.DependenciesContainer), lambda provider, known: Given()),
     (providers.Object, lambda provider, known: Given(type(provider.provides), exact=True)),

@@ -159,11 +159,11 @@ class Providers:
         waiting = deque([provider])
         while waiting:
             provider = waiting.popleft()
-            self.links[provider] = links = tuple(_links(provider))
-            for link in links:
-                if link.provider not in self.paths:
-                    self.paths[link.provider] = self.paths[provider] + _step(provider, link.key)
-                    waiting.append(link.provider)
+            self.links[provider] = links = _links(provider)
+            for key, linked, _ in links:
+                if linked not in self.paths:
+                    self.paths[linked] = self.paths[provider] + _step(provider, key)
+                    waiting.append(linked)
 
     def _edges(self, provider: Any) -> Iterator[Edge]:
         if not self.is_node(provider):
@@ -233,17 +233,20 @@ def _members(provider: Any) -> Mapping[str, Any]:
     return {}
 
 
-def _links(provider: Any) -> Iterator[Link]:
-    if provider.last_overriding is not None:
-        if not isinstance(provider, _ENCLOSING):  # whose members are overridden one by one
-            yield Link("", provider.last_overriding)
-        return
+def _links(provider: Any) -> tuple[Link, ...]:
+    last = provider.last_overriding
+    if last is not None:
+        return () if isinstance(provider, _ENCLOSING) else (Link("", last),)  # whose members are overridden one by one
     always_live = isinstance(provider, _LIVE)
     kind: Any = type(provider)
-    for reader in _readers(kind):
-        for key, value in reader(provider):
-            if isinstance(value, providers.Provider) and not isinstance(value, Missing):
-                yield Link(key, value, always_live or is_delegated(value))
+    return tuple(
+        [
+            Link(key, value, always_live or is_delegated(value))
+            for reader in _readers(kind)
+            for key, value in reader(provider)
+            if isinstance(value, providers.Provider) and not isinstance(value, Missing)
+        ]
+    )
 
 
 _Reader = Callable[[Any], Iterable[tuple[int | str, Any]]]
