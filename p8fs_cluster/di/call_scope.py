@@ -111,7 +111,7 @@ class Call:
         if self._owner is None:
             return
         inner, outer = _calls[self._owner], self.outer
-        if inner is not self:  # a generator that ends while another one is open in the same task
+        if inner is not self:  # coroutines that take turns in one task may end in any order
             while inner.outer is not self and inner.outer is not None:
                 inner = inner.outer
             inner.outer = outer

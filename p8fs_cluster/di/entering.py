@@ -135,14 +135,14 @@ async def open_async_generator(generator: AsyncGenerator[Any, Any]) -> Opened:
     raise RuntimeError(f"{generator!r} did not yield")
 
 
-async def _end_async_generator(generator: AsyncGenerator[Any, Any], kind: Any, exc: Any, traceback: Any) -> None:
+async def _end_async_generator(generator: AsyncGenerator[Any, Any], kind: Any, exc: Any, traceback: Any) -> Any:
     if exc is not None:
         manager: Any = contextlib.asynccontextmanager(lambda: generator)()
-        await manager.__aexit__(kind, exc, traceback)
-        return
+        return await manager.__aexit__(kind, exc, traceback)
     async for _ in generator:
         await generator.aclose()
         raise RuntimeError(f"{generator!r} yielded more than once")
+    return None
 
 
 async def open_async(made: Any) -> Opened:

@@ -87,13 +87,19 @@ class _OwnTask:
             await self._end()
 
     async def _end(self) -> None:
-        """Close the value when it is told to, or when the task is cancelled, as a task group within does."""
+        """Close the value when it is told to, or when the task is cancelled, as a task group within does.
+
+        Unless the value handles that, the task ends as cancelled: whoever ends the scope must not take it for success.
+        """
+        cancelled: BaseException | None = None
         try:
             exc = await self._told
-        except asyncio.CancelledError as cancelled:
-            exc = cancelled
+        except asyncio.CancelledError as caught:
+            exc = cancelled = caught
         if self._closing is None:
-            await _left(self._opened, exc)
+            is_handled = await _left(self._opened, exc)
+            if cancelled is not None and not is_handled:
+                raise cancelled
         elif not self._closing.is_done:
             self._closing.thrown = exc
             await self._closing
@@ -187,6 +193,7 @@ class _Steps:
             self.is_done, self.result = True, done.value
 
 
-async def _left(opened: Opened, exc: BaseException | None) -> None:
-    if is_awaited(left := leave(opened, exc)):
-        await left
+async def _left(opened: Opened, exc: BaseException | None) -> bool:
+    """Close a value, and return whether it has handled the exception."""
+    left = leave(opened, exc)
+    return bool(await left if is_awaited(left) else left)

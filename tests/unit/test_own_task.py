@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import nullcontext
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -224,6 +225,37 @@ def test_a_time_limit_within_ends_the_value_and_not_the_asker() -> None:
 
     container = application(opened)
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("handles", [False, True])
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_one_that_is_cancelled_between_its_opening_and_its_end(handles: bool, has_begun: bool) -> None:
+    """What was rolled back is no success, unless the value itself says so."""
+    ends: list[str] = []
+    tasks: list[Any] = []
+
+    async def opened() -> AsyncIterator[str]:
+        tasks.append(asyncio.current_task())
+        try:
+            yield "value"
+            ends.append("committed")
+        except asyncio.CancelledError:
+            ends.append("rolled back")
+            if not handles:
+                raise
+
+    async def main() -> None:
+        async with container.scope("request"):
+            await container.value()
+            if has_begun:
+                await turned()
+            tasks[0].cancel()
+            await turned()
+
+    container = application(opened)
+    with nullcontext() if handles else pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert ends == ["rolled back"]
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
