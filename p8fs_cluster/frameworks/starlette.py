@@ -275,8 +275,8 @@ class _Http(_Served):
         scope, receive, send = self._asked
 
         def answer(message: _Message) -> Awaitable[None]:
-            ending = None if self._has_ended else self._ending(message)  # of a middleware that has answered itself
-            return send(message) if ending is None else _sent_after(ending, send, message)
+            is_to_end = not self._has_ended and self._is_to_end(message)  # where a middleware has answered itself
+            return self._sent_after_end(send, message) if is_to_end else send(message)
 
         scope[_KEY] = self
         token = _request.set(self)
@@ -284,25 +284,24 @@ class _Http(_Served):
         try:
             self.scope.begin(asynchronous=True, within=self._application)
             await around(scope, receive, answer)
-            if not self._complete:
+            if not self._complete or self.scope.closing:  # what was to be awaited before an answer was not
                 fault = _Unsent()
         except BaseException as exc:
             fault = exc
             raise
         finally:
             try:
-                if not self.scope.ended:
-                    await self.scope.close_async(fault, _shield)
+                await self.scope.close_async(fault, _shield)
             finally:
                 self.scope.leave()
                 _request.reset(token)
 
     async def route(self, routes: Any, scope: Any, receive: Any, send: Any) -> None:
         def answer(message: _Message) -> Awaitable[None]:
-            ending = None if self._has_ended else self._ending(message)
+            is_to_end = not self._has_ended and self._is_to_end(message)
             if _is_last(message) and self.scope.succession is None:
                 self.scope.succession = Succession(self._job)
-            return send(message) if ending is None else _sent_after(ending, send, message)
+            return self._sent_after_end(send, message) if is_to_end else send(message)
 
         fault: BaseException | None = None
         _note_what_is_handled(scope)
@@ -321,20 +320,24 @@ class _Http(_Served):
             if succession is not None and (job := succession.end()) is not None:
                 await _ended(job, fault)
 
-    def _ending(self, message: _Message) -> Awaitable[None] | None:
-        """End the scope if this is the message before which it has to end; return what is to be awaited for that."""
+    def _is_to_end(self, message: _Message) -> bool:
+        """Stop the scope if this is the message before which it ends, and return whether that has to be awaited."""
         is_start = message["type"] == "http.response.start"
         if is_start:
             self._status = message["status"]
         if not (_is_last(message) if self.lasting else is_start):
-            return None
+            return False
         self._complete = True
         if self.scope.stop() or self._fault is not None:
-            return self._ended()
+            return True
         self._has_ended = True
-        return None
+        return False
 
-    async def _ended(self) -> None:
+    async def _sent_after_end(self, send: Any, message: _Message) -> None:
+        await self._end()
+        await send(message)
+
+    async def _end(self) -> None:
         if self._status >= 400:
             try:
                 await self.scope.close_async(RequestRefused(self._status), _shield)
@@ -407,11 +410,6 @@ class _Socket(_Served):
 
 _KINDS: Mapping[str, type[_Http] | type[_Socket]] = {"http": _Http, "websocket": _Socket}
 _request: ContextVar[_Http | None] = ContextVar("p8fs_cluster_request", default=None)
-
-
-async def _sent_after(ending: Awaitable[None], send: Any, message: _Message) -> None:
-    await ending
-    await send(message)
 
 
 class _Unsent(Exception):

@@ -170,12 +170,21 @@ def api(container: Application, **options: Any) -> FastAPI:
     return app
 
 
+@inject
+async def never_sends(
+    scope: Any, receive: Any, send: Any, first: Transaction = Provide[Application.transaction]
+) -> None:
+    """Send nothing: as if a task that was to send were cancelled before its first step."""
+    send({"type": "http.response.start", "status": 200, "headers": []}).close()
+
+
 @pytest.fixture(params=[False, True], ids=["", "below a BaseHTTPMiddleware"])
 def client(request: pytest.FixtureRequest, rocksdb_settings: dict[str, Any]) -> Iterator[TestClient]:
     async def passing(request: Request, call_next: Any) -> Any:
         return await call_next(request)
 
     app = api(rocksdb(rocksdb_settings))
+    app.mount("/unsent", never_sends)
     if request.param:
         app.add_middleware(BaseHTTPMiddleware, dispatch=passing)
     with TestClient(app, raise_server_exceptions=False) as client:
@@ -183,6 +192,12 @@ def client(request: pytest.FixtureRequest, rocksdb_settings: dict[str, Any]) -> 
 
 
 class TestFastAPI:
+    def test_an_answer_that_nobody_waits_for(self, client: TestClient) -> None:
+        assert client.get("/unsent").status_code == 500
+        [begin, end] = EVENTS
+        assert begin == "begin"
+        assert end.startswith("roll back")
+
     @pytest.mark.parametrize("path", ["/depends", "/inject"])
     def test_one_for_the_request(self, client: TestClient, path: str) -> None:
         assert client.get(path).status_code == 200
