@@ -35,7 +35,7 @@ class Values(Cell):
     _cells: dict[Key, Cell] | None = None
     _lock: threading.RLock | None = None
     _is_done: threading.Event | None = None
-    """What tells that nobody builds without a lock any more, once somebody waits for that."""
+    """The event that `done` sets, once somebody waits for who builds without a lock."""
 
     def __init__(self, scope: Scope, provider: Overridable[Any], builder: int = 0) -> None:
         self.scope = scope

@@ -52,7 +52,7 @@ class _Compiled(NamedTuple):
     call: Any = None
     """Calls what it provides; None if that takes more than a plain call."""
     since: int = 0
-    """How many times an override had begun or ended before."""
+    """The number of changes of overrides that had been made before."""
     owner: Any = None
     """A container that the provider is of."""
 

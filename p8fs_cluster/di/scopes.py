@@ -78,7 +78,7 @@ class Scope:
         self.container = container
         self.values: dict[Overridable[Any], Values] = {}
         self.closing: dict[Cell, None] = {}
-        """What is to be closed, in the order of opening; whoever takes it out closes it."""
+        """The places of values to be closed, in the order of opening; whoever takes one out closes it."""
         if values:
             self.give(values)
 
